@@ -30,7 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     if !found.contains(&stamp) {
         return Err(String::from(
             "schemas/src/generated.rs is stale: it was not made from today's schemas/*.fbs. \
-             Run `node schemas/regenerate.mjs` (its first lines say how) and commit the result."
+             Run `node schemas/regenerate.mjs` (its first lines say how) and commit the result.",
         )
         .into());
     }

@@ -1,1 +1,21 @@
-//! fleetwire-common
+//! What every part of Fleetwire shares, without IO, clock or randomness: identifiers, time,
+//! resources, limits, roles, jobs, messages, and the envelope that is sealed and opened.
+//!
+//! Invariants: only [`envelope::Opener`] makes an [`envelope::Opened`], so whoever holds one holds an
+//! authenticated, verified message; only [`job::JobSpec::from_wire`] and [`job::JobSpec::new`] make a
+//! [`job::JobSpec`], so whoever holds one holds a validated job.
+#![forbid(unsafe_code)]
+
+pub mod envelope;
+pub mod facts;
+pub mod ids;
+pub mod job;
+pub mod limits;
+pub mod message;
+pub mod resources;
+pub mod roles;
+pub mod time;
+pub mod token;
+
+/// The generated schema types, under the short name that the code uses.
+pub use fleetwire_schemas as fb;

@@ -1,0 +1,191 @@
+//! Secrets and the keys derived from them (docs/protocol.md#keys).
+//!
+//! The scheduler keeps one root secret and one secret per epoch; a principal's keys are derived, so
+//! nothing is stored per agent. Secrets are wiped when dropped and never printed.
+
+use crate::{
+    ids::{Position, Principal, TokenId},
+    time::Time,
+};
+use hkdf::Hkdf;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::{Digest, Sha256};
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+/// Bytes of an HMAC-SHA256 tag.
+pub const TAG_BYTES: usize = 32;
+
+/// 32 secret bytes.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct Secret([u8; 32]);
+
+impl Secret {
+    /// Takes the bytes.
+    pub fn new(bytes: [u8; 32]) -> Secret {
+        Secret(bytes)
+    }
+
+    /// Reads exactly 32 bytes.
+    pub fn from_slice(bytes: &[u8]) -> Option<Secret> {
+        Some(Secret(bytes.try_into().ok()?))
+    }
+
+    /// The bytes, for writing them down or sending them.
+    pub fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// HKDF-SHA256 (RFC 5869) of this secret: `info` is the length-prefixed concatenation of its parts.
+    pub fn derive(&self, salt: &[u8], info: &[&[u8]]) -> Secret {
+        let mut joined = Vec::with_capacity(64);
+        for part in info {
+            joined.extend_from_slice(&(part.len() as u32).to_le_bytes());
+            joined.extend_from_slice(part);
+        }
+        let mut derived = Secret([0; 32]);
+        let expanded = Hkdf::<Sha256>::new(Some(salt), &self.0).expand(&joined, &mut derived.0);
+        assert!(expanded.is_ok(), "32 bytes are far below HKDF's limit of 8,160");
+        derived
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// A prepared HMAC-SHA256 key: the two compressions over the padded key are done once.
+#[derive(Clone)]
+pub struct MacKey {
+    prepared: Hmac<Sha256>,
+}
+
+impl MacKey {
+    /// Prepares the key.
+    pub fn new(secret: &Secret) -> MacKey {
+        MacKey { prepared: <Hmac<Sha256> as KeyInit>::new(&(*secret.bytes()).into_block()) }
+    }
+
+    /// The tag over `bytes`.
+    pub fn tag(&self, bytes: &[u8]) -> [u8; TAG_BYTES] {
+        let mut mac = self.prepared.clone();
+        mac.update(bytes);
+        mac.finalize().into_bytes().into()
+    }
+
+    /// Whether `tag` is that of `bytes`, in constant time.
+    pub fn verify(&self, bytes: &[u8], tag: &[u8]) -> bool {
+        let mut mac = self.prepared.clone();
+        mac.update(bytes);
+        mac.verify_slice(tag).is_ok()
+    }
+}
+
+impl std::fmt::Debug for MacKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("MacKey(…)")
+    }
+}
+
+/// A 32-byte key as HMAC's 64-byte block, zero-padded (RFC 2104).
+trait IntoBlock {
+    fn into_block(self) -> hmac::digest::Key<Hmac<Sha256>>;
+}
+
+impl IntoBlock for [u8; 32] {
+    fn into_block(self) -> hmac::digest::Key<Hmac<Sha256>> {
+        let mut block = hmac::digest::Key::<Hmac<Sha256>>::default();
+        for (to, from) in block.iter_mut().zip(self) {
+            *to = from;
+        }
+        block
+    }
+}
+
+/// SHA-256 of the bytes.
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
+}
+
+/// What a scheduler keeps secret, and everything it derives from that.
+#[derive(Clone, Debug)]
+pub struct RootKeys {
+    root: Secret,
+    receipt: MacKey,
+}
+
+impl RootKeys {
+    /// From the cluster's root secret.
+    pub fn new(root: Secret) -> RootKeys {
+        let receipt = MacKey::new(&root.derive(&[], &[b"fleetwire receipt"]));
+        RootKeys { root, receipt }
+    }
+
+    /// The key under which a principal's `Hello` and `Welcome` are sealed (key id 0).
+    pub fn enrolment_key(&self, principal: &Principal) -> Secret {
+        self.root.derive(&[], &[b"fleetwire enrolment", principal.to_string().as_bytes()])
+    }
+
+    /// The secret that a join token carries.
+    pub fn token_secret(&self, token: TokenId, expires_at: Time) -> Secret {
+        self.root.derive(&[], &[b"fleetwire token", &token.0.to_le_bytes(), &expires_at.0.to_le_bytes()])
+    }
+
+    /// A receipt's MAC: over the incarnation's number and random id, and the position.
+    pub fn receipt_mac(&self, incarnation: u64, incarnation_id: &[u8; 16], position: Position) -> [u8; 16] {
+        let mut bytes = [0u8; 32];
+        let parts = incarnation.to_le_bytes().into_iter().chain(*incarnation_id).chain(position.0.to_le_bytes());
+        for (to, from) in bytes.iter_mut().zip(parts) {
+            *to = from;
+        }
+        let mut short = [0; 16];
+        for (to, from) in short.iter_mut().zip(self.receipt.tag(&bytes)) {
+            *to = from;
+        }
+        short
+    }
+}
+
+/// One key epoch: its number, which is the key id of session frames, and its secret.
+#[derive(Clone, Debug)]
+pub struct Epoch {
+    /// From 1; 0 is the enrolment key's id.
+    pub number: u32,
+    /// The epoch's random secret.
+    pub secret: Secret,
+}
+
+impl Epoch {
+    /// A principal's key of this epoch.
+    pub fn key(&self, principal: &Principal) -> Secret {
+        self.secret.derive(&[], &[b"fleetwire epoch", principal.to_string().as_bytes()])
+    }
+}
+
+/// Who sends the frames that a key seals. A frame reflected to its sender fails the MAC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From whoever connected to the scheduler.
+    ToScheduler,
+    /// From the scheduler.
+    FromScheduler,
+}
+
+/// The key of one direction of one session: HKDF(epoch key, both nonces, direction).
+pub fn session_key(epoch_key: &Secret, hello: &[u8; 16], welcome: &[u8; 16], direction: Direction) -> MacKey {
+    let mut salt = [0u8; 32];
+    for (to, from) in salt.iter_mut().zip(hello.iter().chain(welcome)) {
+        *to = *from;
+    }
+    let label: &[u8] = match direction {
+        Direction::ToScheduler => b"to scheduler",
+        Direction::FromScheduler => b"from scheduler",
+    };
+    MacKey::new(&epoch_key.derive(&salt, &[b"fleetwire session", label]))
+}
+
+/// The key of one direction under an enrolment or token secret, where there are no nonces yet.
+pub fn plain_key(secret: &Secret, direction: Direction) -> MacKey {
+    session_key(secret, &[0; 16], &[0; 16], direction)
+}

@@ -1,0 +1,490 @@
+//! Jobs: what a user submits, validated. The client makes one from a job file, the scheduler reads
+//! one from the wire; both go through [`JobSpec::new`], so a job that exists is a job that can run.
+
+use crate::{
+    fb,
+    ids::{Name, NameError},
+    limits::*,
+    resources::Resources,
+};
+use std::{collections::BTreeSet, sync::Arc};
+
+/// A validated job.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JobSpec {
+    /// What people call it.
+    pub name: Name,
+    /// Its task entries, at least one.
+    pub tasks: Vec<Arc<TaskSpec>>,
+    /// Seconds without hearing from an agent until its attempts are suspect.
+    pub lost_after_s: u64,
+}
+
+/// One entry of a job: a task, or an array of tasks that differ in their index only.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TaskSpec {
+    /// Unique in its job.
+    pub name: Name,
+    /// Tasks in the array, at least 1.
+    pub count: u32,
+    /// Whether it is an array (also when its count is 1).
+    pub array: bool,
+    /// The kind of agent it wants; `None` = any.
+    pub agent_type: Option<fb::AgentType>,
+    /// What it needs while it runs.
+    pub resources: Resources,
+    /// Where its data lives.
+    pub storage_backend: fb::StorageType,
+    /// What runs it.
+    pub executor: fb::Executor,
+    /// The program. Empty only for `Noop`.
+    pub command: String,
+    /// Its arguments, without the program's name.
+    pub arguments: Vec<String>,
+    /// Environment variables, in order, names unique.
+    pub environment: Vec<(String, String)>,
+    /// JSON text that the task finds in its environment. Empty = none.
+    pub parameters: String,
+    /// Files that appear in its working directory.
+    pub files: Vec<FileSpec>,
+    /// Higher goes first.
+    pub priority: i8,
+    /// What its agent's labels must satisfy, all of them.
+    pub constraints: Vec<Constraint>,
+    /// Seconds of run time; 0 = no limit.
+    pub timeout_s: u64,
+    /// Seconds that it may wait for an agent; 0 = no limit.
+    pub queue_timeout_s: u64,
+    /// Failures after which it has failed, at least 1.
+    pub max_attempts: u32,
+    /// Losses of its agent after which it has failed, at least 1.
+    pub max_losses: u32,
+    /// Milliseconds before the second attempt; doubles with each failure, with jitter and a cap.
+    pub backoff_ms: u32,
+    /// Milliseconds between SIGTERM and SIGKILL.
+    pub kill_grace_ms: u32,
+    /// The file in the working directory that holds its result. Empty = `result`.
+    pub result_path: String,
+}
+
+impl Default for TaskSpec {
+    fn default() -> TaskSpec {
+        let wire = fb::TaskSpecT::default();
+        TaskSpec {
+            name: Name::new("task").unwrap_or_else(|_| unreachable!("a literal that is a name")),
+            count: 1,
+            array: false,
+            agent_type: None,
+            resources: Resources::ZERO,
+            storage_backend: fb::StorageType::Local,
+            executor: fb::Executor::Process,
+            command: String::new(),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            parameters: String::new(),
+            files: Vec::new(),
+            priority: 0,
+            constraints: Vec::new(),
+            timeout_s: 0,
+            queue_timeout_s: 0,
+            max_attempts: wire.max_attempts,
+            max_losses: wire.max_losses,
+            backoff_ms: wire.backoff_ms,
+            kill_grace_ms: wire.kill_grace_ms,
+            result_path: String::new(),
+        }
+    }
+}
+
+/// A file that a task carries.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FileSpec {
+    /// Relative, of plain components.
+    pub path: String,
+    /// Its bytes.
+    pub data: Vec<u8>,
+    /// Whether it may be executed.
+    pub executable: bool,
+}
+
+/// One condition on an agent's labels.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Constraint {
+    /// The label's name.
+    pub label: Name,
+    /// How it is compared.
+    pub op: fb::ConstraintOp,
+    /// With what; empty for `Exists` and `NotExists`.
+    pub value: String,
+}
+
+impl Constraint {
+    /// Whether labels with `value` of this constraint's label (`None` = no such label) satisfy it.
+    pub fn holds(&self, value: Option<&str>) -> bool {
+        match self.op {
+            fb::ConstraintOp::Equal => value == Some(&self.value),
+            fb::ConstraintOp::NotEqual => value != Some(&self.value),
+            fb::ConstraintOp::Exists => value.is_some(),
+            fb::ConstraintOp::NotExists => value.is_none(),
+            _ => false,
+        }
+    }
+}
+
+/// Why a job is refused. `task` is the entry's name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JobError {
+    /// The bytes are no FlatBuffer with a `JobSpec`.
+    #[error("the job cannot be read: {0}")]
+    Unreadable(String),
+    /// A name that is none.
+    #[error("{what}: {error}")]
+    Name {
+        /// Which name.
+        what: String,
+        /// What is wrong with it.
+        error: NameError,
+    },
+    /// Nothing to do.
+    #[error("a job needs at least one task")]
+    NoTasks,
+    /// Two entries of one name.
+    #[error("two tasks are called `{0}`: names are unique in a job")]
+    DuplicateTask(String),
+    /// Something is longer, larger or more than it may be.
+    #[error("{what} of task `{task}`: {found} is more than the limit of {max}")]
+    TooMuch {
+        /// The entry.
+        task: String,
+        /// What is too much.
+        what: &'static str,
+        /// What came.
+        found: u64,
+        /// The limit.
+        max: u64,
+    },
+    /// A field has a value that it cannot have.
+    #[error("{what} of task `{task}` is `{found}`: expected {expected}")]
+    Invalid {
+        /// The entry.
+        task: String,
+        /// Which field.
+        what: &'static str,
+        /// What came.
+        found: String,
+        /// What would do.
+        expected: &'static str,
+    },
+}
+
+impl JobSpec {
+    /// Checks a job: names, counts, sizes, paths, and that every task has something to run.
+    pub fn new(name: Name, tasks: Vec<TaskSpec>, lost_after_s: u64) -> Result<JobSpec, JobError> {
+        if tasks.is_empty() {
+            return Err(JobError::NoTasks);
+        }
+        bound("the job", "number of tasks", tasks.len(), TASK_ENTRIES_MAX)?;
+        let mut names = BTreeSet::new();
+        let mut file_bytes = 0;
+        for task in &tasks {
+            task.check()?;
+            file_bytes += task.files.iter().map(|file| file.data.len()).sum::<usize>();
+            if !names.insert(task.name.clone()) {
+                return Err(JobError::DuplicateTask(task.name.to_string()));
+            }
+        }
+        bound("the job", "bytes of all files", file_bytes, FILES_BYTES_MAX)?;
+        Ok(JobSpec { name, tasks: tasks.into_iter().map(Arc::new).collect(), lost_after_s })
+    }
+
+    /// Reads and checks the wire's form: a FlatBuffer whose root is `JobSpec`.
+    pub fn from_wire(bytes: &[u8]) -> Result<JobSpec, JobError> {
+        let unreadable = |error: flatbuffers::InvalidFlatbuffer| JobError::Unreadable(error.to_string());
+        bound("the job", "bytes", bytes.len(), JOB_BYTES_MAX)?;
+        let wire =
+            flatbuffers::root_with_opts::<fb::JobSpec<'_>>(&crate::envelope::verifier_options(bytes.len()), bytes)
+                .map_err(unreadable)?;
+        let name = named("name of the job", wire.name())?;
+        let tasks = wire.tasks().into_iter().flatten().map(TaskSpec::from_wire).collect::<Result<_, _>>()?;
+        JobSpec::new(name, tasks, wire.lost_after())
+    }
+
+    /// Writes the wire's form.
+    pub fn to_wire(&self) -> Vec<u8> {
+        let mut builder = flatbuffers::FlatBufferBuilder::new();
+        let wire = fb::JobSpecT {
+            name: Some(self.name.to_string()),
+            tasks: Some(self.tasks.iter().map(|task| task.to_wire()).collect()),
+            lost_after: self.lost_after_s,
+        };
+        let root = wire.pack(&mut builder);
+        builder.finish(root, None);
+        builder.finished_data().to_vec()
+    }
+
+    /// How many tasks it has in all.
+    pub fn task_count(&self) -> u64 {
+        self.tasks.iter().map(|task| u64::from(task.count)).sum()
+    }
+}
+
+impl TaskSpec {
+    fn check(&self) -> Result<(), JobError> {
+        let name = self.name.as_str();
+        let invalid = |what, found: &str, expected| {
+            Err(JobError::Invalid { task: name.to_owned(), what, found: found.chars().take(80).collect(), expected })
+        };
+        if self.count == 0 {
+            return invalid("count", "0", "at least 1");
+        }
+        bound(name, "count", self.count as usize, ARRAY_TASKS_MAX as usize)?;
+        bound(name, "number of arguments", self.arguments.len(), ARGUMENTS_MAX)?;
+        bound(name, "number of environment variables", self.environment.len(), ENVIRONMENT_MAX)?;
+        bound(name, "number of files", self.files.len(), FILES_MAX)?;
+        bound(name, "number of constraints", self.constraints.len(), CONSTRAINTS_MAX)?;
+        bound(name, "bytes of parameters", self.parameters.len(), PARAMETERS_BYTES_MAX)?;
+        bound(name, "max_attempts", self.max_attempts as usize, ATTEMPTS_MAX as usize)?;
+        bound(name, "max_losses", self.max_losses as usize, ATTEMPTS_MAX as usize)?;
+        let texts = self.arguments.iter().chain([&self.command]).chain(self.environment.iter().map(|(_, value)| value));
+        for text in texts {
+            bound(name, "bytes of an argument or environment value", text.len(), VALUE_BYTES_MAX)?;
+            if text.contains('\0') {
+                return invalid("command, argument or environment value", text, "no NUL byte");
+            }
+        }
+        if self.max_attempts == 0 || self.max_losses == 0 {
+            return invalid("max_attempts or max_losses", "0", "at least 1");
+        }
+        if self.executor == fb::Executor::Process && self.command.is_empty() {
+            return invalid("command", "", "a program and its arguments");
+        }
+        let mut seen = BTreeSet::new();
+        for (variable, _) in &self.environment {
+            if variable.is_empty() || variable.contains(['=', '\0']) || variable.len() > VALUE_BYTES_MAX {
+                return invalid("environment variable", variable, "a name without `=`");
+            }
+            if !seen.insert(variable) {
+                return invalid("environment variable", variable, "each variable once");
+            }
+        }
+        let mut paths = BTreeSet::new();
+        let result = (!self.result_path.is_empty()).then_some(&self.result_path);
+        for path in self.files.iter().map(|file| &file.path).chain(result) {
+            if !is_plain_path(path) {
+                return invalid("path", path, "a relative path without `.`, `..` or empty components");
+            }
+        }
+        for file in &self.files {
+            if !paths.insert(&file.path) {
+                return invalid("file", &file.path, "each path once");
+            }
+        }
+        Ok(())
+    }
+
+    fn from_wire(wire: fb::TaskSpec<'_>) -> Result<TaskSpec, JobError> {
+        let name = named("name of a task", wire.name())?;
+        let task = name.to_string();
+        let unknown = |what, found: String, expected| JobError::Invalid { task: task.clone(), what, found, expected };
+        if wire.executor().variant_name().is_none() {
+            return Err(unknown("executor", wire.executor().0.to_string(), "an executor that this version knows"));
+        }
+        if !wire.any_agent_type() && wire.agent_type().variant_name().is_none() {
+            return Err(unknown("agent_type", wire.agent_type().0.to_string(), "an agent type that exists"));
+        }
+        if wire.storage_backend().variant_name().is_none() {
+            return Err(unknown("storage_backend", wire.storage_backend().0.to_string(), "a storage type that exists"));
+        }
+        // Resources::from_wire cuts to the limits, which suits capacities; a request is refused instead.
+        let resources = Resources::from_wire(wire.resources());
+        let asked = wire.resources().map(|spec| spec.unpack()).unwrap_or_default();
+        if resources.to_wire() != asked {
+            return Err(unknown("resources", format!("{asked:?}"), "amounts within the limits of docs/protocol.md"));
+        }
+        let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
+        let constraints = wire.constraints().into_iter().flatten().map(|constraint| {
+            let label = named("label of a constraint", constraint.label())?;
+            if constraint.op().variant_name().is_none() {
+                return Err(unknown("constraint", constraint.op().0.to_string(), "a comparison that exists"));
+            }
+            Ok(Constraint { label, op: constraint.op(), value: text(constraint.value()) })
+        });
+        Ok(TaskSpec {
+            count: wire.count(),
+            array: wire.array(),
+            agent_type: (!wire.any_agent_type()).then_some(wire.agent_type()),
+            resources,
+            storage_backend: wire.storage_backend(),
+            executor: wire.executor(),
+            command: text(wire.command()),
+            arguments: wire.arguments().into_iter().flatten().map(str::to_owned).collect(),
+            environment: pairs(wire.environment()),
+            parameters: text(wire.parameters()),
+            files: wire.files().into_iter().flatten().map(FileSpec::from_wire).collect(),
+            priority: wire.priority(),
+            constraints: constraints.collect::<Result<_, _>>()?,
+            timeout_s: wire.timeout(),
+            queue_timeout_s: wire.queue_timeout(),
+            max_attempts: wire.max_attempts(),
+            max_losses: wire.max_losses(),
+            backoff_ms: wire.backoff_ms(),
+            kill_grace_ms: wire.kill_grace_ms(),
+            result_path: text(wire.result_path()),
+            name,
+        })
+    }
+
+    fn to_wire(&self) -> fb::TaskSpecT {
+        let constraint = |constraint: &Constraint| fb::ConstraintT {
+            label: Some(constraint.label.to_string()),
+            op: constraint.op,
+            value: some(&constraint.value),
+        };
+        let file = |file: &FileSpec| fb::FileT {
+            path: Some(file.path.clone()),
+            data: Some(file.data.clone()),
+            executable: file.executable,
+        };
+        fb::TaskSpecT {
+            name: Some(self.name.to_string()),
+            count: self.count,
+            array: self.array,
+            agent_type: self.agent_type.unwrap_or_default(),
+            any_agent_type: self.agent_type.is_none(),
+            resources: Some(Box::new(self.resources.to_wire())),
+            storage_backend: self.storage_backend,
+            executor: self.executor,
+            command: some(&self.command),
+            arguments: (!self.arguments.is_empty()).then(|| self.arguments.clone()),
+            environment: (!self.environment.is_empty()).then(|| key_values(&self.environment)),
+            parameters: some(&self.parameters),
+            files: (!self.files.is_empty()).then(|| self.files.iter().map(file).collect()),
+            priority: self.priority,
+            constraints: (!self.constraints.is_empty()).then(|| self.constraints.iter().map(constraint).collect()),
+            timeout: self.timeout_s,
+            queue_timeout: self.queue_timeout_s,
+            max_attempts: self.max_attempts,
+            max_losses: self.max_losses,
+            backoff_ms: self.backoff_ms,
+            kill_grace_ms: self.kill_grace_ms,
+            result_path: some(&self.result_path),
+        }
+    }
+}
+
+impl FileSpec {
+    fn from_wire(wire: fb::File<'_>) -> FileSpec {
+        FileSpec {
+            path: wire.path().unwrap_or_default().to_owned(),
+            data: wire.data().map(|data| data.bytes().to_vec()).unwrap_or_default(),
+            executable: wire.executable(),
+        }
+    }
+}
+
+/// Whether a path is relative and has only plain components: it cannot leave the folder it is joined to.
+pub fn is_plain_path(path: &str) -> bool {
+    let plain = |part: &str| !part.is_empty() && part != "." && part != ".." && part.len() <= 255;
+    path.len() <= 1024 && !path.contains('\0') && path.split('/').all(plain)
+}
+
+/// Reads a list of keys and values.
+pub fn pairs(
+    wire: Option<flatbuffers::Vector<'_, flatbuffers::ForwardsUOffset<fb::KeyValue<'_>>>>,
+) -> Vec<(String, String)> {
+    let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
+    wire.into_iter().flatten().map(|pair| (text(pair.key()), text(pair.value()))).collect()
+}
+
+/// Writes a list of keys and values.
+pub fn key_values(pairs: &[(String, String)]) -> Vec<fb::KeyValueT> {
+    pairs.iter().map(|(key, value)| fb::KeyValueT { key: Some(key.clone()), value: Some(value.clone()) }).collect()
+}
+
+fn some(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+fn named(what: &str, name: Option<&str>) -> Result<Name, JobError> {
+    Name::new(name.unwrap_or_default()).map_err(|error| JobError::Name { what: what.to_owned(), error })
+}
+
+fn bound(task: &str, what: &'static str, found: usize, max: usize) -> Result<(), JobError> {
+    if found <= max {
+        return Ok(());
+    }
+    Err(JobError::TooMuch { task: task.to_owned(), what, found: found as u64, max: max as u64 })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn task() -> TaskSpec {
+        TaskSpec { command: "true".into(), ..TaskSpec::default() }
+    }
+
+    fn job(tasks: Vec<TaskSpec>) -> Result<JobSpec, JobError> {
+        JobSpec::new(Name::new("j").unwrap(), tasks, 300)
+    }
+
+    #[test]
+    fn a_job_survives_the_wire() {
+        let full = TaskSpec {
+            count: 1_000,
+            array: true,
+            agent_type: Some(fb::AgentType::Rater),
+            resources: Resources { cpu: 500, memory: 64, gpu: 1, storage: 2 },
+            arguments: vec!["a".into(), String::new()],
+            environment: vec![("K".into(), "v".into())],
+            parameters: "{\"x\":1}".into(),
+            files: vec![FileSpec { path: "in/a.txt".into(), data: vec![1, 2, 3], executable: true }],
+            priority: -3,
+            constraints: vec![Constraint {
+                label: Name::new("zone").unwrap(),
+                op: fb::ConstraintOp::NotEqual,
+                value: "b".into(),
+            }],
+            timeout_s: 5,
+            queue_timeout_s: 6,
+            max_attempts: 7,
+            max_losses: 8,
+            backoff_ms: 9,
+            kill_grace_ms: 10,
+            result_path: "out.json".into(),
+            ..task()
+        };
+        let job = job(vec![full, TaskSpec { name: Name::new("other").unwrap(), ..task() }]).unwrap();
+        assert_eq!(JobSpec::from_wire(&job.to_wire()).unwrap(), job);
+        assert_eq!(job.task_count(), 1_001);
+    }
+
+    #[test]
+    fn what_cannot_run_is_refused() {
+        assert_eq!(job(vec![]), Err(JobError::NoTasks));
+        assert!(matches!(job(vec![task(), task()]), Err(JobError::DuplicateTask(_))));
+        let wrong: [TaskSpec; 8] = [
+            TaskSpec { count: 0, ..task() },
+            TaskSpec { count: ARRAY_TASKS_MAX + 1, ..task() },
+            TaskSpec { command: String::new(), ..task() },
+            TaskSpec { max_attempts: 0, ..task() },
+            TaskSpec { arguments: vec!["a\0b".into()], ..task() },
+            TaskSpec { environment: vec![("A=B".into(), String::new())], ..task() },
+            TaskSpec { result_path: "../x".into(), ..task() },
+            TaskSpec {
+                files: vec![FileSpec { path: "/etc/passwd".into(), data: vec![], executable: false }],
+                ..task()
+            },
+        ];
+        for task in wrong {
+            assert!(job(vec![task.clone()]).is_err(), "{task:?}");
+        }
+    }
+
+    #[test]
+    fn hostile_bytes_are_refused() {
+        assert!(JobSpec::from_wire(&[]).is_err());
+        assert!(JobSpec::from_wire(&[0xff; 100]).is_err());
+    }
+}

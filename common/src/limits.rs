@@ -1,0 +1,79 @@
+//! Every bound on what a peer, a user or a disk may make us hold. One file, so that they can be
+//! read together; `const` assertions hold those that depend on each other.
+
+/// The codec's cap on a frame, length prefix included.
+pub const FRAME_BYTES_CODEC_MAX: usize = 16 << 20;
+/// A session's cap on a frame: 2 s at 1 Mbit/s. Larger bodies go as chunks on bulk streams.
+pub const FRAME_BYTES_MAX: usize = 256 << 10;
+/// A body up to this size is sent in one frame; above it, as chunks.
+pub const BODY_BYTES_INLINE_MAX: usize = 192 << 10;
+/// Data bytes in one `Chunk`.
+pub const CHUNK_BYTES: usize = 128 << 10;
+/// The largest body, decompressed or assembled from chunks.
+pub const BODY_BYTES_MAX: usize = 16 << 20;
+/// Bodies from this size on are tried with LZ4.
+pub const COMPRESS_BYTES_MIN: usize = 1 << 10;
+/// Messages in one batch.
+pub const BATCH_ITEMS_MAX: usize = 1024;
+/// A batch is closed once its items reach this size.
+pub const BATCH_BYTES_MAX: usize = 48 << 10;
+/// Bulk streams that one peer may have open at a time.
+pub const BULK_STREAMS_MAX: usize = 2;
+
+/// How far an envelope's timestamp may lie from the receiver's cluster time (seed 004).
+pub const STALE_AFTER_MS: u64 = 5_000;
+
+/// Metric names that one session may intern.
+pub const METRIC_NAMES_MAX: usize = 1024;
+/// Bytes of a metric's name.
+pub const METRIC_NAME_BYTES_MAX: usize = 64;
+/// Metrics in one status update.
+pub const METRICS_MAX: usize = 64;
+/// Bytes of a progress note, and of any message text that a peer sends us to keep.
+pub const NOTE_BYTES_MAX: usize = 512;
+
+/// Bytes of a name: of an agent, an operator, a job, a task entry or a label.
+pub const NAME_BYTES_MAX: usize = 64;
+/// Bytes of a label's or an environment variable's value.
+pub const VALUE_BYTES_MAX: usize = 32 << 10;
+/// Labels of an agent.
+pub const LABELS_MAX: usize = 64;
+/// Task entries in one job.
+pub const TASK_ENTRIES_MAX: usize = 1024;
+/// Tasks in one array.
+pub const ARRAY_TASKS_MAX: u32 = 1_000_000;
+/// Arguments of one task.
+pub const ARGUMENTS_MAX: usize = 1024;
+/// Environment variables of one task.
+pub const ENVIRONMENT_MAX: usize = 256;
+/// Constraints of one task.
+pub const CONSTRAINTS_MAX: usize = 32;
+/// Files that one task carries.
+pub const FILES_MAX: usize = 256;
+/// Bytes of all files of one job together.
+pub const FILES_BYTES_MAX: usize = 1 << 20;
+/// Bytes of a task's JSON parameters.
+pub const PARAMETERS_BYTES_MAX: usize = 256 << 10;
+/// Bytes of a job's FlatBuffer.
+pub const JOB_BYTES_MAX: usize = 4 << 20;
+/// Bytes of a task's result.
+pub const RESULT_BYTES_MAX: usize = 64 << 10;
+/// Attempts of one task that may fail.
+pub const ATTEMPTS_MAX: u32 = 1_000;
+/// Attempts that one agent may hold at a time.
+pub const AGENT_ATTEMPTS_MAX: usize = 16_384;
+/// Rows in one page of an answer.
+pub const PAGE_ROWS_MAX: u32 = 1_000;
+/// Bytes of log in one chunk.
+pub const LOG_CHUNK_BYTES_MAX: u32 = 64 << 10;
+/// The longest that a query may be held back for news.
+pub const QUERY_WAIT_MS_MAX: u32 = 30_000;
+
+/// The largest amounts that a request or an agent may name: a million cores, 1 PB of memory,
+/// 65,536 GPUs, 1 EB of storage. Far above any device, and far from overflow when summed.
+pub const RESOURCES_MAX: crate::resources::Resources =
+    crate::resources::Resources { cpu: 1_000_000_000, memory: 1_000_000_000, gpu: 65_536, storage: 1_000_000_000 };
+
+const _: () = assert!(BODY_BYTES_INLINE_MAX < FRAME_BYTES_MAX && CHUNK_BYTES < BODY_BYTES_INLINE_MAX);
+const _: () = assert!(FRAME_BYTES_MAX <= FRAME_BYTES_CODEC_MAX && JOB_BYTES_MAX < BODY_BYTES_MAX);
+const _: () = assert!(BATCH_BYTES_MAX * 2 < BODY_BYTES_INLINE_MAX);
