@@ -1,1 +1,243 @@
-//! fleetwire-tests
+//! Real clusters for tests: the binaries that people run, as processes of their own, on free loopback
+//! ports and in temporary folders, stopped when the test ends however it ends.
+//!
+//! Nothing here sleeps for a fixed time: conditions are polled until a deadline.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs)]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+
+/// How long a condition may take to come true on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The folder with this build's binaries; builds them once per test process, as the same profile.
+pub fn binaries() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let mut folder = std::env::current_exe().unwrap();
+        folder.pop();
+        if folder.ends_with("deps") {
+            folder.pop();
+        }
+        let release = folder.ends_with("release");
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.args(["build", "--quiet", "--bins"]);
+        cargo.args(["-p", "fleetwire-scheduler", "-p", "fleetwire-agent", "-p", "fleetwire-cli"]);
+        cargo.args(release.then_some("--release"));
+        cargo.arg("--target-dir").arg(folder.parent().unwrap());
+        cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
+        assert!(cargo.status().unwrap().success(), "the binaries do not build");
+        folder
+    })
+}
+
+/// Polls until `check` gives something, or panics with what was waited for.
+pub fn wait_for<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = check() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited {PATIENCE:?} for {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A process that is killed when dropped; its output goes to a file.
+pub struct Process {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    pub fn start(program: &str, arguments: &[&str], log: PathBuf) -> Process {
+        let out = fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
+        let child = Command::new(binaries().join(program))
+            .args(arguments)
+            .env_remove("FLEETWIRE_DATA")
+            .env_remove("FLEETWIRE_HOME")
+            .stdin(Stdio::null())
+            .stdout(out.try_clone().unwrap())
+            .stderr(out)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{program}: {error}"));
+        Process { child, log }
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// `kill -9`, and waits until it is gone.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// SIGTERM, and waits for its exit status.
+    pub fn terminate(&mut self) -> std::process::ExitStatus {
+        let signalled = Command::new("kill").args(["-TERM", &self.id().to_string()]).status().unwrap();
+        assert!(signalled.success());
+        self.wait()
+    }
+
+    pub fn wait(&mut self) -> std::process::ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "process {} does not end:\n{}", self.id(), self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            eprintln!("--- {}:\n{}", self.log.display(), self.log());
+        }
+    }
+}
+
+/// A scheduler and its agents.
+pub struct Cluster {
+    pub folder: TempDir,
+    pub scheduler: Option<Process>,
+    pub agents: Vec<(String, Process)>,
+}
+
+impl Cluster {
+    /// A scheduler on an empty folder, ready.
+    pub fn start() -> Cluster {
+        let folder = tempfile::Builder::new().prefix("fleetwire-test-").tempdir().unwrap();
+        let mut cluster = Cluster { folder, scheduler: None, agents: Vec::new() };
+        cluster.start_scheduler();
+        cluster
+    }
+
+    /// A scheduler with agents `a0`, `a1`, …, all registered.
+    pub fn with_agents(count: usize) -> Cluster {
+        let mut cluster = Cluster::start();
+        for number in 0..count {
+            cluster.join_agent(&format!("a{number}"), &[]);
+        }
+        cluster.wait_for_agents(count);
+        cluster
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn data(&self) -> String {
+        self.path("scheduler").to_str().unwrap().to_owned()
+    }
+
+    /// Starts the scheduler (again) on its folder, on the same port as before.
+    pub fn start_scheduler(&mut self) {
+        let file = self.path("scheduler").join("address");
+        let listen = fs::read_to_string(&file).map(|text| text.trim().to_owned());
+        let _ = fs::remove_file(&file);
+        let listen = listen.unwrap_or_else(|_| "127.0.0.1:0".to_owned());
+        let process = Process::start(
+            "fleetwire-scheduler",
+            &["--data", &self.data(), "--listen", &listen],
+            self.path("scheduler.log"),
+        );
+        self.scheduler = Some(process);
+        wait_for("the scheduler's address file", || file.exists().then_some(()));
+    }
+
+    pub fn kill_scheduler(&mut self) {
+        self.scheduler.take().unwrap().kill();
+    }
+
+    /// A new agent, with a fresh token.
+    pub fn join_agent(&mut self, name: &str, more: &[&str]) {
+        let token = self.cli_ok(&["token", "create", "--role", "agent"]);
+        let token = token.split_whitespace().find(|word| word.starts_with("fwj1-")).expect("a token").to_owned();
+        self.start_agent(name, &[&["--join", &token, "--name", name], more].concat());
+    }
+
+    /// An agent's process on its folder (again).
+    pub fn start_agent(&mut self, name: &str, arguments: &[&str]) {
+        let data = self.path(name).to_str().unwrap().to_owned();
+        let arguments = [&["--data", &data], arguments].concat();
+        let process = Process::start("fleetwire-agent", &arguments, self.path(&format!("{name}.log")));
+        self.agents.push((name.to_owned(), process));
+    }
+
+    pub fn kill_agent(&mut self, name: &str) {
+        let at = self.agents.iter().position(|(other, _)| other == name).unwrap();
+        self.agents.remove(at).1.kill();
+    }
+
+    pub fn wait_for_agents(&self, count: usize) {
+        wait_for("the agents to register", || {
+            let agents = self.cli_json(&["agents", "--json"]);
+            let rows = agents.as_array()?;
+            (rows.iter().filter(|row| row["connected"] == true).count() >= count).then_some(())
+        });
+    }
+
+    /// Runs the CLI as the local operator.
+    pub fn cli(&self, arguments: &[&str]) -> Output {
+        Command::new(binaries().join("fleetwire"))
+            .args(arguments)
+            .env("FLEETWIRE_DATA", self.data())
+            .env("FLEETWIRE_HOME", self.path("home"))
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    }
+
+    /// … and expects success; returns its standard output.
+    pub fn cli_ok(&self, arguments: &[&str]) -> String {
+        let output = self.cli(arguments);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert!(
+            output.status.success(),
+            "fleetwire {arguments:?} failed with {}:\n{}{}",
+            output.status,
+            text(&output.stdout),
+            text(&output.stderr)
+        );
+        text(&output.stdout)
+    }
+
+    /// … and reads its output as JSON.
+    pub fn cli_json(&self, arguments: &[&str]) -> serde_json::Value {
+        let text = self.cli_ok(arguments);
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{arguments:?} printed no JSON ({error}):\n{text}"))
+    }
+
+    /// Writes a job file into the cluster's folder.
+    pub fn job_file(&self, name: &str, text: &str) -> String {
+        let path = self.path(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+}
+
+/// The example that the repository ships.
+pub fn example(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name);
+    path.to_str().unwrap().to_owned()
+}
