@@ -17,6 +17,7 @@
     mismatched_lifetime_syntaxes,
     unused
 )]
+#[rustfmt::skip]
 mod generated;
 
 pub use generated::fleetwire::*;
