@@ -1,0 +1,124 @@
+//! Job files: TOML in, a validated [`JobSpec`] out (docs/jobs.md is the reference for people).
+//!
+//! Parsing is strict: what is not understood is refused, with its line and column, the source line
+//! and, where one exists, the nearest valid name. Nothing is read but the job file and the files
+//! that it names, each bounded before it is read.
+
+mod mistake;
+mod section;
+mod task;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+mod tests;
+pub mod values;
+
+pub use mistake::{JobFileError, Mistake, MistakeKind};
+
+use fleetwire_common::{
+    job::{JobError, JobSpec},
+    limits::FILES_BYTES_MAX,
+};
+use mistake::Fault;
+use section::Section;
+use std::{collections::BTreeMap, fs, io, ops::Range, path::Path};
+use task::Entry;
+use toml::de::{DeTable, DeValue};
+
+/// Bytes of a job file: its own text, without the files that it names.
+pub const JOB_FILE_BYTES_MAX: u64 = 4 << 20;
+
+/// Seconds without hearing from an agent until its attempts are suspect, when the job does not say.
+const LOST_AFTER_S: u64 = 300;
+
+const JOB_KEYS: &[&str] = &["name", "lost_after", "task"];
+
+/// Reads and checks a job file. Sources of files are looked up relative to the folder it lies in.
+pub fn load(path: &Path) -> Result<JobSpec, JobFileError> {
+    let bytes =
+        read_bounded(path, JOB_FILE_BYTES_MAX).map_err(|error| JobFileError::Read { path: path.to_owned(), error })?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let before = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+        let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+        JobFileError::NotUtf8 { path: path.to_owned(), line }
+    })?;
+    let folder = path.parent().map(Path::to_owned).unwrap_or_default();
+    parse(path, &text, |source| read_bounded(&folder.join(source), FILES_BYTES_MAX as u64))
+}
+
+/// Checks a job file's text. `path` is what errors call it; `read` fetches the files that it names.
+pub fn parse(
+    path: &Path,
+    text: &str,
+    mut read: impl FnMut(&Path) -> io::Result<Vec<u8>>,
+) -> Result<JobSpec, JobFileError> {
+    job(path, text, &mut read).map_err(|fault| JobFileError::Mistake(Box::new(Mistake::new(path, text, fault))))
+}
+
+/// How files that a job names are read.
+type Read<'r> = &'r mut dyn FnMut(&Path) -> io::Result<Vec<u8>>;
+
+fn job(path: &Path, text: &str, read: Read<'_>) -> Result<JobSpec, Fault> {
+    let document = DeTable::parse(text).map_err(|error| {
+        let message = error.message().replace('\n', ", ");
+        Fault::new(error.span().unwrap_or(0..0), MistakeKind::Syntax { message })
+    })?;
+    // A mistake that is nowhere in particular is shown where the document begins.
+    let start = 0..text.lines().next().map_or(0, str::len);
+    let section = Section::open("the job", JOB_KEYS, document.get_ref(), start)?;
+    let name = match section.field("name")? {
+        Some(field) => field.name()?,
+        None => values::name_of_path(path).ok_or_else(|| section.missing("name"))?,
+    };
+    let lost_after_s = match section.field("lost_after")? {
+        Some(field) => field.seconds()?,
+        None => LOST_AFTER_S,
+    };
+
+    let tasks = section.field("task")?.ok_or_else(|| section.missing("[[task]]"))?;
+    let mut entries: Vec<Entry> = Vec::new();
+    let mut names: BTreeMap<String, Range<usize>> = BTreeMap::new();
+    for (ordinal, value) in tasks.array("a list of tables, written as [[task]]")?.iter().enumerate() {
+        let DeValue::Table(table) = value.get_ref() else {
+            return Err(section::wrong_type("task", "a table", value));
+        };
+        let entry = task::entry(table, value.span(), ordinal, read)?;
+        let named_at = entry.span_of("name");
+        if let Some(first) = names.insert(entry.spec.name.to_string(), named_at.clone()) {
+            let kind = MistakeKind::DuplicateTask { name: entry.spec.name.to_string() };
+            return Err(Fault::new(named_at, kind).with_context(first, "first used here"));
+        }
+        entries.push(entry);
+    }
+
+    let specs = entries.iter().map(|entry| entry.spec.clone()).collect();
+    JobSpec::new(name, specs, lost_after_s).map_err(|error| refused(error, &entries, section.span))
+}
+
+/// Points at the field that made the job impossible.
+fn refused(error: JobError, entries: &[Entry], start: Range<usize>) -> Fault {
+    let at = match &error {
+        JobError::TooMuch { task, what, .. } | JobError::Invalid { task, what, .. } => {
+            entries.iter().find(|entry| entry.spec.name.as_str() == task).map(|entry| {
+                let result = matches!(&error, JobError::Invalid { found, .. } if *found == entry.spec.result_path);
+                let key = if *what == "path" && result { "result" } else { values::key_of(what) };
+                entry.span_of(key)
+            })
+        }
+        JobError::Unreadable(_) | JobError::Name { .. } | JobError::NoTasks | JobError::DuplicateTask(_) => None,
+    };
+    Fault::new(at.unwrap_or(start), MistakeKind::Refused(error))
+}
+
+fn read_bounded(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
+    use io::Read as _;
+    let mut bytes = Vec::new();
+    let file = fs::File::open(path)?;
+    if file.metadata()?.is_dir() {
+        return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a folder"));
+    }
+    file.take(bytes_max + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > bytes_max {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {bytes_max} bytes")));
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,240 @@
+//! One `[[task]]` of a job file.
+
+use super::{
+    Read,
+    mistake::{Fault, MistakeKind},
+    section::{Field, Section, wrong_type},
+    values,
+};
+use fleetwire_common::{
+    fb,
+    ids::Name,
+    job::{Constraint, FileSpec, TaskSpec},
+    limits::{ARRAY_TASKS_MAX, ATTEMPTS_MAX, RESOURCES_MAX},
+    resources::{Resources, parse_memory, parse_storage},
+};
+use std::{collections::BTreeMap, ops::Range, path::Path};
+use toml::de::{DeTable, DeValue};
+
+const TASK_KEYS: &[&str] = &[
+    "name",
+    "count",
+    "kind",
+    "command",
+    "script",
+    "executor",
+    "cpu",
+    "memory",
+    "gpu",
+    "storage",
+    "storage_backend",
+    "env",
+    "parameters",
+    "file",
+    "priority",
+    "constraints",
+    "timeout",
+    "queue_timeout",
+    "max_attempts",
+    "max_losses",
+    "backoff",
+    "kill_grace",
+    "result",
+];
+const FILE_KEYS: &[&str] = &["path", "content", "source", "executable"];
+
+/// A task entry, and where each of its values stands.
+pub(super) struct Entry {
+    pub spec: TaskSpec,
+    heading: Range<usize>,
+    spans: BTreeMap<&'static str, Range<usize>>,
+}
+
+impl Entry {
+    /// Where the value of that key stands; without one, the heading.
+    pub fn span_of(&self, key: &str) -> Range<usize> {
+        self.spans.get(key).unwrap_or(&self.heading).clone()
+    }
+}
+
+/// Reads one entry; `ordinal` names it when it has no name.
+pub(super) fn entry(
+    table: &DeTable<'_>,
+    heading: Range<usize>,
+    ordinal: usize,
+    read: Read<'_>,
+) -> Result<Entry, Fault> {
+    let section = Section::open("a task", TASK_KEYS, table, heading.clone())?;
+    let mut spec = TaskSpec { name: name(&section, ordinal)?, ..TaskSpec::default() };
+    what_runs(&section, &mut spec)?;
+    what_it_needs(&section, &mut spec)?;
+    how_it_is_tried(&section, &mut spec)?;
+    if let Some(field) = section.field("env")? {
+        for (key, value) in field.pairs("a table of texts, such as { MODE = \"fast\" }")? {
+            spec.environment.push((key.to_owned(), value.text()?.to_owned()));
+        }
+    }
+    if let Some(field) = section.field("parameters")? {
+        if !matches!(field.value.get_ref(), DeValue::Table(_)) {
+            return Err(wrong_type("parameters", "a table, such as { rate = 0.1 }", field.value));
+        }
+        let json = values::json(field.value.get_ref());
+        spec.parameters = json.map_err(|found| field.fault(MistakeKind::Parameter { found }))?.to_string();
+    }
+    if let Some(field) = section.field("file")? {
+        for value in field.array("a list of tables, written as [[task.file]]")? {
+            let DeValue::Table(table) = value.get_ref() else {
+                return Err(wrong_type("file", "a table", value));
+            };
+            let section = Section::open("a file", FILE_KEYS, table, value.span())?;
+            spec.files.push(file(&section, read)?);
+        }
+    }
+    let spans = TASK_KEYS.iter().map(|key| (*key, section.span_of(key))).collect();
+    Ok(Entry { spec, heading, spans })
+}
+
+fn name(section: &Section<'_>, ordinal: usize) -> Result<Name, Fault> {
+    match section.field("name")? {
+        Some(field) => field.name(),
+        // The first is `task`, those after it `task-2`, `task-3`, …
+        None if ordinal == 0 => Ok(TaskSpec::default().name),
+        None => Name::new(&format!("task-{}", ordinal + 1)).map_err(|_| section.missing("name")),
+    }
+}
+
+fn what_runs(section: &Section<'_>, spec: &mut TaskSpec) -> Result<(), Fault> {
+    section.exclusive("script", "command")?;
+    if let Some(field) = section.field("executor")? {
+        spec.executor = field.choice(values::EXECUTOR_NAMES, &values::EXECUTORS)?;
+    }
+    if let Some(field) = section.field("command")? {
+        let mut words = field.texts()?.into_iter();
+        spec.command = words.next().unwrap_or_default();
+        spec.arguments = words.collect();
+    }
+    if let Some(field) = section.field("script")? {
+        spec.command = String::from("sh");
+        spec.arguments = vec![String::from("-c"), field.text()?.to_owned()];
+    }
+    let nothing = section.field("command")?.is_none() && section.field("script")?.is_none();
+    if nothing && spec.executor == fb::Executor::Process {
+        return Err(section.missing("command"));
+    }
+    if let Some(field) = section.field("count")? {
+        spec.count = bounded(&field, 1, ARRAY_TASKS_MAX)?;
+        spec.array = true;
+    }
+    if let Some(field) = section.field("kind")? {
+        spec.agent_type = field.choice(values::KIND_NAMES, &values::KINDS)?;
+    }
+    if let Some(field) = section.field("result")? {
+        spec.result_path = field.text()?.to_owned();
+    }
+    Ok(())
+}
+
+fn what_it_needs(section: &Section<'_>, spec: &mut TaskSpec) -> Result<(), Fault> {
+    let mut needs = Resources::ZERO;
+    if let Some(field) = section.field("cpu")? {
+        needs.cpu = field.cpu()?;
+    }
+    if let Some(field) = section.field("memory")? {
+        needs.memory = field.sized(parse_memory, "an amount with a unit, such as \"64MB\"")?;
+    }
+    if let Some(field) = section.field("gpu")? {
+        needs.gpu = bounded(&field, 0, RESOURCES_MAX.gpu)?;
+    }
+    if let Some(field) = section.field("storage")? {
+        needs.storage = field.sized(parse_storage, "an amount with a unit, such as \"10GB\"")?;
+    }
+    spec.resources = needs;
+    if let Some(field) = section.field("storage_backend")? {
+        spec.storage_backend = field.choice(values::STORAGE_NAMES, &values::STORAGES)?;
+    }
+    if let Some(field) = section.field("constraints")? {
+        spec.constraints = constraints(&field)?;
+    }
+    Ok(())
+}
+
+fn how_it_is_tried(section: &Section<'_>, spec: &mut TaskSpec) -> Result<(), Fault> {
+    if let Some(field) = section.field("priority")? {
+        let number = field.integer(i64::from(i8::MIN)..=i64::from(i8::MAX))?;
+        spec.priority = i8::try_from(number).unwrap_or_default();
+    }
+    if let Some(field) = section.field("timeout")? {
+        spec.timeout_s = field.seconds()?;
+    }
+    if let Some(field) = section.field("queue_timeout")? {
+        spec.queue_timeout_s = field.seconds()?;
+    }
+    if let Some(field) = section.field("max_attempts")? {
+        spec.max_attempts = bounded(&field, 1, ATTEMPTS_MAX)?;
+    }
+    if let Some(field) = section.field("max_losses")? {
+        spec.max_losses = bounded(&field, 1, ATTEMPTS_MAX)?;
+    }
+    if let Some(field) = section.field("backoff")? {
+        spec.backoff_ms = field.milliseconds()?;
+    }
+    if let Some(field) = section.field("kill_grace")? {
+        spec.kill_grace_ms = field.milliseconds()?;
+    }
+    Ok(())
+}
+
+fn constraints(field: &Field<'_>) -> Result<Vec<Constraint>, Fault> {
+    const EXPECTED: &str = "a list such as [\"zone = eu\"] or a table such as { zone = \"eu\" }";
+    if let DeValue::Array(items) = field.value.get_ref() {
+        let item = |value| {
+            let item = Field { key: field.key, value };
+            let text = item.text()?;
+            values::constraint(text).ok_or_else(|| item.fault(MistakeKind::Constraint { found: text.to_owned() }))
+        };
+        return items.iter().map(item).collect();
+    }
+    let pair = |(label, value): (&str, Field<'_>)| {
+        let name = Name::new(label).map_err(|error| value.fault(MistakeKind::Name(error)))?;
+        let (op, text) = match value.value.get_ref() {
+            DeValue::Boolean(true) => (fb::ConstraintOp::Exists, ""),
+            DeValue::Boolean(false) => (fb::ConstraintOp::NotExists, ""),
+            DeValue::String(text) => (fb::ConstraintOp::Equal, text.as_ref()),
+            _ => {
+                return Err(wrong_type(
+                    label,
+                    "a text, or `true` or `false` for a label that is there or not",
+                    value.value,
+                ));
+            }
+        };
+        Ok(Constraint { label: name, op, value: text.to_owned() })
+    };
+    field.pairs(EXPECTED)?.into_iter().map(pair).collect()
+}
+
+fn file(section: &Section<'_>, read: Read<'_>) -> Result<FileSpec, Fault> {
+    section.exclusive("source", "content")?;
+    let source = section.field("source")?;
+    let content = section.field("content")?;
+    let path = match (section.field("path")?, &source) {
+        (Some(field), _) => field.text()?.to_owned(),
+        (None, Some(source)) => source.text()?.to_owned(),
+        (None, None) => return Err(section.missing("path")),
+    };
+    let data = match (source, content) {
+        (Some(field), _) => {
+            let source = field.text()?;
+            read(Path::new(source))
+                .map_err(|error| field.fault(MistakeKind::File { path: source.to_owned(), error: error.to_string() }))?
+        }
+        (None, Some(field)) => field.text()?.as_bytes().to_vec(),
+        (None, None) => return Err(section.missing("content")),
+    };
+    let executable = section.field("executable")?.map_or(Ok(false), |field| field.bool())?;
+    Ok(FileSpec { path, data, executable })
+}
+
+fn bounded(field: &Field<'_>, min: u32, max: u32) -> Result<u32, Fault> {
+    Ok(u32::try_from(field.integer(i64::from(min)..=i64::from(max))?).unwrap_or(max))
+}

@@ -1,0 +1,418 @@
+//! Every kind of mistake, with the place and the words that a user sees.
+
+use super::*;
+use fleetwire_common::{fb, job::TaskSpec, resources::Resources};
+
+fn read(text: &str) -> Result<JobSpec, JobFileError> {
+    let files = |path: &Path| match path.to_str() {
+        Some("a.txt") => Ok(b"alpha".to_vec()),
+        _ => Err(io::Error::new(io::ErrorKind::NotFound, "no such file")),
+    };
+    parse(Path::new("job.toml"), text, files)
+}
+
+fn mistake(text: &str) -> Mistake {
+    match read(text) {
+        Err(JobFileError::Mistake(mistake)) => *mistake,
+        other => panic!("expected a mistake in {text:?}, got {other:?}"),
+    }
+}
+
+/// A mistake in a task's line, which is the fourth: its column and its message.
+fn in_task(line: &str) -> (usize, String) {
+    let mistake = mistake(&format!("name = 'j'\n[[task]]\ncommand = ['true']\n{line}\n"));
+    assert_eq!(mistake.line, 4, "{mistake}");
+    (mistake.column, mistake.kind.to_string())
+}
+
+#[test]
+fn everything_that_a_job_can_say() {
+    let job = read(
+        r#"
+name = "all"
+lost_after = "2m30s"
+
+[[task]]
+name = "first"
+count = 3
+kind = "labeller"
+command = ["wc", "-w", "a.txt"]
+cpu = "500m"
+memory = "64MB"
+gpu = 1
+storage = "10GB"
+storage_backend = "s3"
+env = { MODE = "fast", A = "b" }
+parameters = { z = [1, 2.5, true], a = { b = "c" } }
+priority = -7
+constraints = ["zone = eu", "disk != slow", "gpu-model", "!old"]
+timeout = "1h"
+queue_timeout = "30s"
+max_attempts = 4
+max_losses = 2
+backoff = "250ms"
+kill_grace = "1s"
+result = "out/result.json"
+
+[[task.file]]
+source = "a.txt"
+
+[[task.file]]
+path = "bin/run"
+content = "exit"
+executable = true
+
+[[task]]
+script = "echo hello"
+cpu = 1.5
+
+[task.constraints]
+zone = "us"
+ssd = true
+old = false
+
+[[task]]
+name = "nothing"
+executor = "noop"
+"#,
+    )
+    .unwrap();
+    assert_eq!((job.name.as_str(), job.lost_after_s, job.task_count()), ("all", 150, 5));
+
+    let first = &job.tasks[0];
+    assert!(first.array && first.count == 3);
+    assert_eq!(first.agent_type, Some(fb::AgentType::Labeller));
+    assert_eq!((first.command.as_str(), first.arguments.len()), ("wc", 2));
+    assert_eq!(first.resources, Resources { cpu: 500, memory: 64, gpu: 1, storage: 10 });
+    assert_eq!(first.storage_backend, fb::StorageType::S3);
+    assert_eq!(first.environment, [("MODE".into(), "fast".into()), ("A".into(), "b".into())]);
+    assert_eq!(first.parameters, r#"{"a":{"b":"c"},"z":[1,2.5,true]}"#);
+    assert_eq!(first.priority, -7);
+    let ops: Vec<_> = first.constraints.iter().map(|c| (c.label.as_str(), c.op, c.value.as_str())).collect();
+    use fb::ConstraintOp as Op;
+    assert_eq!(
+        ops,
+        [
+            ("zone", Op::Equal, "eu"),
+            ("disk", Op::NotEqual, "slow"),
+            ("gpu-model", Op::Exists, ""),
+            ("old", Op::NotExists, "")
+        ]
+    );
+    assert_eq!((first.timeout_s, first.queue_timeout_s, first.max_attempts, first.max_losses), (3_600, 30, 4, 2));
+    assert_eq!((first.backoff_ms, first.kill_grace_ms, first.result_path.as_str()), (250, 1_000, "out/result.json"));
+    let files: Vec<_> = first.files.iter().map(|f| (f.path.as_str(), f.data.as_slice(), f.executable)).collect();
+    assert_eq!(files, [("a.txt", &b"alpha"[..], false), ("bin/run", &b"exit"[..], true)]);
+
+    let second = &job.tasks[1];
+    assert_eq!((second.name.as_str(), second.count, second.array), ("task-2", 1, false));
+    assert_eq!((second.command.as_str(), second.arguments.as_slice()), ("sh", &["-c".into(), "echo hello".into()][..]));
+    assert_eq!(second.resources.cpu, 1_500);
+    let ops: Vec<_> = second.constraints.iter().map(|c| (c.label.as_str(), c.op, c.value.as_str())).collect();
+    assert_eq!(ops, [("zone", Op::Equal, "us"), ("ssd", Op::Exists, ""), ("old", Op::NotExists, "")]);
+    assert_eq!(job.tasks[2].executor, fb::Executor::Noop);
+}
+
+#[test]
+fn what_is_left_out_has_its_default() {
+    let job = read("[[task]]\ncommand = ['true']").unwrap();
+    assert_eq!((job.name.as_str(), job.lost_after_s), ("job", 300));
+    assert_eq!(*job.tasks[0], TaskSpec { command: "true".into(), ..TaskSpec::default() });
+}
+
+#[test]
+fn a_mistake_is_shown_with_its_line_and_what_was_meant() {
+    let mistake = mistake("name = \"j\"\n\n[[task]]\ncommand = [\"true\"]\n  memroy = \"64MB\"\n");
+    assert_eq!((mistake.line, mistake.column), (5, 3));
+    let expected = "\
+error: unknown key `memroy` in a task
+ --> job.toml:5:3
+  |
+5 |   memroy = \"64MB\"
+  |   ^^^^^^ did you mean `memory`?
+  |";
+    assert!(mistake.to_string().starts_with(expected), "{mistake}");
+    assert!(mistake.to_string().contains("help: the keys of a task: `name`, `count`"), "{mistake}");
+}
+
+#[test]
+fn two_tasks_of_one_name_are_both_shown() {
+    let text = "[[task]]\nname = 'a'\ncommand = ['x']\n[[task]]\nname = 'a'\ncommand = ['y']\n";
+    let expected = "\
+error: two tasks are called `a`
+ --> job.toml:5:8
+  |
+2 | name = 'a'
+  |        --- first used here
+...
+5 | name = 'a'
+  |        ^^^ used again here
+  |
+  = help: names are unique in a job";
+    assert_eq!(mistake(text).to_string(), expected);
+}
+
+#[test]
+fn unknown_keys_are_refused_everywhere() {
+    let top = mistake("nmae = 'j'\n[[task]]\ncommand = ['x']");
+    assert_eq!((top.line, top.column, top.kind.to_string().as_str()), (1, 1, "unknown key `nmae` in the job"));
+    let file = mistake("[[task]]\ncommand = ['x']\n[[task.file]]\npath = 'a'\ncontents = ''");
+    assert_eq!(file.kind.to_string(), "unknown key `contents` in a file");
+    assert!(file.to_string().contains("did you mean `content`?"));
+    let far = mistake("[[task]]\ncommand = ['x']\nzzzz = 1");
+    assert!(!far.to_string().contains("did you mean"), "{far}");
+    // `[[tasks]]` is the likeliest slip of all.
+    assert!(mistake("[[tasks]]\ncommand = ['x']").to_string().contains("did you mean `task`?"));
+    // Two of them: the first in the text, not in the alphabet.
+    assert_eq!(mistake("z = 1\na = 2").line, 1);
+}
+
+#[test]
+fn what_must_be_there_is_asked_for() {
+    let none = mistake("name = 'j'\n");
+    assert_eq!(none.kind, MistakeKind::Missing { section: "the job", field: "[[task]]" });
+    let text = "name = 'j'\n[[task]]\nname = 'idle'\n";
+    assert_eq!((mistake(text).line, mistake(text).kind.to_string().as_str()), (2, "a task has no `command`"));
+    assert!(mistake(text).to_string().contains("help: a task runs a program"));
+    let file = mistake("[[task]]\ncommand = ['x']\n[[task.file]]\ncontent = ''");
+    assert_eq!((file.line, file.kind.to_string().as_str()), (3, "a file has no `path`"));
+    let file = mistake("[[task]]\ncommand = ['x']\n[[task.file]]\npath = 'a'");
+    assert_eq!(file.kind.to_string(), "a file has no `content`");
+    assert!(matches!(read(""), Err(JobFileError::Mistake(_))));
+    assert!(
+        matches!(read("task = []\n").unwrap_err(), JobFileError::Mistake(m) if m.kind == MistakeKind::Refused(JobError::NoTasks))
+    );
+}
+
+#[test]
+fn values_of_another_type_are_refused() {
+    for (line, column, message) in [
+        ("name = 7", 8, "`name` is a whole number: expected a text in quotes"),
+        ("count = '7'", 9, "`count` is a text: expected a whole number"),
+        ("count = 1.5", 9, "`count` is a fraction: expected a whole number"),
+        ("gpu = true", 7, "`gpu` is a truth value: expected a whole number"),
+        ("cpu = []", 7, "`cpu` is a list: expected cores such as 2 or 1.5, or millicores such as \"500m\""),
+        ("memory = false", 10, "`memory` is a truth value: expected an amount with a unit, such as \"64MB\""),
+        ("env = ['A=b']", 7, "`env` is a list: expected a table of texts, such as { MODE = \"fast\" }"),
+        ("env = { THREADS = 8 }", 19, "`THREADS` is a whole number: expected a text in quotes"),
+        ("parameters = 'x'", 14, "`parameters` is a text: expected a table, such as { rate = 0.1 }"),
+        (
+            "constraints = 'zone = eu'",
+            15,
+            "`constraints` is a text: expected a list such as [\"zone = eu\"] or a table such as { zone = \"eu\" }",
+        ),
+        (
+            "constraints = { zone = 5 }",
+            24,
+            "`zone` is a whole number: expected a text, or `true` or `false` for a label that is there or not",
+        ),
+        ("file = 'a.txt'", 8, "`file` is a text: expected a list of tables, written as [[task.file]]"),
+        ("file = ['a.txt']", 9, "`file` is a text: expected a table"),
+        (
+            "file = [{ path = 'a', content = '', executable = 1 }]",
+            50,
+            "`executable` is a whole number: expected `true` or `false`",
+        ),
+        ("priority = 2026-01-01", 12, "`priority` is a date or time: expected a whole number"),
+    ] {
+        assert_eq!(in_task(line), (column, message.to_owned()), "{line}");
+    }
+    let command = mistake("[[task]]\ncommand = 'wc -w a.txt'");
+    assert_eq!(command.kind.to_string(), "`command` is a text: expected a list of texts, such as [\"sh\", \"run.sh\"]");
+    assert!(command.to_string().contains("for a line of shell use `script"), "{command}");
+    let word = mistake("[[task]]\ncommand = ['sleep', 5]");
+    assert_eq!((word.line, word.column), (2, 21));
+    let task = mistake("task = 5");
+    assert_eq!(task.kind.to_string(), "`task` is a whole number: expected a list of tables, written as [[task]]");
+    // One pair of brackets: a table, not a list of them.
+    assert!(mistake("[task]\ncommand = ['x']").to_string().contains("written as [[task]]"));
+}
+
+#[test]
+fn units_are_asked_for_and_checked() {
+    for (line, column, message) in [
+        (
+            "memory = 64",
+            10,
+            "`64` is not an amount of memory: expected a number with a unit such as `64MB`, `1.5GB` or `512MiB`",
+        ),
+        (
+            "memory = '64M'",
+            10,
+            "`64M` is not an amount of memory: expected a number with a unit such as `64MB`, `1.5GB` or `512MiB`",
+        ),
+        (
+            "storage = '10 GBit'",
+            11,
+            "`10 GBit` is not an amount of storage: expected a number with a unit such as `500MB`, `10GB` or `1TB`",
+        ),
+        (
+            "cpu = '500MB'",
+            7,
+            "`500MB` is not an amount of cpu: expected millicores such as `500m`, or cores such as `2` or `1.5`",
+        ),
+        (
+            "cpu = -1",
+            7,
+            "`-1` is not an amount of cpu: expected millicores such as `500m`, or cores such as `2` or `1.5`",
+        ),
+        (
+            "timeout = 30",
+            11,
+            "`30` is not a duration for `timeout`: expected whole seconds with a unit, such as \"30s\", \"5m\" or \"2h\"",
+        ),
+        (
+            "timeout = '500ms'",
+            11,
+            "`500ms` is not a duration for `timeout`: expected whole seconds with a unit, such as \"30s\", \"5m\" or \"2h\"",
+        ),
+        (
+            "backoff = '2 weeks'",
+            11,
+            "`2 weeks` is not a duration for `backoff`: expected a number with a unit, such as \"500ms\", \"30s\" or \"5m\", below 49 days",
+        ),
+        (
+            "kill_grace = '90d'",
+            14,
+            "`90d` is not a duration for `kill_grace`: expected a number with a unit, such as \"500ms\", \"30s\" or \"5m\", below 49 days",
+        ),
+        (
+            "queue_timeout = '0s'",
+            17,
+            "`0s` is not a duration for `queue_timeout`: expected whole seconds with a unit, such as \"30s\", \"5m\" or \"2h\"",
+        ),
+    ] {
+        assert_eq!(in_task(line), (column, message.to_owned()), "{line}");
+    }
+    let lost = mistake("lost_after = 'soon'\n[[task]]\ncommand = ['x']");
+    assert_eq!((lost.line, lost.column), (1, 14));
+}
+
+#[test]
+fn impossible_requests_are_refused_where_they_are_made() {
+    for (line, column, message) in [
+        ("count = 0", 9, "`count` is 0: expected 1 to 1000000"),
+        ("count = 99999999999999999999", 9, "`count` is 99999999999999999999: expected 1 to 1000000"),
+        ("gpu = -1", 7, "`gpu` is -1: expected 0 to 65536"),
+        ("priority = 200", 12, "`priority` is 200: expected -128 to 127"),
+        ("max_attempts = 0", 16, "`max_attempts` is 0: expected 1 to 1000"),
+        ("max_losses = 1001", 14, "`max_losses` is 1001: expected 1 to 1000"),
+        ("memory = '99999999TB'", 10, "`99999999TB` is more memory than the largest amount, 1000000000"),
+        (
+            "result = '/etc/passwd'",
+            10,
+            "path of task `task` is `/etc/passwd`: expected a relative path without `.`, `..` or empty components",
+        ),
+        (
+            "file = [{ path = '../x', content = '' }]",
+            8,
+            "path of task `task` is `../x`: expected a relative path without `.`, `..` or empty components",
+        ),
+        ("env = { 'A=B' = '' }", 7, "environment variable of task `task` is `A=B`: expected a name without `=`"),
+        ("parameters = { rate = nan }", 14, "the number nan cannot be a parameter: JSON has no such value"),
+        ("script = 'true'", 1, "`script` and `command` exclude each other"),
+        ("file = [{ path = 'a', source = 'a.txt', content = '' }]", 23, "`source` and `content` exclude each other"),
+    ] {
+        assert_eq!(in_task(line), (column, message.to_owned()), "{line}");
+    }
+    let empty = mistake("[[task]]\ncommand = []");
+    assert_eq!((empty.line, empty.column), (2, 11));
+    assert_eq!(empty.kind.to_string(), "command of task `task` is ``: expected a program and its arguments");
+    let twice =
+        mistake("[[task]]\ncommand = ['x']\nfile = [{ path = 'a', content = '' }, { path = 'a', content = '' }]");
+    assert_eq!(twice.kind.to_string(), "file of task `task` is `a`: expected each path once");
+}
+
+#[test]
+fn words_that_do_not_exist_name_the_nearest() {
+    let kind = mistake("[[task]]\ncommand = ['x']\nkind = 'infrencer'");
+    assert_eq!(kind.kind.to_string(), "`kind` is `infrencer`, which does not exist");
+    assert!(kind.to_string().contains("did you mean `inferencer`?"), "{kind}");
+    assert!(
+        kind.to_string().contains("one of `any`, `trainer`, `inferencer`, `crawler`, `labeller`, `rater`"),
+        "{kind}"
+    );
+    assert!(mistake("[[task]]\nexecutor = 'proces'").to_string().contains("did you mean `process`?"));
+    assert!(mistake("[[task]]\ncommand = ['x']\nstorage_backend = 'S3'").to_string().contains("did you mean `s3`?"));
+}
+
+#[test]
+fn names_and_constraints_are_checked() {
+    assert_eq!(
+        mistake("name = 'my job'\n[[task]]\ncommand = ['x']").kind.to_string(),
+        "`my job` has the character ' ': a name has only a-z A-Z 0-9 . _ - and begins with a letter or digit"
+    );
+    assert_eq!(in_task("name = ''"), (8, "a name must not be empty".into()));
+    assert_eq!(in_task("constraints = ['zone eu']"), (16, "`zone eu` is not a constraint".into()));
+    assert_eq!(in_task("constraints = ['= eu']"), (16, "`= eu` is not a constraint".into()));
+    assert!(in_task("constraints = { '-' = 'x' }").1.contains("character '-'"));
+    // A job without a name is called after its file; if that is no name, it must say one.
+    let nameless = parse(Path::new("übung.toml"), "[[task]]\ncommand = ['x']", |_| Ok(Vec::new())).unwrap_err();
+    assert!(nameless.to_string().contains("the job has no `name`"), "{nameless}");
+}
+
+#[test]
+fn files_that_cannot_be_read_are_named() {
+    let missing = mistake("[[task]]\ncommand = ['x']\n[[task.file]]\nsource = 'b.txt'");
+    assert_eq!((missing.line, missing.column), (4, 10));
+    assert_eq!(missing.kind.to_string(), "cannot read `b.txt`: no such file");
+
+    let folder = tempfile::tempdir().unwrap();
+    let gone = load(&folder.path().join("gone.toml")).unwrap_err();
+    assert!(gone.to_string().starts_with("cannot read the job file `"), "{gone}");
+    let path = folder.path().join("job.toml");
+    fs::write(&path, b"name = 'j'\n# \xff\n").unwrap();
+    let JobFileError::NotUtf8 { line: 2, .. } = load(&path).unwrap_err() else { panic!("expected the line") };
+    fs::write(&path, "[[task]]\ncommand = ['x']\n[[task.file]]\nsource = 'big'").unwrap();
+    fs::write(folder.path().join("big"), vec![0; FILES_BYTES_MAX + 1]).unwrap();
+    assert!(load(&path).unwrap_err().to_string().contains("it has more than 1048576 bytes"));
+    // Each is small enough, together they are not: the job says so, at the task that carries them.
+    fs::write(folder.path().join("big"), vec![0; FILES_BYTES_MAX / 2 + 1]).unwrap();
+    let twice = "[[task]]\ncommand = ['x']\n[[task.file]]\nsource = 'big'\n[[task.file]]\nsource = 'big'\npath = 'b'";
+    fs::write(&path, twice).unwrap();
+    assert!(load(&path).unwrap_err().to_string().contains("bytes of all files"));
+    fs::create_dir(folder.path().join("d")).unwrap();
+    assert!(load(&folder.path().join("d")).unwrap_err().to_string().contains("it is a folder"));
+}
+
+#[test]
+fn what_is_no_toml_is_refused_with_its_place() {
+    let syntax = mistake("name = 'j'\n[[task]\ncommand = ['x']");
+    assert_eq!(syntax.line, 2);
+    assert!(syntax.kind.to_string().starts_with("not valid TOML: "), "{syntax}");
+    let twice = mistake("name = 'j'\nname = 'k'");
+    assert_eq!((twice.line, twice.kind.to_string().as_str()), (2, "not valid TOML: duplicate key"));
+    for text in ["=", "[", "name = ", "\u{feff}x", "a = '\u{1f980}", "[[task]]\ncommand = [", "ü = 'ß'\n= ü"] {
+        // Shown without a panic, wherever the place is.
+        assert!(!mistake(text).render(true).is_empty());
+    }
+    let wide = mistake("name = 'j' # ü\n[[task]]\nexecutor = 'noop'\nenv = { 'üü' = 'ü', B = 1 }");
+    assert_eq!((wide.line, wide.column), (4, 25));
+}
+
+#[test]
+fn durations_are_read_as_people_write_them() {
+    use std::time::Duration;
+    assert_eq!(values::duration("1h30m"), Some(Duration::from_secs(5_400)));
+    assert_eq!(values::duration("1m500ms"), Some(Duration::from_millis(60_500)));
+    assert_eq!(values::duration("7d"), Some(Duration::from_secs(604_800)));
+    for wrong in ["", "5", "m", "1.5h", "-1s", "1m1h", "1s1s", "1 s", "99999999999999999999s", "9999999999999999d"] {
+        assert_eq!(values::duration(wrong), None, "{wrong}");
+    }
+}
+
+#[test]
+fn every_example_is_a_job() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+    let mut seen = 0;
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|ending| ending == "toml") {
+            let job = load(&path).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(Some(job.name.as_str()), path.file_stem().and_then(|stem| stem.to_str()));
+            assert_eq!(JobSpec::from_wire(&job.to_wire()).unwrap(), job);
+            seen += 1;
+        }
+    }
+    assert!(seen >= 8, "expected the examples, found {seen}");
+}

@@ -1,0 +1,132 @@
+//! The values that people write in job files and on the command line: durations, kinds of agents,
+//! constraints, parameters. One reading of each, used by both.
+
+use super::section::whole;
+use fleetwire_common::{
+    fb,
+    ids::Name,
+    job::Constraint,
+    resources::{UnitError, parse_cpu},
+};
+use std::{path::Path, time::Duration};
+use toml::de::DeValue;
+
+/// The kinds of agents by their names, `any` first.
+pub const KIND_NAMES: &[&str] = &["any", "trainer", "inferencer", "crawler", "labeller", "rater"];
+/// What [`KIND_NAMES`] stand for.
+pub const KINDS: [Option<fb::AgentType>; 6] = [
+    None,
+    Some(fb::AgentType::Trainer),
+    Some(fb::AgentType::Inferencer),
+    Some(fb::AgentType::Crawler),
+    Some(fb::AgentType::Labeller),
+    Some(fb::AgentType::Rater),
+];
+pub(super) const EXECUTOR_NAMES: &[&str] = &["process", "noop"];
+pub(super) const EXECUTORS: [fb::Executor; 2] = [fb::Executor::Process, fb::Executor::Noop];
+pub(super) const STORAGE_NAMES: &[&str] = &["local", "s3", "gcs", "azure", "http", "ipfs"];
+pub(super) const STORAGES: [fb::StorageType; 6] = [
+    fb::StorageType::Local,
+    fb::StorageType::S3,
+    fb::StorageType::Gcs,
+    fb::StorageType::Azure,
+    fb::StorageType::Http,
+    fb::StorageType::Ipfs,
+];
+
+/// The kind of that name; `Some(None)` is `any`.
+pub fn kind(name: &str) -> Option<Option<fb::AgentType>> {
+    let place = KIND_NAMES.iter().position(|known| *known == name)?;
+    KINDS.get(place).copied()
+}
+
+/// The name of a kind.
+pub fn kind_name(kind: Option<fb::AgentType>) -> &'static str {
+    let place = KINDS.iter().position(|known| *known == kind);
+    place.and_then(|place| KIND_NAMES.get(place).copied()).unwrap_or("unknown")
+}
+
+/// A duration such as `500ms`, `30s`, `5m`, `2h`, `7d` or `1h30m`: whole numbers, each with its unit,
+/// from the largest unit to the smallest.
+pub fn duration(text: &str) -> Option<Duration> {
+    const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+    let mut rest = text;
+    let mut total_ms: u64 = 0;
+    let mut units = UNITS.iter();
+    if rest.is_empty() {
+        return None;
+    }
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+        let (number, tail) = rest.split_at(digits);
+        let letters = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(letters);
+        let (_, scale) = units.find(|(name, _)| *name == unit)?;
+        total_ms = total_ms.checked_add(number.parse::<u64>().ok()?.checked_mul(*scale)?)?;
+        rest = tail;
+    }
+    Some(Duration::from_millis(total_ms))
+}
+
+/// A condition on labels: `zone = eu`, `disk != slow`, `gpu-model` or `!old`.
+pub fn constraint(text: &str) -> Option<Constraint> {
+    let text = text.trim();
+    let named = |label: &str, op, value: &str| {
+        Some(Constraint { label: Name::new(label.trim()).ok()?, op, value: value.trim().to_owned() })
+    };
+    if let Some((label, value)) = text.split_once("!=") {
+        return named(label, fb::ConstraintOp::NotEqual, value);
+    }
+    if let Some((label, value)) = text.split_once('=') {
+        return named(label, fb::ConstraintOp::Equal, value.trim_start_matches('='));
+    }
+    match text.strip_prefix('!') {
+        Some(label) => named(label, fb::ConstraintOp::NotExists, ""),
+        None => named(text, fb::ConstraintOp::Exists, ""),
+    }
+}
+
+/// Millicores; `.5` and `5.` are no numbers.
+pub(super) fn cpu(text: &str) -> Result<u32, UnitError> {
+    parse_cpu(text)
+}
+
+/// A TOML value as JSON; the error is what JSON does not have.
+pub(super) fn json(value: &DeValue<'_>) -> Result<serde_json::Value, String> {
+    match value {
+        DeValue::String(text) => Ok(serde_json::Value::from(text.as_ref())),
+        DeValue::Integer(integer) => {
+            whole(integer).map(serde_json::Value::from).ok_or_else(|| format!("the number {integer}"))
+        }
+        DeValue::Float(float) => {
+            let number = float.as_str().parse().ok().and_then(serde_json::Number::from_f64);
+            number.map(serde_json::Value::Number).ok_or_else(|| format!("the number {float}"))
+        }
+        DeValue::Boolean(truth) => Ok(serde_json::Value::from(*truth)),
+        DeValue::Datetime(moment) => Ok(serde_json::Value::from(moment.to_string())),
+        DeValue::Array(array) => array.iter().map(|item| json(item.get_ref())).collect(),
+        DeValue::Table(table) => {
+            table.iter().map(|(key, item)| Ok((key.get_ref().to_string(), json(item.get_ref())?))).collect()
+        }
+    }
+}
+
+/// A job's name from its file's: `first.toml` is `first`.
+pub(super) fn name_of_path(path: &Path) -> Option<Name> {
+    Name::new(path.file_stem()?.to_str()?).ok()
+}
+
+/// The key that a refusal by [`fleetwire_common::job::JobSpec::new`] is about.
+pub(super) fn key_of(what: &str) -> &'static str {
+    match what {
+        "count" => "count",
+        "command" | "number of arguments" => "command",
+        "number of environment variables" | "environment variable" => "env",
+        "number of files" | "file" | "path" => "file",
+        "number of constraints" => "constraints",
+        "bytes of parameters" => "parameters",
+        "max_attempts" | "max_attempts or max_losses" => "max_attempts",
+        "max_losses" => "max_losses",
+        _ => "name",
+    }
+}
