@@ -1,0 +1,144 @@
+//! Whether an assignment is taken on. Pure questions to the state; the stories act on the answer.
+
+use crate::{Config, State, limits::RESULTS_KEPT_BYTES_MAX};
+use fleetwire_common::{
+    fb,
+    ids::{AttemptId, Name},
+    job::{FileSpec, JobError, JobSpec, TaskSpec, pairs},
+    limits::{AGENT_ATTEMPTS_MAX, FILES_MAX},
+    resources::Resources,
+};
+use std::sync::Arc;
+
+/// Why an assignment is refused.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub(crate) enum Refused {
+    /// A later attempt of the same task is here already.
+    #[error("a later attempt of this task, {held}, is here already")]
+    Older {
+        /// The one that is here.
+        held: AttemptId,
+    },
+    /// An executor that this agent does not have.
+    #[error("this agent does not have the executor {found:?}")]
+    Executor {
+        /// What was asked for.
+        found: fb::Executor,
+    },
+    /// A kind of work that this agent does not take.
+    #[error("this agent takes no work of kind {found:?}")]
+    AgentType {
+        /// What was asked for.
+        found: fb::AgentType,
+    },
+    /// More than is free.
+    #[error("it needs {asked:?}, but {free:?} is free")]
+    DoesNotFit {
+        /// What it needs.
+        asked: Resources,
+        /// What is free.
+        free: Resources,
+    },
+    /// Too late to start.
+    #[error("its deadline was {deadline_ms} ms, and it is {now_ms} ms")]
+    DeadlinePassed {
+        /// Cluster time, ms.
+        deadline_ms: u64,
+        /// Cluster time, ms.
+        now_ms: u64,
+    },
+    /// As many attempts as an agent may hold.
+    #[error("this agent holds {AGENT_ATTEMPTS_MAX} attempts already")]
+    Attempts,
+    /// Results that nobody has acknowledged fill the memory set aside for them.
+    #[error("{found} bytes of results wait to be acknowledged")]
+    Results {
+        /// Bytes that are kept.
+        found: usize,
+    },
+    /// Something in it that cannot be.
+    #[error("{0}")]
+    Spec(#[from] JobError),
+}
+
+impl Refused {
+    /// The code of the rejection.
+    pub fn code(&self) -> fb::ErrorCode {
+        match self {
+            Refused::Older { .. } => fb::ErrorCode::AttemptEnded,
+            Refused::Executor { .. } | Refused::AgentType { .. } | Refused::Spec(_) => fb::ErrorCode::Validation,
+            Refused::DoesNotFit { .. } => fb::ErrorCode::DoesNotFit,
+            Refused::DeadlinePassed { .. } => fb::ErrorCode::MessageTimeout,
+            Refused::Attempts | Refused::Results { .. } => fb::ErrorCode::Busy,
+        }
+    }
+}
+
+/// Asks everything that must hold before an attempt is taken on. `now_ms` is cluster time. Returns what
+/// is to be started; `None` for what the core ends itself.
+pub(crate) fn admit(
+    config: &Config,
+    state: &State,
+    attempt: AttemptId,
+    assignment: fb::TaskAssignment<'_>,
+    now_ms: u64,
+) -> Result<Option<Arc<TaskSpec>>, Refused> {
+    if let Some(held) = state.latest(attempt.task).filter(|held| *held > attempt) {
+        return Err(Refused::Older { held });
+    }
+    let executor = assignment.executor();
+    if !config.executors.contains(&executor) {
+        return Err(Refused::Executor { found: executor });
+    }
+    if !assignment.any_agent_type() && !config.agent_types.contains(&assignment.agent_type()) {
+        return Err(Refused::AgentType { found: assignment.agent_type() });
+    }
+    let deadline_ms = assignment.deadline();
+    if deadline_ms != 0 && deadline_ms < now_ms {
+        return Err(Refused::DeadlinePassed { deadline_ms, now_ms });
+    }
+    if state.attempts().len() >= AGENT_ATTEMPTS_MAX {
+        return Err(Refused::Attempts);
+    }
+    if state.result_bytes() >= RESULTS_KEPT_BYTES_MAX {
+        return Err(Refused::Results { found: state.result_bytes() });
+    }
+    let asked = Resources::from_wire(assignment.resources());
+    let free = config.capacity.minus(state.used());
+    if !asked.fits(free) {
+        return Err(Refused::DoesNotFit { asked, free });
+    }
+    if executor == fb::Executor::Noop {
+        return Ok(None);
+    }
+    Ok(Some(spec(assignment, asked)?))
+}
+
+/// What an assignment says is to be run, checked as the scheduler checked it at submit.
+fn spec(assignment: fb::TaskAssignment<'_>, resources: Resources) -> Result<Arc<TaskSpec>, JobError> {
+    let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
+    let file = |file: fb::File<'_>| FileSpec {
+        path: text(file.path()),
+        data: file.data().map(|data| data.bytes().to_vec()).unwrap_or_default(),
+        executable: file.executable(),
+    };
+    let spec = TaskSpec {
+        agent_type: (!assignment.any_agent_type()).then_some(assignment.agent_type()),
+        resources,
+        storage_backend: assignment.storage_backend(),
+        executor: assignment.executor(),
+        command: text(assignment.command()),
+        arguments: assignment.arguments().into_iter().flatten().map(str::to_owned).collect(),
+        environment: pairs(assignment.environment()),
+        parameters: text(assignment.parameters()),
+        files: assignment.files().into_iter().flatten().take(FILES_MAX + 1).map(file).collect(),
+        priority: assignment.priority(),
+        timeout_s: assignment.timeout(),
+        kill_grace_ms: assignment.kill_grace_ms(),
+        result_path: text(assignment.result_path()),
+        ..TaskSpec::default()
+    };
+    let name = spec.name.clone();
+    let mut job = JobSpec::new(Name::clone(&name), vec![spec], 0)?;
+    job.tasks.pop().ok_or(JobError::NoTasks)
+}

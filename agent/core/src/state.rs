@@ -1,0 +1,177 @@
+//! What the facts say: the attempts that this agent holds, and the results not yet acknowledged.
+//!
+//! Invariants: changed by [`State::apply`] only, which the live core and the replay both call; `used` is
+//! the sum over attempts without a result, so it is right from the first moment after a restart.
+
+use crate::fact::{Fact, Kept};
+use fleetwire_common::{
+    fb,
+    ids::{AttemptId, TaskId},
+    message::Status,
+    resources::Resources,
+    time::Time,
+};
+use std::collections::BTreeMap;
+
+/// The durable half of the core.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct State {
+    data_id: Option<[u8; 16]>,
+    attempts: BTreeMap<AttemptId, Attempt>,
+    used: Resources,
+    running: u32,
+    result_bytes: usize,
+    receipt: Option<fb::Receipt>,
+    last_at: Time,
+}
+
+/// One attempt that is held.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attempt {
+    /// What it takes while it has no result.
+    pub resources: Resources,
+    /// What runs it.
+    pub executor: fb::Executor,
+    /// Between SIGTERM and SIGKILL.
+    pub kill_grace_ms: u32,
+    /// How it ended, until the scheduler has acknowledged it.
+    pub result: Option<Box<Status>>,
+}
+
+/// Why a fact does not follow from those before it: the journal is not this agent's, or the code that
+/// wrote it was wrong.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ApplyError {
+    /// The folder's id was given twice.
+    #[error("the data folder got an id twice")]
+    DataCreated,
+    /// An attempt was kept twice.
+    #[error("attempt {attempt} was kept twice")]
+    Kept {
+        /// Which.
+        attempt: AttemptId,
+    },
+    /// A result for an attempt that is not held, or has one.
+    #[error("attempt {attempt} has a result already, or is not held")]
+    Result {
+        /// Which.
+        attempt: AttemptId,
+    },
+    /// An attempt was settled that is not held, or has no result.
+    #[error("attempt {attempt} was settled without a result")]
+    Settled {
+        /// Which.
+        attempt: AttemptId,
+    },
+}
+
+impl State {
+    /// The only place where durable state changes.
+    pub fn apply(&mut self, at: Time, fact: &Fact<'_>) -> Result<(), ApplyError> {
+        match fact {
+            Fact::DataCreated { id } => match self.data_id {
+                Some(_) => return Err(ApplyError::DataCreated),
+                None => self.data_id = Some(*id),
+            },
+            Fact::AssignmentKept(kept) => self.keep(kept)?,
+            Fact::ResultKept(status) => self.end(status)?,
+            Fact::AttemptSettled(id) => self.settle(*id)?,
+        }
+        self.last_at = self.last_at.max(at);
+        Ok(())
+    }
+
+    fn keep(&mut self, kept: &Kept) -> Result<(), ApplyError> {
+        if self.attempts.contains_key(&kept.attempt) {
+            return Err(ApplyError::Kept { attempt: kept.attempt });
+        }
+        let attempt = Attempt {
+            resources: kept.resources,
+            executor: kept.executor,
+            kill_grace_ms: kept.kill_grace_ms,
+            result: None,
+        };
+        self.attempts.insert(kept.attempt, attempt);
+        self.used = self.used.plus(kept.resources);
+        self.running += 1;
+        if kept.receipt.is_some() {
+            self.receipt = kept.receipt;
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, status: &Status) -> Result<(), ApplyError> {
+        let wrong = ApplyError::Result { attempt: status.attempt };
+        let attempt = self.attempts.get_mut(&status.attempt).ok_or(wrong.clone())?;
+        if attempt.result.is_some() {
+            return Err(wrong);
+        }
+        attempt.result = Some(Box::new(status.clone()));
+        self.used = self.used.minus(attempt.resources);
+        self.running -= 1;
+        self.result_bytes += result_bytes(status);
+        Ok(())
+    }
+
+    fn settle(&mut self, id: AttemptId) -> Result<(), ApplyError> {
+        let held = self.attempts.get(&id).and_then(|attempt| attempt.result.as_deref());
+        let bytes = held.map(result_bytes).ok_or(ApplyError::Settled { attempt: id })?;
+        self.attempts.remove(&id);
+        self.result_bytes -= bytes;
+        Ok(())
+    }
+
+    /// The data folder's id; `None` before the first start.
+    pub fn data_id(&self) -> Option<[u8; 16]> {
+        self.data_id
+    }
+
+    /// What attempts without a result take together.
+    pub fn used(&self) -> Resources {
+        self.used
+    }
+
+    /// Attempts without a result.
+    pub fn running(&self) -> u32 {
+        self.running
+    }
+
+    /// Bytes of all results that are kept, as [`result_bytes`] counts them.
+    pub fn result_bytes(&self) -> usize {
+        self.result_bytes
+    }
+
+    /// The receipt of the latest assignment.
+    pub fn receipt(&self) -> Option<fb::Receipt> {
+        self.receipt
+    }
+
+    /// The time of the latest fact.
+    pub fn last_at(&self) -> Time {
+        self.last_at
+    }
+
+    /// Everything that is held, in the order of ids.
+    pub fn attempts(&self) -> &BTreeMap<AttemptId, Attempt> {
+        &self.attempts
+    }
+
+    /// One that is held.
+    pub fn attempt(&self, id: AttemptId) -> Option<&Attempt> {
+        self.attempts.get(&id)
+    }
+
+    /// The latest attempt of a task that is held.
+    pub fn latest(&self, task: TaskId) -> Option<AttemptId> {
+        let all = AttemptId { task, attempt: 0 }..=AttemptId { task, attempt: u32::MAX };
+        self.attempts.range(all).next_back().map(|(id, _)| *id)
+    }
+}
+
+/// What keeping or sending a result costs, in bytes: an estimate that never falls below its content.
+pub fn result_bytes(status: &Status) -> usize {
+    let end = status.end.as_deref();
+    let result = end.and_then(|end| end.result.as_ref()).map_or(0, Vec::len);
+    let texts = status.note.len() + end.map_or(0, |end| end.message.len());
+    128 + result + texts + status.metrics.len() * 48
+}
