@@ -1,1 +1,3 @@
 //! fleetwire-agent
+
+pub mod executor;

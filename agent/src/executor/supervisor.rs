@@ -1,0 +1,587 @@
+//! The supervisor: the tiny process beside each running attempt, which outlives the agent.
+//!
+//! Forked by the spawner, it holds the slot's lock from before its first instruction until its
+//! end (the agent took the lock and handed it over, so there is no moment without it). It starts
+//! the task in a session of its own, keeps its output, hears cancels through the slot's FIFO,
+//! enforces the run timeout, kills and reaps every descendant, and only then writes the verdict.
+//! Nobody has to be listening: events to the agent are sent without waiting, and what matters is
+//! in the slot.
+//!
+//! Invariants: single-threaded; the verdict is written after the last descendant is gone; a task
+//! whose supervisor dies is killed by the kernel (parent-death signal).
+
+mod capture;
+mod descendants;
+mod launch;
+mod workdir;
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use fleetwire_schemas::EndReason;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, openat};
+use rustix::io::Errno;
+use rustix::net::{SendFlags, send};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, Signal, WaitStatus, kill_process_group};
+use rustix::time::{ClockId, clock_gettime};
+
+use self::capture::Capture;
+use self::descendants::{Reaped, kill_all, reap_one};
+use self::launch::{LaunchError, Program, launch};
+use self::workdir::Taken;
+use super::limits::STARTED_DELAY_US;
+use super::record::{
+    CANCEL_BYTES, Cancel, LIVE_OFFSET, Live, Moment, Notice, StartFailure, Usage, VERDICT_OFFSET, Verdict,
+};
+use super::report::Reports;
+use super::request::Order;
+
+/// Runs one attempt to its end. `record` is the slot's `attempt` file with the slot's lock.
+pub(super) fn supervise(order: &Order<'_>, record: &OwnedFd, events: BorrowedFd<'_>) {
+    let mut verdict = match Running::start(order, record, events) {
+        Ok(mut running) => {
+            running.drive();
+            running.finish()
+        }
+        Err(NotStarted { failure, message }) => {
+            let mut verdict = Verdict::bare(order.key(), EndReason::SpawnFailed, message);
+            verdict.failure = Some(failure);
+            verdict
+        }
+    };
+    verdict.ended = now();
+    if write_verdict(record, &mut verdict, order.mark).is_ok() {
+        send_last(events, &Notice::Ended.encode(order.slot, order.mark));
+    }
+    // Off the critical path: the disk space is free again before the slot is.
+    if let Ok(work) = openat(CWD, c"work", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
+        let _ = workdir::empty(work.as_fd());
+    }
+}
+
+/// Writes a verdict in place of a supervisor that could not be forked.
+pub(super) fn write_spawn_failure(order: &Order<'_>, record: &OwnedFd, events: BorrowedFd<'_>, errno: Errno) {
+    let error = std::io::Error::from(errno);
+    let message = format!("no supervisor could be started: {error}");
+    let mut verdict = Verdict::bare(order.key(), EndReason::SpawnFailed, message);
+    verdict.failure = Some(StartFailure::Resources);
+    verdict.ended = now();
+    if write_verdict(record, &mut verdict, order.mark).is_ok() {
+        send_last(events, &Notice::Ended.encode(order.slot, order.mark));
+    }
+}
+
+/// The moment that is now.
+pub(super) fn now() -> Moment {
+    Moment { unix_ms: clock_us(ClockId::Realtime) / 1000, boot_us: boot_us() }
+}
+
+struct NotStarted {
+    failure: StartFailure,
+    message: String,
+}
+
+/// The task is to end: SIGTERM was sent, and at `kill_at_us` everything is killed.
+struct Stop {
+    reason: EndReason,
+    message: String,
+    kill_at_us: u64,
+}
+
+struct Running<'a> {
+    order: &'a Order<'a>,
+    record: &'a OwnedFd,
+    events: BorrowedFd<'a>,
+    control: OwnedFd,
+    work: OwnedFd,
+    stdout: Capture,
+    stderr: Capture,
+    report_pipe: Option<OwnedFd>,
+    reports: Reports,
+    main: Pid,
+    status: Option<WaitStatus>,
+    started: Moment,
+    ended_us: u64,
+    started_sent: bool,
+    try_again_us: u64,
+    stop: Option<Stop>,
+    noted: Option<Live>,
+    scratch: Vec<u8>,
+}
+
+impl<'a> Running<'a> {
+    fn start(order: &'a Order<'a>, record: &'a OwnedFd, events: BorrowedFd<'a>) -> Result<Self, NotStarted> {
+        isolate().map_err(|errno| not_started(StartFailure::Resources, "its supervisor", errno))?;
+        let slot = order.slot.0.to_string();
+        rustix::process::chdir(slot.as_str()).map_err(|errno| not_started(StartFailure::Files, "its slot", errno))?;
+        let work = workdir::open_empty(CWD)
+            .map_err(|errno| not_started(StartFailure::Files, "its working directory", errno))?;
+        for file in &order.files {
+            workdir::place_file(work.as_fd(), file.path, file.data, file.executable)
+                .map_err(|errno| not_started(StartFailure::Files, &format!("the file `{}`", file.path), errno))?;
+        }
+        let resources = |errno| not_started(StartFailure::Resources, "a pipe", errno);
+        let control = open_control().map_err(resources)?;
+        let (stdout, stdout_end) = pipe_with(PipeFlags::CLOEXEC).map_err(resources)?;
+        let (stderr, stderr_end) = pipe_with(PipeFlags::CLOEXEC).map_err(resources)?;
+        let (report, report_end) = pipe_with(PipeFlags::CLOEXEC).map_err(resources)?;
+        let started = now();
+        let program = Program {
+            paths: &order.programs,
+            arguments: &order.arguments,
+            environment: &order.environment,
+            work: work.as_fd(),
+            stdout: stdout_end.as_fd(),
+            stderr: stderr_end.as_fd(),
+            report: report_end.as_fd(),
+        };
+        let main = launch(&program).map_err(|error| explain(order, work.as_fd(), error))?;
+        Ok(Self {
+            order,
+            record,
+            events,
+            control,
+            work,
+            stdout: Capture::new(stdout, c"stdout", order.output_bytes_max),
+            stderr: Capture::new(stderr, c"stderr", order.output_bytes_max),
+            report_pipe: Some(report),
+            reports: Reports::default(),
+            main,
+            status: None,
+            started,
+            ended_us: started.boot_us,
+            started_sent: false,
+            try_again_us: 0,
+            stop: None,
+            noted: None,
+            scratch: Vec::with_capacity(SCRATCH_BYTES),
+        })
+    }
+
+    /// Until the main process has ended or everything was killed.
+    fn drive(&mut self) {
+        loop {
+            let now_us = boot_us();
+            if self.enforce(now_us) {
+                return;
+            }
+            self.announce(now_us);
+            let pipes = [
+                Some(self.control.as_fd()),
+                self.stdout.pipe(),
+                self.stderr.pipe(),
+                self.report_pipe.as_ref().map(AsFd::as_fd),
+            ];
+            match wait(pipes, self.wake_at(now_us).map(|at| at.saturating_sub(now_us))) {
+                Woken::ChildEnded => {
+                    if self.on_child_ended() {
+                        return;
+                    }
+                }
+                Woken::Ready([control, stdout, stderr, report]) => {
+                    if control {
+                        self.on_control();
+                    }
+                    if stdout {
+                        self.stdout.on_readable(&mut self.scratch);
+                    }
+                    if stderr {
+                        self.stderr.on_readable(&mut self.scratch);
+                    }
+                    if report {
+                        self.on_report_readable();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Acts on deadlines that have passed. True when everything was killed.
+    fn enforce(&mut self, now_us: u64) -> bool {
+        if let Some(stop) = &self.stop {
+            if now_us < stop.kill_at_us {
+                return false;
+            }
+            let _ = kill_process_group(self.main, Signal::KILL);
+            self.kill_everything();
+            return true;
+        }
+        let timeout_us = self.order.timeout_us;
+        if timeout_us != 0 && now_us >= self.started.boot_us.saturating_add(timeout_us) {
+            let seconds = timeout_us as f64 / 1e6;
+            let message = format!("stopped after its run timeout of {seconds} s");
+            self.stop(EndReason::RunTimeout, message, self.order.grace_us, now_us);
+        }
+        false
+    }
+
+    fn stop(&mut self, reason: EndReason, message: String, grace_us: u64, now_us: u64) {
+        self.stop = Some(Stop { reason, message, kill_at_us: now_us.saturating_add(grace_us) });
+        let _ = kill_process_group(self.main, Signal::TERM);
+        // A stopped process hears nothing until it is continued.
+        let _ = kill_process_group(self.main, Signal::CONT);
+    }
+
+    fn wake_at(&self, now_us: u64) -> Option<u64> {
+        let mut wake_at: Option<u64> = None;
+        let mut at = |time_us: u64| wake_at = Some(wake_at.map_or(time_us, |other| other.min(time_us)));
+        if let Some(stop) = &self.stop {
+            at(stop.kill_at_us);
+        } else if self.order.timeout_us != 0 {
+            // The kernel's wait does not count suspended time, so look at the clock now and then.
+            at(self.started.boot_us.saturating_add(self.order.timeout_us).min(now_us + LOOK_UP_US));
+        }
+        if !self.started_sent {
+            at(self.started.boot_us.saturating_add(STARTED_DELAY_US).max(self.try_again_us));
+        } else if let Some(due_us) = self.reports.due_at() {
+            at(due_us.max(self.try_again_us));
+        }
+        wake_at
+    }
+
+    /// Tells the agent what is due. When it does not listen, the same is tried again later.
+    fn announce(&mut self, now_us: u64) {
+        if !self.started_sent && now_us < self.started.boot_us.saturating_add(STARTED_DELAY_US) {
+            return;
+        }
+        self.note_live();
+        if now_us < self.try_again_us {
+            return;
+        }
+        if !self.started_sent {
+            let notice = Notice::Started {
+                supervisor: raw(rustix::process::getpid()),
+                main: raw(self.main),
+                started: self.started,
+            };
+            self.started_sent = self.send(&notice, now_us);
+        }
+        if self.started_sent && self.reports.due_at().is_some_and(|due_us| due_us <= now_us) {
+            let notice = Notice::Report(self.reports.news());
+            if self.send(&notice, now_us) {
+                self.reports.on_sent(now_us);
+            }
+        }
+    }
+
+    fn send(&mut self, notice: &Notice, now_us: u64) -> bool {
+        let bytes = notice.encode(self.order.slot, self.order.mark);
+        match send(self.events, &bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            Err(Errno::AGAIN | Errno::NOBUFS | Errno::INTR) => {
+                self.try_again_us = now_us.saturating_add(TRY_AGAIN_US);
+                false
+            }
+            // The agent is gone: whoever comes next reads the slot.
+            Err(_) | Ok(_) => true,
+        }
+    }
+
+    /// Notes in the slot what a reader of the running attempt has to know.
+    fn note_live(&mut self) {
+        let live = Live {
+            mark: self.order.mark,
+            supervisor: raw(rustix::process::getpid()),
+            main: raw(self.main),
+            started: self.started,
+            stdout: self.stdout.count(),
+            stderr: self.stderr.count(),
+        };
+        if self.noted != Some(live) {
+            let _ = rustix::io::pwrite(self.record, &live.encode(), LIVE_OFFSET);
+            self.noted = Some(live);
+        }
+    }
+
+    fn on_child_ended(&mut self) -> bool {
+        loop {
+            match reap_one(false) {
+                Reaped::Child(pid, status) if pid == self.main => {
+                    self.status = Some(status);
+                    self.ended_us = boot_us();
+                    return true;
+                }
+                Reaped::Child(..) => {}
+                Reaped::NoneReady => return false,
+                Reaped::NoneLeft => return true,
+            }
+        }
+    }
+
+    fn on_control(&mut self) {
+        let mut bytes = [0_u8; CANCEL_BYTES];
+        // Each write of an agent is one whole message: it is far below the pipe's atomic size.
+        let Ok(count) = rustix::io::read(&self.control, &mut bytes) else {
+            return;
+        };
+        let Ok(cancel) = Cancel::decode(bytes.get(..count).unwrap_or_default()) else {
+            return;
+        };
+        if cancel.mark != self.order.mark {
+            return;
+        }
+        let now_us = boot_us();
+        let grace_us = u64::try_from(cancel.grace.as_micros()).unwrap_or(u64::MAX);
+        match &mut self.stop {
+            None => self.stop(EndReason::Cancelled, String::new(), grace_us, now_us),
+            // Asked again, perhaps with less patience.
+            Some(stop) => stop.kill_at_us = stop.kill_at_us.min(now_us.saturating_add(grace_us)),
+        }
+    }
+
+    fn on_report_readable(&mut self) -> usize {
+        let Some(pipe) = &self.report_pipe else {
+            return 0;
+        };
+        self.scratch.clear();
+        match rustix::io::read(pipe, rustix::buffer::spare_capacity(&mut self.scratch)) {
+            Ok(count @ 1..) => {
+                self.reports.on_bytes(&self.scratch);
+                count
+            }
+            Err(Errno::INTR) => 0,
+            Ok(0) | Err(_) => {
+                self.report_pipe = None;
+                0
+            }
+        }
+    }
+
+    fn kill_everything(&mut self) {
+        let (main, mut status) = (self.main, self.status);
+        kill_all(|pid, ended| {
+            if pid == main {
+                status = Some(ended);
+            }
+        });
+        if self.status.is_none() {
+            self.ended_us = boot_us();
+        }
+        self.status = status;
+    }
+
+    /// Ends what is left, takes what is in the pipes, and makes the verdict.
+    fn finish(mut self) -> Verdict {
+        self.kill_everything();
+        for _ in 0..DRAIN_ROUNDS_MAX {
+            let report = self.report_pipe.as_ref().map(AsFd::as_fd);
+            let taken = match wait([None, self.stdout.pipe(), self.stderr.pipe(), report], Some(0)) {
+                Woken::Ready([_, stdout, stderr, report]) => {
+                    let mut taken = 0;
+                    if stdout {
+                        taken += self.stdout.on_readable(&mut self.scratch);
+                    }
+                    if stderr {
+                        taken += self.stderr.on_readable(&mut self.scratch);
+                    }
+                    if report {
+                        taken += self.on_report_readable();
+                    }
+                    taken
+                }
+                Woken::ChildEnded => continue,
+            };
+            // No writer is left, so what is not there now never comes.
+            if taken == 0 {
+                break;
+            }
+        }
+        self.reports.on_end();
+        let (exit_code, signal) = match self.status {
+            Some(status) => (status.exit_status().unwrap_or(0), status.terminating_signal().unwrap_or(0)),
+            None => (0, 0),
+        };
+        let (reason, message) = match self.stop.take() {
+            Some(stop) => (stop.reason, stop.message),
+            None if signal != 0 => (EndReason::Signalled, String::new()),
+            None => (EndReason::Exited, String::new()),
+        };
+        let mut verdict = Verdict::bare(self.order.key(), reason, message);
+        verdict.exit_code = exit_code;
+        verdict.signal = u8::try_from(signal).unwrap_or(u8::MAX);
+        match workdir::take_result(self.work.as_fd(), self.order.result_path) {
+            Taken::Absent => {}
+            Taken::Whole(bytes) => verdict.result = Some(bytes),
+            Taken::Refused(why) if verdict.message.is_empty() => verdict.message = why,
+            Taken::Refused(why) => verdict.message = format!("{}; {why}", verdict.message),
+        }
+        verdict.usage = usage(self.ended_us.saturating_sub(self.started.boot_us));
+        verdict.stdout = self.stdout.count();
+        verdict.stderr = self.stderr.count();
+        verdict.started = self.started;
+        verdict.report = self.reports.latest().clone();
+        verdict
+    }
+}
+
+/// Leaves the spawner's session, adopts orphans, and hears of children that end.
+fn isolate() -> Result<(), Errno> {
+    rustix::process::setsid()?;
+    // Any process id says yes.
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    rustix::thread::set_name(c"fw-supervisor")?;
+    #[expect(unsafe_code, reason = "signal handlers are not offered by a safe interface")]
+    // SAFETY: a zeroed sigaction is valid: no flags, an empty mask. The handler does nothing, so
+    // it is safe at any moment; it is there so that waiting is interrupted.
+    let result = unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = on_sigchld as *const () as libc::sighandler_t;
+        action.sa_flags = libc::SA_NOCLDSTOP;
+        libc::sigaction(libc::SIGCHLD, &raw const action, std::ptr::null_mut())
+    };
+    if result < 0 { Err(Errno::INVAL) } else { Ok(()) }
+}
+
+extern "C" fn on_sigchld(_signal: libc::c_int) {}
+
+enum Woken {
+    ChildEnded,
+    Ready([bool; 4]),
+}
+
+/// Waits for any of the pipes, a child's end, or the time. SIGCHLD is blocked at all other times,
+/// so none can be missed between looking and waiting.
+fn wait(pipes: [Option<BorrowedFd<'_>>; 4], timeout_us: Option<u64>) -> Woken {
+    let mut polled = pipes.map(|pipe| libc::pollfd {
+        fd: pipe.map_or(-1, |pipe| pipe.as_raw_fd()),
+        events: libc::POLLIN,
+        revents: 0,
+    });
+    let timeout = timeout_us.map(|us| libc::timespec {
+        tv_sec: i64::try_from(us / 1_000_000).unwrap_or(i64::MAX),
+        tv_nsec: i64::try_from(us % 1_000_000 * 1000).unwrap_or(0),
+    });
+    let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    #[expect(unsafe_code, reason = "waiting with a signal mask is not offered by a safe interface")]
+    // SAFETY: `polled` has as many entries as we say, the timeout is null or valid during the
+    // call, and the mask is a valid, emptied set.
+    let result = unsafe {
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::ppoll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, timeout, &raw const none)
+    };
+    if result < 0 { Woken::ChildEnded } else { Woken::Ready(polled.map(|entry| entry.revents != 0)) }
+}
+
+fn open_control() -> Result<OwnedFd, Errno> {
+    // Open for reading and writing, so that an agent that comes and goes is no end of file.
+    let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match openat(CWD, c"control", flags, Mode::empty()) {
+        Err(Errno::NOENT) => {
+            mknodat(CWD, c"control", FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;
+            openat(CWD, c"control", flags, Mode::empty())
+        }
+        other => other,
+    }
+}
+
+fn write_verdict(record: &OwnedFd, verdict: &mut Verdict, mark: u64) -> Result<(), Errno> {
+    if write_all(record, &verdict.seal(mark), VERDICT_OFFSET).is_ok() {
+        return Ok(());
+    }
+    // The disk is full: the room for a verdict without its result was set aside with the slot.
+    if verdict.result.take().is_some() {
+        verdict.message = format!("{} (the result was lost: the disk is full)", verdict.message);
+    }
+    write_all(record, &verdict.seal(mark), VERDICT_OFFSET)
+}
+
+fn write_all(file: &OwnedFd, bytes: &[u8], offset: u64) -> Result<(), Errno> {
+    let mut done = 0;
+    while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
+        match rustix::io::pwrite(file, rest, offset + done as u64) {
+            Ok(0) => return Err(Errno::IO),
+            Ok(count) => done += count,
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// The last word to the agent; worth a moment of waiting, no more, because it will look by itself.
+fn send_last(events: BorrowedFd<'_>, bytes: &[u8]) {
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    if send(events, bytes, flags) == Err(Errno::AGAIN) {
+        let patience = Timespec { tv_sec: 0, tv_nsec: LAST_WORD_NS };
+        let _ = poll(&mut [PollFd::new(&events, PollFlags::OUT)], Some(&patience));
+        let _ = send(events, bytes, flags);
+    }
+}
+
+/// What the children used that were reaped, which are all.
+fn usage(wall_us: u64) -> Usage {
+    #[expect(unsafe_code, reason = "resource usage is not offered by a safe interface")]
+    // SAFETY: `rusage` is plain data that the kernel fills in.
+    let used = unsafe {
+        let mut used: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut used);
+        used
+    };
+    let micros = |time: libc::timeval| {
+        let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+        seconds.saturating_mul(1_000_000).saturating_add(u64::try_from(time.tv_usec).unwrap_or(0))
+    };
+    Usage {
+        user_us: micros(used.ru_utime),
+        system_us: micros(used.ru_stime),
+        memory_peak_kb: u64::try_from(used.ru_maxrss).unwrap_or(0),
+        wall_us,
+    }
+}
+
+fn not_started(failure: StartFailure, what: &str, errno: Errno) -> NotStarted {
+    let error = std::io::Error::from(errno);
+    NotStarted { failure, message: format!("{what} could not be prepared: {error}") }
+}
+
+/// Says to people why the program did not start, and what to look at.
+fn explain(order: &Order<'_>, work: BorrowedFd<'_>, error: LaunchError) -> NotStarted {
+    let failure = error.failure();
+    let command = order.command;
+    let exists = || rustix::fs::statat(work, command, rustix::fs::AtFlags::empty()).is_ok();
+    let message = match failure {
+        StartFailure::NotFound if !command.contains('/') => {
+            let path = order.environment.iter().find_map(|text| text.to_bytes().strip_prefix(b"PATH="));
+            let path = String::from_utf8_lossy(path.unwrap_or_default()).into_owned();
+            format!("program `{command}` was not found in PATH ({path})")
+        }
+        StartFailure::NotFound if exists() => {
+            format!("program `{command}` is there, but the interpreter that it names is not")
+        }
+        StartFailure::NotFound => format!("there is no program `{command}`"),
+        StartFailure::PermissionDenied => format!("program `{command}` may not be executed: permission denied"),
+        StartFailure::TooLarge => {
+            format!("the arguments and the environment of `{command}` are larger than the kernel takes")
+        }
+        StartFailure::NotExecutable => {
+            format!("program `{command}` is nothing that this machine can execute (a script needs a `#!` line)")
+        }
+        StartFailure::Files | StartFailure::Resources | StartFailure::Other => {
+            let error = std::io::Error::from(error.errno);
+            format!("program `{command}` could not be started: {error}")
+        }
+    };
+    NotStarted { failure, message }
+}
+
+fn raw(pid: Pid) -> u32 {
+    pid.as_raw_nonzero().get().unsigned_abs()
+}
+
+fn boot_us() -> u64 {
+    clock_us(ClockId::Boottime)
+}
+
+fn clock_us(clock: ClockId) -> u64 {
+    let time = clock_gettime(clock);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    seconds.saturating_mul(1_000_000).saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0) / 1000)
+}
+
+const SCRATCH_BYTES: usize = 64 << 10;
+const LOOK_UP_US: u64 = 60_000_000;
+const TRY_AGAIN_US: u64 = 50_000;
+const LAST_WORD_NS: i64 = 200_000_000;
+// A pipe holds at most 1 MiB without privileges; nobody writes any more.
+const DRAIN_ROUNDS_MAX: u32 = 64;
