@@ -5,12 +5,17 @@
 //! freshness, decompression under a cap, verification of the body. Nothing is parsed before the MAC
 //! was checked, and nothing is allocated in the steady state.
 
+mod bulk;
+mod check;
+mod error;
 pub mod handshake;
 pub mod keys;
 mod open;
+mod pack;
 mod seal;
 
-pub use open::{OpenError, Opened, Opener, verifier_options};
+pub use error::OpenError;
+pub use open::{Opened, Opener, verifier_options};
 pub use seal::{SealError, Sealer};
 
 /// Optional parts of the protocol that both peers must know before either uses them.

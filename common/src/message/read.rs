@@ -1,0 +1,108 @@
+//! Reading messages in place, out of verified frames.
+
+use super::MetricNames;
+use crate::{fb, ids::AttemptId};
+
+/// A view of a status update whose metric names are resolved.
+#[derive(Clone, Copy, Debug)]
+pub struct StatusRef<'a> {
+    /// The table.
+    pub update: fb::StatusUpdate<'a>,
+    /// The names that its session defined.
+    pub names: &'a MetricNames,
+}
+
+impl<'a> StatusRef<'a> {
+    /// Its metrics, interned or plain. `open` has proved that every number has a name and a value
+    /// and that every value is finite.
+    pub fn metrics(self) -> impl Iterator<Item = (&'a str, f64)> {
+        let ids = self.update.metric_ids().into_iter().flatten();
+        let values = self.update.metric_values().into_iter().flatten();
+        let names = self.names;
+        let interned = ids.zip(values).filter_map(move |(id, value)| Some((names.name(id)?, value)));
+        let plain = self.update.metrics().into_iter().flatten();
+        interned.chain(plain.map(|metric| (metric.name().unwrap_or_default(), metric.value())))
+    }
+}
+
+macro_rules! message_ref {
+    ($($variant:ident => $method:ident),* $(,)?) => {
+        /// A verified message, read in place.
+        #[derive(Clone, Copy, Debug)]
+        #[allow(missing_docs)]
+        pub enum MessageRef<'a> {
+            StatusUpdate(StatusRef<'a>),
+            $($variant(fb::$variant<'a>),)*
+            /// A type that this build does not know: answered by a `Nack`, never fatal.
+            Unknown(u8),
+        }
+
+        impl<'a> MessageRef<'a> {
+            /// Its type on the wire.
+            pub fn kind(&self) -> fb::SchedulerMessage {
+                match self {
+                    MessageRef::StatusUpdate(_) => fb::SchedulerMessage::StatusUpdate,
+                    $(MessageRef::$variant(_) => fb::SchedulerMessage::$variant,)*
+                    MessageRef::Unknown(kind) => fb::SchedulerMessage(*kind),
+                }
+            }
+
+            /// The message of an envelope; `None` if it has none.
+            pub(crate) fn of_envelope(table: fb::MessageEnvelope<'a>, names: &'a MetricNames) -> Option<MessageRef<'a>> {
+                message_ref!(@of table, names, $($variant => $method),*)
+            }
+
+            /// The message of a batch item.
+            pub(crate) fn of_item(table: fb::Item<'a>, names: &'a MetricNames) -> Option<MessageRef<'a>> {
+                message_ref!(@of table, names, $($variant => $method),*)
+            }
+
+            /// The message of a body.
+            pub(crate) fn of_body(table: fb::Body<'a>, names: &'a MetricNames) -> Option<MessageRef<'a>> {
+                message_ref!(@of table, names, $($variant => $method),*)
+            }
+        }
+    };
+    (@of $table:ident, $names:ident, $($variant:ident => $method:ident),*) => {
+        match $table.message_type() {
+            fb::SchedulerMessage::NONE => None,
+            fb::SchedulerMessage::StatusUpdate => {
+                $table.message_as_status_update().map(|update| MessageRef::StatusUpdate(StatusRef { update, names: $names }))
+            }
+            $(fb::SchedulerMessage::$variant => $table.$method().map(MessageRef::$variant),)*
+            other => Some(MessageRef::Unknown(other.0)),
+        }
+    };
+}
+
+message_ref! {
+    TaskAssignment => message_as_task_assignment,
+    Heartbeat => message_as_heartbeat,
+    Hello => message_as_hello,
+    Welcome => message_as_welcome,
+    Register => message_as_register,
+    Registered => message_as_registered,
+    Deregister => message_as_deregister,
+    TaskAcceptance => message_as_task_acceptance,
+    TaskRejection => message_as_task_rejection,
+    TaskCancellation => message_as_task_cancellation,
+    Ack => message_as_ack,
+    Nack => message_as_nack,
+    Chunk => message_as_chunk,
+    LogRequest => message_as_log_request,
+    LogChunk => message_as_log_chunk,
+    Enroll => message_as_enroll,
+    Enrolled => message_as_enrolled,
+    SubmitJob => message_as_submit_job,
+    JobSubmitted => message_as_job_submitted,
+    CancelWork => message_as_cancel_work,
+    CreateToken => message_as_create_token,
+    TokenCreated => message_as_token_created,
+    Query => message_as_query,
+    Page => message_as_page,
+}
+
+/// Reads an attempt's id as messages carry it.
+pub fn attempt_id(task_id: Option<&str>, attempt: u32) -> Result<AttemptId, crate::ids::TaskIdError> {
+    Ok(AttemptId { task: task_id.unwrap_or_default().parse()?, attempt })
+}
