@@ -19,6 +19,8 @@ mod results;
 mod runs;
 mod sessions;
 mod state;
+#[cfg(test)]
+mod stories;
 
 pub use event::{Effect, Effects, Event, Recovered, RunEvent};
 pub use fact::{Fact, FactError, Kept};

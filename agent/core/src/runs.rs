@@ -96,9 +96,10 @@ impl Agent {
     /// Stops what has no result; once, however often it is asked for.
     pub(crate) fn stop(&mut self, attempt: AttemptId, reason: fb::EndReason, effects: &mut Effects) {
         let (Some(run), Some(held)) = (self.live.runs.get_mut(&attempt), self.state.attempt(attempt)) else { return };
-        if run.stop.replace(reason).is_some() {
+        if run.stop.is_some() {
             return;
         }
+        run.stop = Some(reason);
         let grace = Duration::from_millis(u64::from(held.kill_grace_ms)).min(KILL_GRACE_MAX);
         effects.push(Effect::Cancel { attempt, grace });
     }
