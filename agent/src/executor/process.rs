@@ -178,8 +178,10 @@ pub struct ProcessExecutor {
 #[derive(Debug)]
 struct Spawner {
     process: SpawnerProcess,
-    /// A second descriptor of the request socket, for waiting.
+    /// A second descriptor of the request socket, to wait for room in it.
     socket: AsyncFd<OwnedFd>,
+    /// A second descriptor of the process, to see it end.
+    gone: AsyncFd<OwnedFd>,
 }
 
 #[derive(Debug)]
@@ -324,6 +326,7 @@ impl ProcessExecutor {
     pub async fn next_event(&mut self) -> ExecutorEvent {
         loop {
             if let Some(event) = self.ready.pop_front() {
+                self.on_told(&event);
                 return event;
             }
             if self.running > 0 && Instant::now() >= self.next_sweep {
@@ -343,33 +346,25 @@ impl ProcessExecutor {
 
     async fn wait(&self, waiting: Waiting) -> Woken {
         let restart_at = self.spawner_started + SPAWNER_RESTART_INTERVAL;
-        let spawner = async {
-            let Some(spawner) = &self.spawner else {
-                tokio::time::sleep_until(restart_at).await;
-                return Woken::RestartSpawner;
-            };
-            let interest = if waiting.unsent { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
-            loop {
-                let Ok(mut guard) = spawner.socket.ready(interest).await else {
-                    return Woken::SpawnerGone;
-                };
-                // The spawner never writes to this socket: readable means that it is gone.
-                if guard.ready().is_readable() || guard.ready().is_read_closed() {
-                    match recv(spawner.socket.get_ref(), &mut [0; 1], RecvFlags::DONTWAIT) {
-                        Err(Errno::AGAIN | Errno::INTR) => {
-                            guard.clear_ready_matching(tokio::io::Ready::READABLE);
-                        }
-                        _ => return Woken::SpawnerGone,
-                    }
+        let gone = async {
+            match &self.spawner {
+                Some(spawner) => spawner.gone.readable().await.map_or(Woken::SpawnerGone, |_| Woken::SpawnerGone),
+                None => {
+                    tokio::time::sleep_until(restart_at).await;
+                    Woken::RestartSpawner
                 }
-                if waiting.unsent && guard.ready().is_writable() {
-                    return Woken::Room;
-                }
+            }
+        };
+        let room = async {
+            match &self.spawner {
+                Some(spawner) if waiting.unsent => spawner.socket.writable().await.map_or(Woken::Room, |_| Woken::Room),
+                _ => std::future::pending().await,
             }
         };
         tokio::select! {
             _ = self.events.readable() => Woken::Events,
-            woken = spawner => woken,
+            woken = gone => woken,
+            woken = room => woken,
             () = tokio::time::sleep_until(self.next_sweep), if waiting.sweep => Woken::Sweep,
         }
     }
@@ -477,9 +472,19 @@ impl ProcessExecutor {
             let (key, at) = (verdict.key.clone(), verdict.started);
             self.ready.push_back(ExecutorEvent::Started { key, at, pid: 0 });
         }
-        self.running = self.running.saturating_sub(1);
         self.slots.on_ended(slot, Outputs { stdout: verdict.stdout, stderr: verdict.stderr });
         self.ready.push_back(ExecutorEvent::Ended(verdict));
+    }
+
+    /// The driver knows of an end from here on, and only from here on may the slot be recycled.
+    fn on_told(&mut self, event: &ExecutorEvent) {
+        let ExecutorEvent::Ended(verdict) = event else {
+            return;
+        };
+        self.running = self.running.saturating_sub(1);
+        if let Some(slot) = self.slots.find(&verdict.key.task_id, verdict.key.attempt) {
+            self.slots.recycle_later(slot);
+        }
     }
 
     /// Looks at every running slot: a lock that is free means that its supervisor is gone.
@@ -579,6 +584,7 @@ impl ProcessExecutor {
         ended.sort_unstable_by_key(|(at, slot, _)| (*at, *slot));
         for (_, slot, outputs) in ended {
             self.slots.on_ended(slot, outputs);
+            self.slots.recycle_later(slot);
         }
         Ok(())
     }
@@ -586,8 +592,9 @@ impl ProcessExecutor {
     fn start_spawner(&mut self) -> io::Result<()> {
         self.spawner_started = Instant::now();
         let process = SpawnerProcess::start(&self.config.spawner_exe, &self.folder, &self.events_sender)?;
-        let socket = watch(process.requests.try_clone()?, Interest::READABLE | Interest::WRITABLE)?;
-        self.spawner = Some(Spawner { process, socket });
+        let socket = watch(process.requests.try_clone()?, Interest::WRITABLE)?;
+        let gone = watch(process.gone.try_clone()?, Interest::READABLE)?;
+        self.spawner = Some(Spawner { process, socket, gone });
         Ok(())
     }
 

@@ -181,8 +181,12 @@ impl Slots {
     pub fn on_ended(&mut self, slot: SlotId, outputs: Outputs) {
         if let Some(entry) = self.slot_mut(slot) {
             entry.phase = Phase::Ended(outputs);
-            self.ended.push_back(slot);
         }
+    }
+
+    /// The end of the attempt in this slot was told, so it may be recycled when its turn comes.
+    pub fn recycle_later(&mut self, slot: SlotId) {
+        self.ended.push_back(slot);
     }
 
     /// What ended in this slot is kept elsewhere, so it is recycled before others.

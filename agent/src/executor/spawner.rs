@@ -5,24 +5,38 @@
 //! when the agent's socket closes; its supervisors live on. It is always `/proc/self/exe`, so an
 //! agent that was upgraded in place still starts the version that it is itself.
 //!
+//! A supervisor whose attempt has ended waits a moment for another one, on the same socket, before
+//! it exits: for short tasks that saves a fork and an exit each. An attempt never notices, because
+//! nothing is kept from one to the next.
+//!
 //! `main` calls [`spawner_if_asked`] before anything else.
 
 use std::ffi::OsStr;
 use std::io::{IoSliceMut, Read};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType, recvmsg, socketpair,
 };
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::limits::{REQUEST_BYTES_MAX, REQUEST_INLINE_BYTES_MAX};
+use super::limits::{
+    IDLE_HEAD_START, IDLE_SUPERVISORS_MAX, REQUEST_BYTES_MAX, REQUEST_INLINE_BYTES_MAX, SUPERVISOR_IDLE_MAX,
+};
 use super::request::Order;
-use super::supervisor::{supervise, write_spawn_failure};
+use super::supervisor::{isolate, supervise, write_spawn_failure};
+use super::wire::warm_up;
 
 /// The first argument that makes this executable a spawner.
 pub const SPAWNER_ARG: &str = "__spawner";
@@ -63,8 +77,10 @@ pub fn spawner_main() -> ExitCode {
 #[derive(Debug)]
 pub(super) struct SpawnerProcess {
     child: Child,
-    /// The agent's end of the request socket; `None` once it is closed.
+    /// The agent's end of the request socket.
     pub requests: OwnedFd,
+    /// Readable when the process has ended. (The socket would not tell: idle supervisors have it.)
+    pub gone: OwnedFd,
 }
 
 impl SpawnerProcess {
@@ -77,7 +93,10 @@ impl SpawnerProcess {
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::from(events.try_clone()?))
             .spawn()?;
-        Ok(Self { child, requests: ours })
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
+        // The child was not waited for, so the number is still its own.
+        let gone = pidfd_open(pid, PidfdFlags::empty())?;
+        Ok(Self { child, requests: ours, gone })
     }
 
     /// Its process id.
@@ -98,10 +117,14 @@ pub(super) fn seqpacket_pair() -> Result<(OwnedFd, OwnedFd), Errno> {
 }
 
 struct Spawner {
-    /// `None` in a supervisor: the agent is to see the spawner's end although supervisors live.
-    requests: Option<OwnedFd>,
+    /// Shared with the supervisors that are idle, which wait on it too.
+    requests: OwnedFd,
     events: OwnedFd,
     null: OwnedFd,
+    /// The executor's folder, where a supervisor begins.
+    folder: OwnedFd,
+    /// How many supervisors wait for another attempt, in memory shared with them.
+    idle: &'static AtomicU32,
     buffer: Vec<u8>,
 }
 
@@ -116,32 +139,44 @@ impl Spawner {
         let events = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 4)?;
         rustix::stdio::dup2_stdin(&null)?;
         rustix::stdio::dup2_stdout(&null)?;
+        set_socket_timeout(&requests, Timeout::Recv, Some(SUPERVISOR_IDLE_MAX))?;
+        let folder = rustix::fs::open(c".", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         // Signals from a terminal are for the agent; it fails only if we lead a group already.
         let _ = rustix::process::setsid();
         rustix::thread::set_name(c"fw-spawner")?;
         reset_signals()?;
-        Ok(Self { requests: Some(requests), events, null, buffer: vec![0; REQUEST_INLINE_BYTES_MAX] })
+        // What the processor can do is asked once here; in each child it would be asked again.
+        warm_up();
+        let buffer = vec![0; REQUEST_INLINE_BYTES_MAX];
+        Ok(Self { requests, events, null, folder, idle: shared_counter()?, buffer })
     }
 
     fn run(&mut self) {
         loop {
-            match self.receive() {
-                Ok(Some(request)) => self.on_request(request),
-                Ok(None) => return,
-                Err(Errno::INTR) => {}
-                Err(_) => return,
+            pause(Some(self.requests.as_fd()), None);
+            // A supervisor that waits takes it sooner than a new one could; if that one is gone,
+            // or there are more requests, the rest is ours.
+            if self.idle.load(Ordering::Relaxed) > 0 {
+                pause(None, Some(IDLE_HEAD_START));
+            }
+            loop {
+                match self.receive(RecvFlags::DONTWAIT) {
+                    Ok(Some(request)) => self.on_request(request),
+                    Err(Errno::INTR) => {}
+                    Err(Errno::AGAIN) => break,
+                    Ok(None) | Err(_) => return,
+                }
             }
         }
     }
 
     /// The next request: how many bytes of it are in the buffer, the slot's lock, and the memory
-    /// file with the whole of it when it is large.
-    fn receive(&mut self) -> Result<Option<Request>, Errno> {
+    /// file with the whole of it when it is large. `None`: the agent is gone.
+    fn receive(&mut self, flags: RecvFlags) -> Result<Option<Request>, Errno> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let mut parts = [IoSliceMut::new(&mut self.buffer)];
-        let requests = self.requests.as_ref().ok_or(Errno::BADF)?;
-        let message = recvmsg(requests, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC)?;
+        let message = recvmsg(&self.requests, &mut parts, &mut control, flags | RecvFlags::CMSG_CLOEXEC)?;
         if message.bytes == 0 {
             return Ok(None);
         }
@@ -154,22 +189,14 @@ impl Spawner {
     }
 
     fn on_request(&mut self, request: Request) {
-        let Some(lock) = request.lock else {
-            return;
-        };
         #[expect(unsafe_code, reason = "fork is not offered by a safe interface")]
         // SAFETY: this process has one thread, so the child finds every lock and the allocator
         // in a state in which it may go on.
         let forked = unsafe { libc::fork() };
         match forked {
             0 => {
-                self.requests = None;
-                let inline = self.buffer.get(..request.bytes).unwrap_or_default();
-                let (events, null) = (self.events.as_fd(), self.null.as_fd());
                 // A panic must not unwind into the spawner's loop, of which this is a copy.
-                let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                    become_supervisor(inline, request.memory, &lock, events, null);
-                }));
+                let done = std::panic::catch_unwind(AssertUnwindSafe(|| self.be_supervisor(request)));
                 #[expect(unsafe_code, reason = "a forked child must not run the spawner's exit handlers")]
                 // SAFETY: ends this process at once, as it should.
                 unsafe {
@@ -179,11 +206,58 @@ impl Spawner {
             1.. => {}
             _ => {
                 let errno = Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::AGAIN);
-                let inline = self.buffer.get(..request.bytes).unwrap_or_default();
-                with_order(inline, request.memory, |order| {
-                    write_spawn_failure(order, &lock, self.events.as_fd(), errno);
-                });
+                let events = self.events.as_fd();
+                self.with_order(request, |order, lock| write_spawn_failure(order, lock, events, errno));
             }
+        }
+    }
+
+    /// The life of a supervisor: this attempt, and then others as long as they come soon.
+    fn be_supervisor(&mut self, first: Request) {
+        // The agent's terminal or log must not stay open because a task still runs.
+        let _ = rustix::stdio::dup2_stderr(&self.null);
+        let isolated = isolate();
+        let mut next = Some(first);
+        while let Some(request) = next {
+            let events = self.events.as_fd();
+            self.with_order(request, |order, lock| match isolated {
+                Ok(()) => supervise(order, lock, events),
+                Err(errno) => write_spawn_failure(order, lock, events, errno),
+            });
+            // The lock was given up with the request, so the slot is free.
+            if rustix::process::fchdir(&self.folder).is_err() {
+                return;
+            }
+            next = self.next_as_supervisor();
+        }
+    }
+
+    /// Waits for another attempt. `None`: enough others wait, none came for long, or the agent
+    /// is gone.
+    fn next_as_supervisor(&mut self) -> Option<Request> {
+        let others = self.idle.fetch_add(1, Ordering::Relaxed);
+        let received = if others < IDLE_SUPERVISORS_MAX { self.receive(RecvFlags::empty()) } else { Ok(None) };
+        self.idle.fetch_sub(1, Ordering::Relaxed);
+        received.ok().flatten()
+    }
+
+    /// Reads the request, from the memory file when there is one. A request that cannot be read is
+    /// left without a verdict, and the agent finds its slot lost.
+    fn with_order(&self, request: Request, then: impl FnOnce(&Order<'_>, &OwnedFd)) {
+        let Some(lock) = request.lock else {
+            return;
+        };
+        let mut large = Vec::new();
+        if let Some(memory) = request.memory {
+            let file = std::fs::File::from(memory);
+            if file.take(REQUEST_BYTES_MAX as u64).read_to_end(&mut large).is_err() {
+                return;
+            }
+        }
+        let inline = self.buffer.get(..request.bytes).unwrap_or_default();
+        let bytes = if large.is_empty() { inline } else { &large };
+        if let Ok(order) = Order::parse(bytes) {
+            then(&order, &lock);
         }
     }
 }
@@ -194,31 +268,22 @@ struct Request {
     memory: Option<OwnedFd>,
 }
 
-fn become_supervisor(
-    inline: &[u8],
-    memory: Option<OwnedFd>,
-    lock: &OwnedFd,
-    events: BorrowedFd<'_>,
-    null: BorrowedFd<'_>,
-) {
-    // The agent's terminal or log must not stay open because a task still runs.
-    let _ = rustix::stdio::dup2_stderr(null);
-    with_order(inline, memory, |order| supervise(order, lock, events));
+/// Waits until the socket has something, or for a time.
+fn pause(socket: Option<BorrowedFd<'_>>, time: Option<Duration>) {
+    let time = time.and_then(|time| Timespec::try_from(time).ok());
+    let mut polled: Vec<PollFd<'_>> = Vec::new();
+    polled.extend(socket.as_ref().map(|socket| PollFd::new(socket, PollFlags::IN)));
+    let _ = poll(&mut polled, time.as_ref());
 }
 
-/// Reads the request, from the memory file when there is one. A request that cannot be read is
-/// left without a verdict, and the agent finds its slot lost.
-fn with_order(inline: &[u8], memory: Option<OwnedFd>, then: impl FnOnce(&Order<'_>)) {
-    let mut large = Vec::new();
-    if let Some(memory) = memory {
-        let file = std::fs::File::from(memory);
-        if file.take(REQUEST_BYTES_MAX as u64).read_to_end(&mut large).is_err() {
-            return;
-        }
-    }
-    let bytes = if large.is_empty() { inline } else { &large };
-    if let Ok(order) = Order::parse(bytes) {
-        then(&order);
+fn shared_counter() -> Result<&'static AtomicU32, Errno> {
+    let bytes = size_of::<AtomicU32>();
+    #[expect(unsafe_code, reason = "memory shared with forked children")]
+    // SAFETY: a new mapping that is never unmapped, page-aligned, zeroed, and used as this one
+    // atomic number only.
+    unsafe {
+        let page = mmap_anonymous(std::ptr::null_mut(), bytes, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED)?;
+        Ok(AtomicU32::from_ptr(page.cast()))
     }
 }
 

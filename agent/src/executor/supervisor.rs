@@ -23,11 +23,11 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, openat};
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, Signal, WaitStatus, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process_group};
 use rustix::time::{ClockId, clock_gettime};
 
 use self::capture::Capture;
-use self::descendants::{Reaped, kill_all, reap_one};
+use self::descendants::{Look, Reaped, kill_all, reap_one};
 use self::launch::{LaunchError, Program, launch};
 use self::workdir::Taken;
 use super::limits::STARTED_DELAY_US;
@@ -100,7 +100,9 @@ struct Running<'a> {
     report_pipe: Option<OwnedFd>,
     reports: Reports,
     main: Pid,
-    status: Option<WaitStatus>,
+    /// How the main process ended.
+    main_end: Option<Reaped>,
+    used: Usage,
     started: Moment,
     ended_us: u64,
     started_sent: bool,
@@ -112,7 +114,6 @@ struct Running<'a> {
 
 impl<'a> Running<'a> {
     fn start(order: &'a Order<'a>, record: &'a OwnedFd, events: BorrowedFd<'a>) -> Result<Self, NotStarted> {
-        isolate().map_err(|errno| not_started(StartFailure::Resources, "its supervisor", errno))?;
         let slot = order.slot.0.to_string();
         rustix::process::chdir(slot.as_str()).map_err(|errno| not_started(StartFailure::Files, "its slot", errno))?;
         let work = workdir::open_empty(CWD)
@@ -148,7 +149,8 @@ impl<'a> Running<'a> {
             report_pipe: Some(report),
             reports: Reports::default(),
             main,
-            status: None,
+            main_end: None,
+            used: Usage::default(),
             started,
             ended_us: started.boot_us,
             started_sent: false,
@@ -204,7 +206,7 @@ impl<'a> Running<'a> {
                 return false;
             }
             let _ = kill_process_group(self.main, Signal::KILL);
-            self.kill_everything();
+            kill_all(|child| self.on_reaped(child));
             return true;
         }
         let timeout_us = self.order.timeout_us;
@@ -296,16 +298,21 @@ impl<'a> Running<'a> {
     fn on_child_ended(&mut self) -> bool {
         loop {
             match reap_one(false) {
-                Reaped::Child(pid, status) if pid == self.main => {
-                    self.status = Some(status);
-                    self.ended_us = boot_us();
-                    return true;
-                }
-                Reaped::Child(..) => {}
-                Reaped::NoneReady => return false,
-                Reaped::NoneLeft => return true,
+                Look::Reaped(child) => self.on_reaped(child),
+                Look::NoneReady => return self.main_end.is_some(),
+                Look::NoneLeft => return true,
             }
         }
+    }
+
+    fn on_reaped(&mut self, child: Reaped) {
+        if child.pid == self.main {
+            self.main_end = Some(child);
+            self.ended_us = boot_us();
+        }
+        self.used.user_us = self.used.user_us.saturating_add(child.usage.user_us);
+        self.used.system_us = self.used.system_us.saturating_add(child.usage.system_us);
+        self.used.memory_peak_kb = self.used.memory_peak_kb.max(child.usage.memory_peak_kb);
     }
 
     fn on_control(&mut self) {
@@ -347,22 +354,9 @@ impl<'a> Running<'a> {
         }
     }
 
-    fn kill_everything(&mut self) {
-        let (main, mut status) = (self.main, self.status);
-        kill_all(|pid, ended| {
-            if pid == main {
-                status = Some(ended);
-            }
-        });
-        if self.status.is_none() {
-            self.ended_us = boot_us();
-        }
-        self.status = status;
-    }
-
     /// Ends what is left, takes what is in the pipes, and makes the verdict.
     fn finish(mut self) -> Verdict {
-        self.kill_everything();
+        kill_all(|child| self.on_reaped(child));
         for _ in 0..DRAIN_ROUNDS_MAX {
             let report = self.report_pipe.as_ref().map(AsFd::as_fd);
             let taken = match wait([None, self.stdout.pipe(), self.stderr.pipe(), report], Some(0)) {
@@ -387,10 +381,7 @@ impl<'a> Running<'a> {
             }
         }
         self.reports.on_end();
-        let (exit_code, signal) = match self.status {
-            Some(status) => (status.exit_status().unwrap_or(0), status.terminating_signal().unwrap_or(0)),
-            None => (0, 0),
-        };
+        let (exit_code, signal) = self.main_end.map_or((0, 0), |main| (main.exit_code, main.signal));
         let (reason, message) = match self.stop.take() {
             Some(stop) => (stop.reason, stop.message),
             None if signal != 0 => (EndReason::Signalled, String::new()),
@@ -405,7 +396,7 @@ impl<'a> Running<'a> {
             Taken::Refused(why) if verdict.message.is_empty() => verdict.message = why,
             Taken::Refused(why) => verdict.message = format!("{}; {why}", verdict.message),
         }
-        verdict.usage = usage(self.ended_us.saturating_sub(self.started.boot_us));
+        verdict.usage = Usage { wall_us: self.ended_us.saturating_sub(self.started.boot_us), ..self.used };
         verdict.stdout = self.stdout.count();
         verdict.stderr = self.stderr.count();
         verdict.started = self.started;
@@ -414,8 +405,9 @@ impl<'a> Running<'a> {
     }
 }
 
-/// Leaves the spawner's session, adopts orphans, and hears of children that end.
-fn isolate() -> Result<(), Errno> {
+/// Once in a supervisor's life: leaves the spawner's session, adopts orphans, and hears of children
+/// that end.
+pub(super) fn isolate() -> Result<(), Errno> {
     rustix::process::setsid()?;
     // Any process id says yes.
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
@@ -506,27 +498,6 @@ fn send_last(events: BorrowedFd<'_>, bytes: &[u8]) {
         let patience = Timespec { tv_sec: 0, tv_nsec: LAST_WORD_NS };
         let _ = poll(&mut [PollFd::new(&events, PollFlags::OUT)], Some(&patience));
         let _ = send(events, bytes, flags);
-    }
-}
-
-/// What the children used that were reaped, which are all.
-fn usage(wall_us: u64) -> Usage {
-    #[expect(unsafe_code, reason = "resource usage is not offered by a safe interface")]
-    // SAFETY: `rusage` is plain data that the kernel fills in.
-    let used = unsafe {
-        let mut used: libc::rusage = std::mem::zeroed();
-        libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut used);
-        used
-    };
-    let micros = |time: libc::timeval| {
-        let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-        seconds.saturating_mul(1_000_000).saturating_add(u64::try_from(time.tv_usec).unwrap_or(0))
-    };
-    Usage {
-        user_us: micros(used.ru_utime),
-        system_us: micros(used.ru_stime),
-        memory_peak_kb: u64::try_from(used.ru_maxrss).unwrap_or(0),
-        wall_us,
     }
 }
 

@@ -176,6 +176,12 @@ fn checksum(bytes: &[u8]) -> u32 {
     (crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32IsoHdlc, bytes) & u64::from(u32::MAX)) as u32
 }
 
+/// Makes the checksum find out what the processor offers, which is slow in a virtual machine and
+/// is remembered by the process and its forks.
+pub fn warm_up() {
+    std::hint::black_box(checksum(&[0; 1024]));
+}
+
 /// What [`seal`] adds, bytes.
 pub const SEAL_BYTES: usize = 12;
 

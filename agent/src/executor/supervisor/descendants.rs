@@ -8,13 +8,27 @@ use std::os::fd::OwnedFd;
 
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::super::record::Usage;
+
+/// A child that was reaped.
+#[derive(Debug, Clone, Copy)]
+pub struct Reaped {
+    pub pid: Pid,
+    /// 0 when a signal ended it.
+    pub exit_code: i32,
+    /// 0 when it exited.
+    pub signal: i32,
+    /// Its own and that of the children that it had waited for; no wall time.
+    pub usage: Usage,
+}
 
 /// What one look at the children found.
 #[derive(Debug, Clone, Copy)]
-pub enum Reaped {
+pub enum Look {
     /// This child ended.
-    Child(Pid, WaitStatus),
+    Reaped(Reaped),
     /// There are children, and none has ended.
     NoneReady,
     /// There are no children left.
@@ -22,32 +36,57 @@ pub enum Reaped {
 }
 
 /// Reaps one child if one has ended.
-pub fn reap_one(block: bool) -> Reaped {
-    let options = if block { WaitOptions::empty() } else { WaitOptions::NOHANG };
+pub fn reap_one(block: bool) -> Look {
+    let mut status = 0;
+    let options = if block { libc::__WALL } else { libc::__WALL | libc::WNOHANG };
     loop {
-        match wait(options) {
-            Ok(Some((pid, status))) => return Reaped::Child(pid, status),
-            Ok(None) => return Reaped::NoneReady,
-            Err(Errno::INTR) => {}
-            Err(_) => return Reaped::NoneLeft,
+        #[expect(unsafe_code, reason = "waiting with resource usage is not offered by a safe interface")]
+        // SAFETY: both are plain data that the kernel fills in.
+        let (pid, used) = unsafe {
+            let mut used: libc::rusage = std::mem::zeroed();
+            (libc::wait4(-1, &raw mut status, options, &raw mut used), used)
+        };
+        match Pid::from_raw(pid.max(0)) {
+            Some(pid) => {
+                let exited = libc::WIFEXITED(status);
+                let exit_code = if exited { libc::WEXITSTATUS(status) } else { 0 };
+                let signal = if exited { 0 } else { libc::WTERMSIG(status) };
+                return Look::Reaped(Reaped { pid, exit_code, signal, usage: usage(&used) });
+            }
+            None if pid == 0 => return Look::NoneReady,
+            None if std::io::Error::last_os_error().kind() == std::io::ErrorKind::Interrupted => {}
+            None => return Look::NoneLeft,
         }
     }
 }
 
 /// Kills and reaps until there are no children; `on_reaped` sees each of them.
-pub fn kill_all(mut on_reaped: impl FnMut(Pid, WaitStatus)) {
+pub fn kill_all(mut on_reaped: impl FnMut(Reaped)) {
     loop {
         match reap_one(false) {
-            Reaped::Child(pid, status) => on_reaped(pid, status),
-            Reaped::NoneLeft => return,
-            Reaped::NoneReady => {
+            Look::Reaped(child) => on_reaped(child),
+            Look::NoneLeft => return,
+            Look::NoneReady => {
                 kill_children();
                 // At least one was killed, or is already on its way out; the kernel wakes us.
-                if let Reaped::Child(pid, status) = reap_one(true) {
-                    on_reaped(pid, status);
+                if let Look::Reaped(child) = reap_one(true) {
+                    on_reaped(child);
                 }
             }
         }
+    }
+}
+
+fn usage(used: &libc::rusage) -> Usage {
+    let micros = |time: libc::timeval| {
+        let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+        seconds.saturating_mul(1_000_000).saturating_add(u64::try_from(time.tv_usec).unwrap_or(0))
+    };
+    Usage {
+        user_us: micros(used.ru_utime),
+        system_us: micros(used.ru_stime),
+        memory_peak_kb: u64::try_from(used.ru_maxrss).unwrap_or(0),
+        wall_us: 0,
     }
 }
 

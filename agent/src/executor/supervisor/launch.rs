@@ -67,7 +67,7 @@ struct Plan {
     failed: Option<LaunchError>,
 }
 
-/// Starts the program in a session of its own; it dies with the supervisor. Returns when the
+/// Starts the program in a process group of its own; it dies with the supervisor. Returns when the
 /// program runs, or did not.
 pub fn launch(program: &Program<'_>) -> Result<Pid, LaunchError> {
     let mut plan = Plan {
@@ -117,7 +117,8 @@ extern "C" fn become_program(plan: *mut c_void) -> c_int {
 }
 
 fn prepare(plan: &Plan) -> Result<(), Errno> {
-    rustix::process::setsid()?;
+    // A group, not a session: a session would cost a scheduling group each, and there is no terminal.
+    rustix::process::setpgid(None, None)?;
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     // The supervisor may have died before the line above; then nobody watches, so nobody runs.
     if rustix::process::getppid() != Some(plan.parent) {
