@@ -1,0 +1,307 @@
+//! Attempts as processes: between the core's words and the process executor's.
+//!
+//! Invariant: every attempt that the core asked to spawn ends in exactly one `Ended`, also one that could
+//! not be started. Attempts for which there is no slot wait here, bounded by what the core holds.
+
+use crate::{
+    clock::{ClusterClock, boot_time, wall_time},
+    executor::{
+        ExecutorConfig, ExecutorEvent, InlineFile, LogError, Moment, OutputStream, ProcessExecutor, Report,
+        SlotCondition, SpawnError, SpawnRequest, StartError, Verdict,
+    },
+};
+use fleetwire_agent_core::Recovered;
+use fleetwire_common::{
+    fb,
+    ids::AttemptId,
+    job::TaskSpec,
+    message::{End, Message},
+    time::Time,
+};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+/// Runs attempts.
+#[derive(Debug)]
+pub(crate) struct Runner {
+    executor: ProcessExecutor,
+    clock: ClusterClock,
+    /// Attempts that no slot was free for, oldest first.
+    waiting: VecDeque<Waiting>,
+    news: VecDeque<News>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    attempt: AttemptId,
+    spec: Arc<TaskSpec>,
+    deadline_ms: u64,
+}
+
+/// What happened to an attempt.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// Its program runs.
+    Started {
+        attempt: AttemptId,
+        /// Cluster time, ms.
+        at_ms: u64,
+    },
+    /// Its task said something.
+    Report { attempt: AttemptId, report: Report },
+    /// Its last process is gone, or none could be started.
+    Ended { attempt: AttemptId, status: fb::TaskStatus, end: End },
+}
+
+impl Runner {
+    /// Starts the executor in its folder.
+    pub fn start(config: ExecutorConfig, clock: ClusterClock) -> Result<Runner, StartError> {
+        let executor = ProcessExecutor::start(config)?;
+        Ok(Runner { executor, clock, waiting: VecDeque::new(), news: VecDeque::new() })
+    }
+
+    /// What became of the attempts that have no result, and what else still runs.
+    pub fn recover(&mut self, unresolved: &[AttemptId]) -> Vec<(AttemptId, Recovered)> {
+        let mut found = Vec::new();
+        let survey = self.executor.survey();
+        for slot in survey {
+            let Some(attempt) = attempt_of(&slot.key.task_id, slot.key.attempt) else { continue };
+            match slot.condition {
+                SlotCondition::Supervised { .. } => found.push((attempt, Recovered::Running)),
+                SlotCondition::Ended { .. } if unresolved.contains(&attempt) => {
+                    if let Ok(Some(verdict)) = self.executor.verdict(&slot.key.task_id, slot.key.attempt) {
+                        let (status, end) = self.end(verdict);
+                        found.push((attempt, Recovered::Ended { status, end }));
+                    }
+                }
+                SlotCondition::Ended { .. } => self.executor.release(&slot.key.task_id, slot.key.attempt),
+            }
+        }
+        let seen: Vec<AttemptId> = found.iter().map(|(attempt, _)| *attempt).collect();
+        let lost = unresolved.iter().filter(|attempt| !seen.contains(attempt));
+        found.extend(lost.map(|attempt| (*attempt, Recovered::Lost)));
+        found
+    }
+
+    /// Starts an attempt, or queues it until a slot is free.
+    pub fn spawn(&mut self, attempt: AttemptId, spec: Arc<TaskSpec>, deadline_ms: u64) {
+        if self.waiting.is_empty() {
+            self.spawn_now(Waiting { attempt, spec, deadline_ms });
+        } else {
+            self.waiting.push_back(Waiting { attempt, spec, deadline_ms });
+        }
+    }
+
+    /// Asks an attempt to end. One that has no process yet ends at once.
+    pub fn cancel(&mut self, attempt: AttemptId, grace: Duration) {
+        if let Some(place) = self.waiting.iter().position(|waiting| waiting.attempt == attempt) {
+            self.waiting.remove(place);
+            let end = End { reason: fb::EndReason::Cancelled, ..End::default() };
+            self.news.push_back(News::Ended { attempt, status: fb::TaskStatus::Cancelled, end });
+        } else if let Err(unknown) = self.executor.cancel(&attempt.task.to_string(), attempt.attempt, grace) {
+            // It ended and its slot was used again, or its end is on the way as an event.
+            tracing::debug!(%unknown, "nothing to cancel");
+        }
+    }
+
+    /// Its result is known to the scheduler: its slot may be used again.
+    pub fn release(&mut self, attempt: AttemptId) {
+        self.executor.release(&attempt.task.to_string(), attempt.attempt);
+    }
+
+    /// Attempts that have not ended.
+    pub fn running(&self) -> usize {
+        self.executor.running() + self.waiting.len()
+    }
+
+    /// What happens next. May be dropped and called again.
+    pub async fn next(&mut self) -> News {
+        loop {
+            if let Some(news) = self.news.pop_front() {
+                return news;
+            }
+            match self.executor.next_event().await {
+                ExecutorEvent::Started { key, at, .. } => {
+                    if let Some(attempt) = attempt_of(&key.task_id, key.attempt) {
+                        return News::Started { attempt, at_ms: self.cluster_ms(at) };
+                    }
+                }
+                ExecutorEvent::Report { key, report } => {
+                    if let Some(attempt) = attempt_of(&key.task_id, key.attempt) {
+                        return News::Report { attempt, report };
+                    }
+                }
+                ExecutorEvent::Ended(verdict) => self.on_ended(verdict),
+                ExecutorEvent::SpawnerDied { restart_failed: None } => {
+                    tracing::warn!("the spawner died and was started again; running tasks were not touched");
+                }
+                ExecutorEvent::SpawnerDied { restart_failed: Some(error) } => {
+                    tracing::error!(error, "the spawner died and cannot be started; tried again every second");
+                }
+            }
+        }
+    }
+
+    /// The answer to a request for a piece of output.
+    pub fn read_log(
+        &self,
+        request: u64,
+        attempt: AttemptId,
+        stream: fb::LogStream,
+        offset: u64,
+        limit: u32,
+    ) -> Message {
+        let which = if stream == fb::LogStream::Stderr { OutputStream::Stderr } else { OutputStream::Stdout };
+        let task_id = attempt.task.to_string();
+        let read = self.executor.read_log(&task_id, attempt.attempt, which, offset, limit as usize);
+        let waits = self.waiting.iter().any(|waiting| waiting.attempt == attempt);
+        let nothing_yet = crate::executor::LogPiece { offset, data: Vec::new(), size: 0, dropped: 0, ended: false };
+        let piece = match read {
+            Ok(piece) => piece,
+            Err(LogError::Gone { .. }) if waits => nothing_yet,
+            Err(error) => {
+                let code = match error {
+                    LogError::Gone { .. } => fb::ErrorCode::LogsGone,
+                    LogError::BeyondEnd { .. } => fb::ErrorCode::Validation,
+                    LogError::Disk { .. } => fb::ErrorCode::Internal,
+                };
+                let nack = fb::NackT {
+                    code,
+                    message: Some(error.to_string()),
+                    request,
+                    task_id: Some(task_id),
+                    attempt: attempt.attempt,
+                    ..Default::default()
+                };
+                return Message::Rare(fb::SchedulerMessageT::Nack(Box::new(nack)));
+            }
+        };
+        let chunk = fb::LogChunkT {
+            request,
+            task_id: Some(task_id),
+            attempt: attempt.attempt,
+            stream,
+            offset: piece.offset,
+            data: Some(piece.data),
+            ended: piece.ended,
+            dropped: piece.dropped,
+            size: piece.size,
+        };
+        Message::Rare(fb::SchedulerMessageT::LogChunk(Box::new(chunk)))
+    }
+
+    fn on_ended(&mut self, verdict: Verdict) {
+        if let Some(attempt) = attempt_of(&verdict.key.task_id, verdict.key.attempt) {
+            let report = verdict.report.clone();
+            if report.progress.is_some() || !report.note.is_empty() || !report.metrics.is_empty() {
+                self.news.push_back(News::Report { attempt, report });
+            }
+            let (status, end) = self.end(verdict);
+            self.news.push_back(News::Ended { attempt, status, end });
+        }
+        if let Some(next) = self.waiting.pop_front() {
+            self.spawn_now(next);
+        }
+    }
+
+    fn spawn_now(&mut self, next: Waiting) {
+        let Waiting { attempt, spec, deadline_ms } = &next;
+        let now_ms = self.clock.now().as_ms();
+        if *deadline_ms != 0 && *deadline_ms < now_ms {
+            let message = "no slot became free before its deadline".to_owned();
+            let end = End { reason: fb::EndReason::DeadlinePassed, message, ended_at_ms: now_ms, ..End::default() };
+            return self.news.push_back(News::Ended { attempt: *attempt, status: fb::TaskStatus::TimedOut, end });
+        }
+        let task_id = attempt.task.to_string();
+        match self.executor.spawn(&request(&task_id, *attempt, spec)) {
+            Ok(_) => {}
+            // It was started before; its end will come.
+            Err(SpawnError::AlreadyHere { .. }) => {}
+            Err(SpawnError::NoFreeSlot { .. }) if self.executor.running() > 0 => self.waiting.push_front(next),
+            Err(error) => {
+                let message = error_chain(&error);
+                let end = End { reason: fb::EndReason::SpawnFailed, message, ended_at_ms: now_ms, ..End::default() };
+                self.news.push_back(News::Ended { attempt: *attempt, status: fb::TaskStatus::Failed, end });
+            }
+        }
+    }
+
+    fn end(&self, verdict: Verdict) -> (fb::TaskStatus, End) {
+        let status = match verdict.reason {
+            fb::EndReason::Exited if verdict.exit_code == 0 => fb::TaskStatus::Completed,
+            fb::EndReason::RunTimeout => fb::TaskStatus::TimedOut,
+            fb::EndReason::Cancelled => fb::TaskStatus::Cancelled,
+            fb::EndReason::SupervisorLost => fb::TaskStatus::Lost,
+            _ => fb::TaskStatus::Failed,
+        };
+        let end = End {
+            reason: verdict.reason,
+            exit_code: verdict.exit_code,
+            signal: verdict.signal,
+            message: verdict.message,
+            result: verdict.result,
+            user_us: verdict.usage.user_us,
+            system_us: verdict.usage.system_us,
+            memory_peak_kb: verdict.usage.memory_peak_kb,
+            wall_us: verdict.usage.wall_us,
+            stdout_bytes: verdict.stdout.kept.saturating_add(verdict.stdout.dropped),
+            stderr_bytes: verdict.stderr.kept.saturating_add(verdict.stderr.dropped),
+            started_at_ms: self.cluster_ms(verdict.started),
+            ended_at_ms: self.cluster_ms(verdict.ended),
+        };
+        (status, end)
+    }
+
+    /// Cluster time of a moment: by the boot-time clock if it was of this boot, else by the wall clock.
+    fn cluster_ms(&self, moment: Moment) -> u64 {
+        if moment.unix_ms == 0 {
+            return 0;
+        }
+        let (boot, wall) = (boot_time().0, wall_time().as_ms());
+        let by_boot_ms = boot.checked_sub(moment.boot_us).map(|ago| ago / 1_000);
+        let by_wall_ms = wall.saturating_sub(moment.unix_ms);
+        match by_boot_ms {
+            Some(ago) if ago.abs_diff(by_wall_ms) < SAME_BOOT_WITHIN_MS => self.clock.at(Time(moment.boot_us)).as_ms(),
+            _ => moment.unix_ms,
+        }
+    }
+}
+
+/// Both clocks agree this well about the age of a moment of this boot, unless somebody set one.
+const SAME_BOOT_WITHIN_MS: u64 = 60_000;
+
+fn attempt_of(task_id: &str, attempt: u32) -> Option<AttemptId> {
+    Some(AttemptId { task: task_id.parse().ok()?, attempt })
+}
+
+fn request<'a>(task_id: &'a str, attempt: AttemptId, spec: &'a TaskSpec) -> SpawnRequest<'a> {
+    let file = |file: &'a fleetwire_common::job::FileSpec| InlineFile {
+        path: &file.path,
+        data: &file.data,
+        executable: file.executable,
+    };
+    SpawnRequest {
+        task_id,
+        attempt: attempt.attempt,
+        index: attempt.task.index,
+        command: &spec.command,
+        arguments: spec.arguments.iter().map(String::as_str).collect(),
+        environment: spec.environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect(),
+        parameters: &spec.parameters,
+        files: spec.files.iter().map(file).collect(),
+        timeout: (spec.timeout_s > 0).then(|| Duration::from_secs(spec.timeout_s)),
+        grace: Duration::from_millis(u64::from(spec.kill_grace_ms)),
+        result_path: (!spec.result_path.is_empty()).then_some(&spec.result_path),
+    }
+}
+
+/// An error and what it comes from, in one line.
+pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
