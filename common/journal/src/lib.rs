@@ -1,1 +1,37 @@
-//! fleetwire-journal
+//! The journal: the durable log of facts, over any [`Disk`].
+//!
+//! A fact is opaque bytes here; who wrote it verifies it when it comes back. Facts are appended in
+//! batches, a batch is read back whole or not at all, and what [`Journal::sync`] returned survives
+//! every crash. The rules that make it so:
+//!
+//! - Every batch names the batch before it, by checksum, and carries the *mark*: the position that
+//!   was known durable when it was written. Invalid bytes below a mark are corruption and refused;
+//!   invalid bytes above the last mark are a torn tail, which nobody was told about: cut and reported.
+//! - Only the newest segment may hold anything that is not durable. A segment gets its final name
+//!   once its header, which names where its predecessor ends, is durable; so a file of that name with
+//!   an invalid header is corruption, never a crash.
+//! - Every start opens a new segment: what was valid above the last mark is written again there, and
+//!   what lies beyond the named end of a segment is dead, whatever a disk brings back later.
+//! - After a failed write or sync the journal is poisoned: nothing is retried as if it had not
+//!   happened, since the kernel may call pages clean that never reached the disk.
+//!
+//! `disk` says what is needed of a disk; `segment` and `batch` are the format; `recovery` reads it,
+//! `journal` writes it; `outbox` holds effects until their position is durable; `sim_disk` is a disk
+//! that loses what was not synced.
+#![forbid(unsafe_code)]
+
+mod batch;
+mod disk;
+mod journal;
+mod layout;
+mod outbox;
+mod reader;
+mod recovery;
+mod segment;
+pub mod sim_disk;
+
+pub use disk::{Disk, DiskError, DiskErrorKind, DiskOperation};
+pub use journal::{AppendError, BATCH_BYTES_MAX, Journal, JournalConfig, SyncError};
+pub use outbox::Outbox;
+pub use recovery::{Damage, OpenError, Recovery, TornTail, check};
+pub use segment::{FORMAT, Identity, JournalId, PreparedSegment, SEGMENT_BYTES_MIN, segment_name};

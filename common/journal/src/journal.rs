@@ -1,0 +1,354 @@
+//! The journal itself: opened once, appended to, synced.
+//!
+//! Invariants: `marked <= durable <= position`; all segments but the newest are durable; after the
+//! first failed write or sync every call fails.
+
+use crate::{
+    batch::batch_bytes,
+    disk::{Disk, DiskError},
+    reader::Reader,
+    recovery::{self, Damage, OpenError, Recovery, Replayed, Tail},
+    segment::{
+        Identity, JournalId, Place, PreparedSegment, SegmentHeader, SegmentWriter, is_prepared, segment_bytes_for,
+        segment_name,
+    },
+};
+use fleetwire_common::{facts::FactBatch, ids::Position};
+use std::collections::VecDeque;
+use thiserror::Error;
+
+/// The largest body of a batch, in bytes. What fits no segment of the usual length gets one of its own.
+pub const BATCH_BYTES_MAX: usize = 64 << 20;
+
+/// How a journal is opened.
+#[derive(Clone, Copy, Debug)]
+pub struct JournalConfig {
+    /// Which journal it must be, or becomes.
+    pub identity: Identity,
+    /// Length of a segment's file. Every start opens one, and its zeros are written ahead: a large one
+    /// costs disk space and a longer start, a small one a few syncs more for each time it is full.
+    pub segment_bytes: u64,
+    /// Facts up to here are not handed out, and segments that hold only such facts may be gone: the
+    /// position of the snapshot that was loaded, 0 without one.
+    pub start: Position,
+}
+
+impl JournalConfig {
+    /// For a busy journal: segments of 16 MiB.
+    pub fn new(identity: Identity) -> JournalConfig {
+        JournalConfig { identity, segment_bytes: 16 << 20, start: Position(0) }
+    }
+
+    /// For a quiet one on flash: segments of 1 MiB.
+    pub fn small(identity: Identity) -> JournalConfig {
+        JournalConfig { segment_bytes: 1 << 20, ..JournalConfig::new(identity) }
+    }
+}
+
+/// Why an append (or a mark) failed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum AppendError {
+    /// The batch is larger than any may be. Nothing was written; the journal goes on.
+    #[error("a batch of {bytes} bytes, the most is {max}")]
+    TooLarge {
+        /// Bytes of its body.
+        bytes: usize,
+        /// [`BATCH_BYTES_MAX`].
+        max: usize,
+    },
+    /// The disk failed: the journal is poisoned from now on.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// An earlier call failed, and nothing can be written any more: start again.
+    #[error("the journal stopped at an earlier failure: {cause}")]
+    Poisoned {
+        /// What failed then.
+        cause: DiskError,
+    },
+}
+
+/// Why a sync failed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum SyncError {
+    /// The disk failed: the journal is poisoned from now on.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// An earlier call failed, and nothing can be written any more: start again.
+    #[error("the journal stopped at an earlier failure: {cause}")]
+    Poisoned {
+        /// What failed then.
+        cause: DiskError,
+    },
+}
+
+/// A segment that is complete: nothing is written into it any more.
+#[derive(Clone, Copy, Debug)]
+struct Sealed {
+    number: u64,
+    end: Position,
+}
+
+/// The durable log of facts on one disk. See the crate's documentation for its rules.
+#[derive(Debug)]
+pub struct Journal<D: Disk> {
+    disk: D,
+    id: JournalId,
+    segment_bytes: u64,
+    newest: SegmentWriter<D::File>,
+    sealed: VecDeque<Sealed>,
+    prepared: VecDeque<PreparedSegment<D::File>>,
+    serial: u64,
+    durable: Position,
+    marked: Position,
+    unsynced: bool,
+    buffer: Vec<u8>,
+    failure: Option<DiskError>,
+}
+
+impl<D: Disk> Journal<D> {
+    /// Opens the journal in that folder, or makes a new one. Every fact is handed to `on_fact`, in
+    /// order, as it lies in the read buffer, with its position. A new segment is opened that names
+    /// where the newest one ends, and what was not known durable is written again there and synced.
+    ///
+    /// # Errors
+    /// [`OpenError`]; after `Corrupt`, `Missing`, `NewerFormat`, `AnotherJournal`, `EndsEarly` and
+    /// `Fact`, nothing on the disk was changed.
+    pub fn open<E>(
+        disk: D,
+        config: &JournalConfig,
+        on_fact: impl FnMut(Position, &[u8]) -> Result<(), E>,
+    ) -> Result<(Journal<D>, Recovery), OpenError<E>> {
+        let Replayed { journal: id, segments, tail, recovery } = recovery::replay(&disk, config, on_fact)?;
+        remove_prepared(&disk)?;
+
+        let rewritten_bytes = tail.as_ref().map_or(0, |tail| tail.end.offset - tail.marked.offset);
+        let bytes = config.segment_bytes.max(segment_bytes_for(rewritten_bytes));
+        let prepared = PreparedSegment::create(&disk, 0, bytes)?;
+        let nothing = Place { offset: 0, position: Position(0), checksum: 0 };
+        let (predecessor, end) = tail.as_ref().map_or((0, nothing), |tail| (tail.header.number, tail.marked));
+        let durable = recovery.position;
+        let header =
+            SegmentHeader { journal: id, number: predecessor + 1, bytes: 0, durable, predecessor, end, checksum: 0 };
+        let mut newest = SegmentWriter::begin(&disk, prepared, header)?;
+        let mut buffer = Vec::new();
+        if let Some(tail) = tail {
+            rewrite(&disk, tail, &mut newest, &mut buffer)?;
+        }
+        newest.publish(&disk)?;
+
+        let ends = segments.iter().skip(1).map(|next| next.end.position).chain([end.position]);
+        let sealed = segments.iter().zip(ends).map(|(segment, end)| Sealed { number: segment.number, end }).collect();
+        let journal = Journal {
+            disk,
+            id,
+            segment_bytes: config.segment_bytes,
+            newest,
+            sealed,
+            prepared: VecDeque::new(),
+            serial: 0,
+            durable,
+            marked: durable,
+            unsynced: false,
+            buffer,
+            failure: None,
+        };
+        Ok((journal, recovery))
+    }
+
+    /// Writes a batch behind what is there; an empty one is nothing. Returns the position of its last
+    /// fact. Not durable before [`Journal::sync`] has returned that position.
+    pub fn append(&mut self, batch: &FactBatch) -> Result<Position, AppendError> {
+        let body = batch.bytes();
+        self.usable().map_err(|cause| AppendError::Poisoned { cause })?;
+        if body.len() > BATCH_BYTES_MAX {
+            return Err(AppendError::TooLarge { bytes: body.len(), max: BATCH_BYTES_MAX });
+        }
+        if !batch.is_empty() {
+            let written = self.write(batch.count(), body);
+            self.noted(written)?;
+        }
+        Ok(self.position())
+    }
+
+    /// Makes all that was appended durable. Returns the durable position.
+    pub fn sync(&mut self) -> Result<Position, SyncError> {
+        self.usable().map_err(|cause| SyncError::Poisoned { cause })?;
+        if self.unsynced {
+            let synced = self.disk.sync(&self.newest.file);
+            self.noted(synced)?;
+            self.durable = self.position();
+            self.unsynced = false;
+        }
+        Ok(self.durable)
+    }
+
+    /// Writes down what is known durable, if that was not written yet, so that damage below it will
+    /// be told from a torn tail. For a journal that idles or stops; the next sync makes it durable.
+    /// Returns whether there was anything to write.
+    pub fn mark(&mut self) -> Result<bool, AppendError> {
+        self.usable().map_err(|cause| AppendError::Poisoned { cause })?;
+        // `has_room` left space for one mark behind every batch.
+        let news = self.marked < self.durable;
+        if news {
+            let written = self.newest.append(&self.disk, &mut self.buffer, self.durable, (0, &[]));
+            self.noted(written)?;
+            self.marked = self.durable;
+            self.unsynced = true;
+        }
+        Ok(news)
+    }
+
+    /// Ends it in good order: everything durable, and marked as such.
+    pub fn stop(mut self) -> Result<Position, SyncError> {
+        let durable = self.sync()?;
+        match self.mark() {
+            Ok(_) => {}
+            Err(AppendError::Disk(error)) => return Err(SyncError::Disk(error)),
+            Err(AppendError::Poisoned { cause }) => return Err(SyncError::Poisoned { cause }),
+            Err(AppendError::TooLarge { .. }) => {}
+        }
+        self.sync()?;
+        Ok(durable)
+    }
+
+    /// The position of the last fact that was appended.
+    pub fn position(&self) -> Position {
+        self.newest.place.position
+    }
+
+    /// The position up to which everything is durable.
+    pub fn durable(&self) -> Position {
+        self.durable
+    }
+
+    /// The journal's id.
+    pub fn id(&self) -> JournalId {
+        self.id
+    }
+
+    /// The disk it lies on.
+    pub fn disk(&self) -> &D {
+        &self.disk
+    }
+
+    /// Whether this batch goes into the segment that is being written, so that appending it waits for
+    /// no other.
+    pub fn has_room(&self, batch: &FactBatch) -> bool {
+        self.newest.has_room(batch.bytes().len())
+    }
+
+    /// How many prepared segments are at hand.
+    pub fn prepared(&self) -> usize {
+        self.prepared.len()
+    }
+
+    /// The serial and the length for the next [`PreparedSegment::create`], which may run elsewhere.
+    pub fn plan_segment(&mut self) -> (u64, u64) {
+        self.serial += 1;
+        (self.serial, self.segment_bytes)
+    }
+
+    /// Takes a segment that was prepared for this journal.
+    pub fn provide(&mut self, prepared: PreparedSegment<D::File>) {
+        self.prepared.push_back(prepared);
+    }
+
+    /// Removes, oldest first, the segments that hold only facts up to `position`: a durable snapshot
+    /// holds what they said. Returns how many.
+    ///
+    /// # Errors
+    /// The disk's; the journal goes on, and what is left is removed the next time.
+    pub fn forget(&mut self, position: Position) -> Result<usize, DiskError> {
+        let mut removed = 0;
+        while let Some(oldest) = self.sealed.front().filter(|oldest| oldest.end <= position) {
+            self.disk.remove(&segment_name(oldest.number))?;
+            self.sealed.pop_front();
+            removed += 1;
+        }
+        if removed > 0 {
+            self.disk.sync_dir()?;
+        }
+        Ok(removed)
+    }
+
+    /// Writes a batch, into a new segment if this one is full.
+    fn write(&mut self, facts: u32, body: &[u8]) -> Result<(), DiskError> {
+        if !self.newest.has_room(body.len()) {
+            self.begin_next(body.len())?;
+        }
+        self.newest.append(&self.disk, &mut self.buffer, self.durable, (facts, body))?;
+        self.marked = self.durable;
+        self.unsynced = true;
+        Ok(())
+    }
+
+    /// Makes this segment durable, and only then begins the next, whose header names its end. So a
+    /// batch that may be torn is always in the newest segment.
+    fn begin_next(&mut self, body_bytes: usize) -> Result<(), DiskError> {
+        self.disk.sync(&self.newest.file)?;
+        let end = self.newest.place;
+        self.durable = end.position;
+        let needed = segment_bytes_for(batch_bytes(body_bytes) as u64);
+        let prepared = match self.prepared.pop_front_if(|prepared| prepared.bytes() >= needed) {
+            Some(prepared) => prepared,
+            None => {
+                let (serial, bytes) = self.plan_segment();
+                PreparedSegment::create(&self.disk, serial, bytes.max(needed))?
+            }
+        };
+        let header = SegmentHeader {
+            journal: self.id,
+            number: self.newest.number + 1,
+            bytes: 0,
+            durable: end.position,
+            predecessor: self.newest.number,
+            end,
+            checksum: 0,
+        };
+        let next = SegmentWriter::begin(&self.disk, prepared, header)?;
+        next.publish(&self.disk)?;
+        self.sealed.push_back(Sealed { number: self.newest.number, end: end.position });
+        self.newest = next;
+        Ok(())
+    }
+
+    fn usable(&self) -> Result<(), DiskError> {
+        self.failure.clone().map_or(Ok(()), Err)
+    }
+
+    /// Remembers a failure for good.
+    fn noted(&mut self, outcome: Result<(), DiskError>) -> Result<(), DiskError> {
+        if let Err(error) = &outcome {
+            self.failure = Some(error.clone());
+        }
+        outcome
+    }
+}
+
+/// Removes what an earlier start prepared: whether its zeros are zeros is not known.
+fn remove_prepared<D: Disk>(disk: &D) -> Result<(), DiskError> {
+    disk.names()?.iter().filter(|name| is_prepared(name)).try_for_each(|name| disk.remove(name))
+}
+
+/// Writes the batches above the last mark again. They are read and checked a second time: what the
+/// page cache said before the crash may not be what the disk says now.
+fn rewrite<D: Disk, E>(
+    disk: &D,
+    tail: Tail<D::File>,
+    newest: &mut SegmentWriter<D::File>,
+    buffer: &mut Vec<u8>,
+) -> Result<(), OpenError<E>> {
+    let Tail { file, header, marked, end } = tail;
+    let mut reader = Reader::over(disk, file, Vec::new());
+    let mut place = marked;
+    while place.offset < end.offset {
+        let batch = recovery::batch_at(&mut reader, header.checksum, place, end.offset)?;
+        let damaged = |damage: Damage| OpenError::Corrupt { segment: header.number, offset: place.offset, damage };
+        let (batch, body) = batch.map_err(damaged)?;
+        if batch.facts > 0 {
+            newest.append(disk, buffer, marked.position, (batch.facts, body))?;
+        }
+        place = recovery::after(place, &batch).ok_or_else(|| damaged(Damage::Facts))?;
+    }
+    Ok(())
+}
