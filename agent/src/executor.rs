@@ -23,8 +23,11 @@
 //! `FLEETWIRE_ATTEMPT`, `FLEETWIRE_INDEX`, `FLEETWIRE_PARAMETERS`, `FLEETWIRE_RESULT`,
 //! `FLEETWIRE_REPORT_FD` and `FLEETWIRE_MARK`.
 
+mod event;
 pub mod limits;
+mod link;
 mod logs;
+mod notice;
 mod process;
 mod record;
 pub mod report;
@@ -40,10 +43,9 @@ mod rates;
 #[cfg(test)]
 mod tests;
 
+pub use event::{ExecutorConfig, ExecutorEvent, SlotCondition, SlotState, StartError, UnknownAttempt};
 pub use logs::{LogError, LogPiece, OutputStream};
-pub use process::{
-    ExecutorConfig, ExecutorEvent, ProcessExecutor, SlotCondition, SlotState, StartError, UnknownAttempt,
-};
+pub use process::ProcessExecutor;
 pub use record::{AttemptKey, Moment, OutputCount, Report, SlotId, StartFailure, Usage, Verdict};
 pub use request::{
     InlineFile, PathRefused, RESULT_PATH_DEFAULT, SEARCH_PATH_DEFAULT, SpawnError, SpawnRequest, check_path,

@@ -5,167 +5,44 @@
 //! may be dropped and called again at any await (it loses nothing). The disk is the truth: a
 //! supervisor's message only says that the slot has news.
 
-use std::collections::VecDeque;
-use std::io::{self, IoSlice};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use fleetwire_schemas::EndReason;
-use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recv, sendmsg};
+use rustix::net::{RecvFlags, recv};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
 
-use super::limits::{
-    EVENT_BYTES_MAX, REQUEST_INLINE_BYTES_MAX, SPAWNER_RESTART_INTERVAL, STRAY_ROUNDS_MAX, SWEEP_INTERVAL,
-};
+use super::event::{ExecutorConfig, ExecutorEvent, SlotCondition, SlotState, StartError, UnknownAttempt};
+use super::limits::{EVENT_BYTES_MAX, STRAY_ROUNDS_MAX, SWEEP_INTERVAL};
+use super::link::{LinkNews, SpawnerLink, watch};
 use super::logs::{self, LogError, LogPiece, OutputStream};
-use super::record::{Assignment, AttemptKey, Cancel, Moment, Notice, Report, SlotId, Verdict};
+use super::notice::{Cancel, Notice};
+use super::record::{Assignment, Moment, Report, SlotId, Verdict};
 use super::request::{Place, SpawnError, SpawnRequest};
 use super::slots::{Outputs, Phase, Running, Slots, Taken};
-use super::spawner::{SpawnerProcess, seqpacket_pair};
+use super::spawner::seqpacket_pair;
 use super::strays::kill_strays;
 use super::supervisor::now;
-
-/// How an executor is set up.
-#[derive(Debug, Clone)]
-pub struct ExecutorConfig {
-    /// The folder with the slots; made when it is missing. One executor per folder: the caller
-    /// holds the lock of the data folder that it lies in.
-    pub folder: PathBuf,
-    /// Slots on disk. Ended attempts stay readable in them, so give twice as many as attempts may
-    /// run at once, or more. (For moments there may be up to twice this number.)
-    pub slots_max: u32,
-    /// Most bytes kept of each of stdout and stderr of an attempt.
-    pub output_bytes_max: u64,
-    /// The executable that is started as the spawner; its `main` must call
-    /// [`spawner_if_asked`](super::spawner_if_asked).
-    pub spawner_exe: PathBuf,
-}
-
-impl ExecutorConfig {
-    /// The usual: 64 slots, 1 MiB of each output, this very executable.
-    pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self {
-            folder: folder.into(),
-            slots_max: 64,
-            output_bytes_max: 1 << 20,
-            spawner_exe: PathBuf::from("/proc/self/exe"),
-        }
-    }
-}
-
-/// Why an executor did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The folder cannot be used.
-    #[error("the executor's folder {} cannot be used", folder.display())]
-    Folder {
-        /// Which.
-        folder: PathBuf,
-        /// What the operating system said.
-        source: io::Error,
-    },
-    /// The sockets could not be made.
-    #[error("the sockets between agent and supervisors could not be made")]
-    Sockets {
-        /// What the operating system said.
-        source: io::Error,
-    },
-    /// The spawner did not start.
-    #[error("the spawner {} could not be started", executable.display())]
-    Spawner {
-        /// Which executable.
-        executable: PathBuf,
-        /// What the operating system said.
-        source: io::Error,
-    },
-}
-
-/// The attempt is in no slot: it was never here, or its slot was used again.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("attempt {attempt} of task {task_id} is in no slot")]
-pub struct UnknownAttempt {
-    /// The task.
-    pub task_id: String,
-    /// The attempt's number.
-    pub attempt: u32,
-}
-
-/// What happened.
-#[derive(Debug, Clone, PartialEq)]
-pub enum ExecutorEvent {
-    /// The program runs (or ran: an attempt shorter than some milliseconds is announced with its end).
-    Started {
-        /// Which attempt.
-        key: AttemptKey,
-        /// When.
-        at: Moment,
-        /// The main process; 0 when it ended already.
-        pid: u32,
-    },
-    /// The task reported; only what is new.
-    Report {
-        /// Which attempt.
-        key: AttemptKey,
-        /// What is new.
-        report: Report,
-    },
-    /// The attempt's last process is gone. Comes once for every attempt that was spawned or found
-    /// supervised at start, also when it could not be started (`SpawnFailed`) or its supervisor
-    /// was killed (`SupervisorLost`).
-    Ended(Verdict),
-    /// The spawner died and is started again; running attempts are not touched.
-    SpawnerDied {
-        /// Why it could not be started again at once; it is tried again every second.
-        restart_failed: Option<String>,
-    },
-}
-
-/// A slot that holds an attempt.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SlotState {
-    /// The slot.
-    pub slot: SlotId,
-    /// The attempt in it.
-    pub key: AttemptKey,
-    /// What is known of it.
-    pub condition: SlotCondition,
-}
-
-/// What is known of an attempt in a slot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SlotCondition {
-    /// A supervisor has it; its end will come as an event.
-    Supervised {
-        /// When its program was started, if its supervisor has noted it yet.
-        started: Option<Moment>,
-    },
-    /// It ended; [`ProcessExecutor::verdict`] reads how. `reason` is `SupervisorLost` when its
-    /// supervisor was gone without a word.
-    Ended {
-        /// Why it ended.
-        reason: EndReason,
-    },
-}
 
 /// Runs attempts as processes of this device. See the module's page.
 #[derive(Debug)]
 pub struct ProcessExecutor {
-    config: ExecutorConfig,
     folder: PathBuf,
+    output_bytes_max: u64,
     slots: Slots,
-    /// Where supervisors send; kept so that every spawner can be given it.
-    events_sender: OwnedFd,
+    /// Where supervisors send to.
     events: AsyncFd<OwnedFd>,
-    spawner: Option<Spawner>,
-    spawner_started: Instant,
-    /// Requests that the spawner's socket had no room for, oldest first.
-    unsent: VecDeque<Unsent>,
+    link: SpawnerLink,
+    /// Attempts of an earlier agent, and the latest that was told of what they report: their
+    /// supervisors cannot send here, so they note it in their slots.
+    adopted: BTreeMap<SlotId, Report>,
     ready: VecDeque<ExecutorEvent>,
     next_sweep: Instant,
     running: usize,
@@ -173,21 +50,6 @@ pub struct ProcessExecutor {
     buffer: Vec<u8>,
     request: Vec<u8>,
     surveyed: Vec<SlotState>,
-}
-
-#[derive(Debug)]
-struct Spawner {
-    process: SpawnerProcess,
-    /// A second descriptor of the request socket, to wait for room in it.
-    socket: AsyncFd<OwnedFd>,
-    /// A second descriptor of the process, to see it end.
-    gone: AsyncFd<OwnedFd>,
-}
-
-#[derive(Debug)]
-struct Unsent {
-    record: OwnedFd,
-    request: Vec<u8>,
 }
 
 impl ProcessExecutor {
@@ -204,30 +66,27 @@ impl ProcessExecutor {
         let (events, events_sender) = seqpacket_pair().map_err(|errno| sockets(errno.into()))?;
         let mut mark = [0; 8];
         getrandom::fill(&mut mark).map_err(|error| sockets(io::Error::other(error)))?;
-        let now = Instant::now();
+        let executable = config.spawner_exe.clone();
+        let link = SpawnerLink::start(executable.clone(), folder.clone(), events_sender)
+            .map_err(|source| StartError::Spawner { executable, source })?;
         let mut executor = Self {
             folder,
             slots,
-            events_sender,
             events: watch(events, Interest::READABLE).map_err(sockets)?,
-            spawner: None,
-            spawner_started: now,
-            unsent: VecDeque::new(),
+            link,
+            adopted: BTreeMap::new(),
             ready: VecDeque::new(),
-            next_sweep: now + SWEEP_INTERVAL,
+            next_sweep: Instant::now() + SWEEP_INTERVAL,
             running: 0,
             next_mark: u64::from_le_bytes(mark),
             buffer: Vec::with_capacity(EVENT_BYTES_MAX),
             request: Vec::new(),
             surveyed: Vec::new(),
-            config,
+            output_bytes_max: config.output_bytes_max,
         };
         executor
-            .start_spawner()
-            .map_err(|source| StartError::Spawner { executable: executor.config.spawner_exe.clone(), source })?;
-        executor
             .look_at_slots()
-            .map_err(|errno| StartError::Folder { folder: executor.config.folder.clone(), source: errno.into() })?;
+            .map_err(|errno| StartError::Folder { folder: executor.folder.clone(), source: errno.into() })?;
         Ok(executor)
     }
 
@@ -319,7 +178,7 @@ impl ProcessExecutor {
 
     /// The spawner's process id, while there is one.
     pub fn spawner_id(&self) -> Option<u32> {
-        self.spawner.as_ref().map(|spawner| spawner.process.id())
+        self.link.spawner_id()
     }
 
     /// Waits for what happens next. Never returns without an event.
@@ -333,39 +192,28 @@ impl ProcessExecutor {
                 self.sweep();
                 continue;
             }
-            let waiting = Waiting { sweep: self.running > 0, unsent: !self.unsent.is_empty() };
-            match self.wait(waiting).await {
+            let sweep = self.running > 0;
+            let woken = tokio::select! {
+                _ = self.events.readable() => Woken::Events,
+                news = self.link.news() => Woken::Link(news),
+                () = tokio::time::sleep_until(self.next_sweep), if sweep => Woken::Sweep,
+            };
+            match woken {
                 Woken::Events => self.drain_events(),
-                Woken::Room => self.send_unsent(),
-                Woken::SpawnerGone => self.on_spawner_gone(),
-                Woken::RestartSpawner => self.restart_spawner(),
+                Woken::Link(LinkNews::Room) => self.link.send_unsent(),
+                Woken::Link(LinkNews::Gone) => {
+                    let restarted = self.link.on_gone();
+                    // Requests that died with it are found by their free locks.
+                    self.next_sweep = Instant::now();
+                    self.tell_spawner_died(restarted.err());
+                }
+                Woken::Link(LinkNews::Restart) => {
+                    if let Err(error) = self.link.restart() {
+                        self.tell_spawner_died(Some(error));
+                    }
+                }
                 Woken::Sweep => {}
             }
-        }
-    }
-
-    async fn wait(&self, waiting: Waiting) -> Woken {
-        let restart_at = self.spawner_started + SPAWNER_RESTART_INTERVAL;
-        let gone = async {
-            match &self.spawner {
-                Some(spawner) => spawner.gone.readable().await.map_or(Woken::SpawnerGone, |_| Woken::SpawnerGone),
-                None => {
-                    tokio::time::sleep_until(restart_at).await;
-                    Woken::RestartSpawner
-                }
-            }
-        };
-        let room = async {
-            match &self.spawner {
-                Some(spawner) if waiting.unsent => spawner.socket.writable().await.map_or(Woken::Room, |_| Woken::Room),
-                _ => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            _ = self.events.readable() => Woken::Events,
-            woken = gone => woken,
-            woken = room => woken,
-            () = tokio::time::sleep_until(self.next_sweep), if waiting.sweep => Woken::Sweep,
         }
     }
 
@@ -373,43 +221,24 @@ impl ProcessExecutor {
         let slot = taken.slot;
         let mark = self.next_mark;
         self.next_mark = self.next_mark.wrapping_add(1);
-        let place = Place { slot, mark, folder: &self.folder, output_bytes_max: self.config.output_bytes_max };
+        let place = Place { slot, mark, folder: &self.folder, output_bytes_max: self.output_bytes_max };
         let bytes = request.encode(place, std::mem::take(&mut self.request))?;
         let assignment = Assignment { mark, key: request.key() };
         self.slots.occupy(&taken, assignment).map_err(|errno| SpawnError::Slot { slot, source: errno.into() })?;
-        let sent = match &self.spawner {
-            Some(spawner) if self.unsent.is_empty() => {
-                send_request(spawner.process.requests.as_fd(), &taken.record, &bytes)
+        match self.link.send(taken.record, bytes) {
+            Ok(buffer) => self.request = buffer,
+            Err((errno, record)) => {
+                // The disk must not say that it was here.
+                let _ = Slots::erase(&record);
+                return Err(SpawnError::Spawner { source: errno.into() });
             }
-            _ => Err(Errno::AGAIN),
-        };
-        match sent {
-            Ok(()) => self.request = bytes,
-            // No room, or the spawner is being started again: it waits here, with its lock.
-            Err(Errno::AGAIN | Errno::PIPE | Errno::CONNRESET | Errno::NOBUFS) => {
-                self.unsent.push_back(Unsent { record: taken.record, request: bytes });
-            }
-            Err(errno) => return Err(SpawnError::Spawner { source: errno.into() }),
         }
         Ok(())
     }
 
-    fn send_unsent(&mut self) {
-        while let (Some(spawner), Some(unsent)) = (&self.spawner, self.unsent.front()) {
-            match send_request(spawner.process.requests.as_fd(), &unsent.record, &unsent.request) {
-                Ok(()) => {
-                    self.unsent.pop_front();
-                }
-                Err(Errno::AGAIN | Errno::INTR | Errno::NOBUFS) => {
-                    // Forget the readiness that tokio remembers, so that it asks the kernel again.
-                    let _ = spawner
-                        .socket
-                        .try_io(Interest::WRITABLE, |_| -> io::Result<()> { Err(io::ErrorKind::WouldBlock.into()) });
-                    return;
-                }
-                Err(_) => return,
-            }
-        }
+    fn tell_spawner_died(&mut self, error: Option<io::Error>) {
+        let restart_failed = error.map(|error| error.to_string());
+        self.ready.push_back(ExecutorEvent::SpawnerDied { restart_failed });
     }
 
     fn drain_events(&mut self) {
@@ -472,6 +301,7 @@ impl ProcessExecutor {
             let (key, at) = (verdict.key.clone(), verdict.started);
             self.ready.push_back(ExecutorEvent::Started { key, at, pid: 0 });
         }
+        self.adopted.remove(&slot);
         self.slots.on_ended(slot, Outputs { stdout: verdict.stdout, stderr: verdict.stderr });
         self.ready.push_back(ExecutorEvent::Ended(verdict));
     }
@@ -495,12 +325,35 @@ impl ProcessExecutor {
                 continue;
             }
             self.deliver_cancel(slot);
-            // A request that waits here for the spawner holds the lock itself.
-            if let Ok(Some(record)) = self.slots.try_lock(slot)
-                && let Some(verdict) = self.judge(slot, &record)
-            {
-                self.on_ended(slot, verdict);
+            match self.slots.try_lock(slot) {
+                Ok(Some(record)) => {
+                    if let Some(verdict) = self.judge(slot, &record) {
+                        self.on_ended(slot, verdict);
+                    }
+                }
+                // A supervisor has it, or its request waits here for the spawner.
+                Ok(None) => self.look_for_report(slot),
+                Err(_) => {}
             }
+        }
+    }
+
+    /// Whether an adopted attempt has noted something new.
+    fn look_for_report(&mut self, slot: SlotId) {
+        let Some(told) = self.adopted.get_mut(&slot) else {
+            return;
+        };
+        let Some(assignment) = self.slots.slot(slot).and_then(|slot| slot.assignment.as_ref()) else {
+            return;
+        };
+        let Ok(record) = self.slots.open_file(slot, super::record::ATTEMPT_FILE) else {
+            return;
+        };
+        if let Some(report) = Slots::read_report(record, assignment)
+            && report != *told
+        {
+            told.clone_from(&report);
+            self.ready.push_back(ExecutorEvent::Report { key: assignment.key.clone(), report });
         }
     }
 
@@ -553,13 +406,16 @@ impl ProcessExecutor {
     fn look_at_slots(&mut self) -> Result<(), Errno> {
         let mut ended = Vec::new();
         for slot in self.slots.ids() {
-            let lock = self.slots.try_lock(slot)?;
-            let record = self.slots.open_record(slot)?;
-            let Some(assignment) = Slots::read_assignment(&record) else {
+            let opened = self.slots.open_record(slot);
+            let Some((record, assignment)) = opened.ok().and_then(|record| {
+                let assignment = Slots::read_assignment(&record)?;
+                Some((record, assignment))
+            }) else {
                 // Never used, or torn by a power cut: nothing in it can be told or wanted.
                 self.slots.set_free(slot);
                 continue;
             };
+            let lock = self.slots.try_lock(slot)?;
             let key = assignment.key.clone();
             let mark = assignment.mark;
             if let Some(entry) = self.slots.slot_mut(slot) {
@@ -575,6 +431,7 @@ impl ProcessExecutor {
                 }
                 None => {
                     self.running += 1;
+                    self.adopted.insert(slot, Report::default());
                     let live = Slots::read_live(&record).filter(|live| live.mark == mark);
                     SlotCondition::Supervised { started: live.map(|live| live.started) }
                 }
@@ -588,91 +445,11 @@ impl ProcessExecutor {
         }
         Ok(())
     }
-
-    fn start_spawner(&mut self) -> io::Result<()> {
-        self.spawner_started = Instant::now();
-        let process = SpawnerProcess::start(&self.config.spawner_exe, &self.folder, &self.events_sender)?;
-        let socket = watch(process.requests.try_clone()?, Interest::WRITABLE)?;
-        let gone = watch(process.gone.try_clone()?, Interest::READABLE)?;
-        self.spawner = Some(Spawner { process, socket, gone });
-        Ok(())
-    }
-
-    fn on_spawner_gone(&mut self) {
-        if let Some(spawner) = self.spawner.take() {
-            drop(spawner.socket);
-            spawner.process.end();
-        }
-        // Requests that died with it are found by their free locks.
-        self.next_sweep = Instant::now();
-        let at_once = self.spawner_started.elapsed() >= SPAWNER_RESTART_INTERVAL;
-        let restart_failed = if at_once { self.start_spawner().err().map(|error| error.to_string()) } else { None };
-        self.ready.push_back(ExecutorEvent::SpawnerDied { restart_failed });
-        self.send_unsent();
-    }
-
-    fn restart_spawner(&mut self) {
-        if let Err(error) = self.start_spawner() {
-            let restart_failed = Some(error.to_string());
-            self.ready.push_back(ExecutorEvent::SpawnerDied { restart_failed });
-        }
-        self.send_unsent();
-    }
-}
-
-impl Drop for ProcessExecutor {
-    /// Running attempts go on under their supervisors, and what was requested is still started.
-    fn drop(&mut self) {
-        self.send_unsent();
-        if let Some(spawner) = self.spawner.take() {
-            drop(spawner.socket);
-            spawner.process.end();
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Waiting {
-    sweep: bool,
-    unsent: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Woken {
     Events,
-    Room,
-    SpawnerGone,
-    RestartSpawner,
+    Link(LinkNews),
     Sweep,
-}
-
-fn watch(socket: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
-    #[expect(unsafe_code, reason = "tokio asks that a watched descriptor stays open")]
-    // SAFETY: an `OwnedFd` that the `AsyncFd` owns is open until it is dropped with it, and nobody
-    // replaces it meanwhile.
-    let watched = unsafe { AsyncFd::register_with_interest(socket, interest) };
-    Ok(watched?)
-}
-
-/// Sends a request with its slot's lock; a large one in a memory file.
-fn send_request(requests: impl AsFd, record: &OwnedFd, bytes: &[u8]) -> Result<(), Errno> {
-    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    if bytes.len() <= REQUEST_INLINE_BYTES_MAX {
-        let files = [record.as_fd()];
-        control.push(SendAncillaryMessage::ScmRights(&files));
-        sendmsg(requests, &[IoSlice::new(bytes)], &mut control, flags)?;
-        return Ok(());
-    }
-    let memory = memfd_create("fleetwire-request", MemfdFlags::CLOEXEC)?;
-    let mut done = 0;
-    while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
-        // Written at a position, so that the reader's own position is still the start.
-        done += rustix::io::pwrite(&memory, rest, done as u64)?;
-    }
-    let files = [record.as_fd(), memory.as_fd()];
-    control.push(SendAncillaryMessage::ScmRights(&files));
-    sendmsg(requests, &[IoSlice::new(b"m")], &mut control, flags)?;
-    Ok(())
 }

@@ -5,13 +5,12 @@
 //! ```text
 //! 0      assignment: which attempt is in this slot (sealed; written by the agent under the lock)
 //! 1024   live: processes, start, and how much output is kept so far (by the supervisor)
-//! 1152   verdict: how the attempt ended (sealed; by whoever holds the lock)
+//! 1152   verdict: how the attempt ended (sealed; by whoever holds the lock); until then, and only
+//!        if no agent listens, the latest report (sealed; by the supervisor)
 //! ```
 //!
 //! Nothing is ever truncated: live counters and a verdict that carry another attempt's mark are
 //! left over from it and count as absent. A mark is unique among all attempts on a device.
-
-use std::time::Duration;
 
 use fleetwire_schemas::EndReason;
 
@@ -141,26 +140,6 @@ pub(super) struct Live {
     pub started: Moment,
     pub stdout: OutputCount,
     pub stderr: OutputCount,
-}
-
-/// What a supervisor tells the agent. Every message carries its slot and mark.
-#[derive(Debug, PartialEq)]
-pub(super) enum Notice {
-    Started {
-        supervisor: u32,
-        main: u32,
-        started: Moment,
-    },
-    Report(Report),
-    /// The verdict is in the slot.
-    Ended,
-}
-
-/// What an agent tells a supervisor through the slot's FIFO.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Cancel {
-    pub mark: u64,
-    pub grace: Duration,
 }
 
 impl Assignment {
@@ -299,6 +278,20 @@ impl Verdict {
     }
 }
 
+impl Report {
+    pub(super) fn seal(&self, mark: u64) -> Vec<u8> {
+        let mut writer = Writer::default();
+        writer.u64(mark);
+        put_report(&mut writer, self);
+        seal(REPORT_MAGIC, &writer.finish())
+    }
+
+    pub(super) fn open(bytes: &[u8], mark: u64) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(open(REPORT_MAGIC, bytes)?);
+        if reader.u64()? == mark { take_report(&mut reader) } else { Err(Malformed) }
+    }
+}
+
 impl StartFailure {
     const ALL: [(u8, Self); 7] = [
         (1, Self::NotFound),
@@ -319,72 +312,17 @@ impl StartFailure {
     }
 }
 
-impl Notice {
-    pub fn encode(&self, slot: SlotId, mark: u64) -> Vec<u8> {
-        let mut writer = Writer::default();
-        writer.u32(slot.0);
-        writer.u64(mark);
-        match self {
-            Self::Started { supervisor, main, started } => {
-                writer.u8(1);
-                writer.u32(*supervisor);
-                writer.u32(*main);
-                put_moment(&mut writer, *started);
-            }
-            Self::Report(report) => {
-                writer.u8(2);
-                put_report(&mut writer, report);
-            }
-            Self::Ended => writer.u8(3),
-        }
-        writer.finish()
-    }
-
-    pub fn decode(bytes: &[u8]) -> Result<(SlotId, u64, Self), Malformed> {
-        let mut reader = Reader::new(bytes);
-        let slot = SlotId(reader.u32()?);
-        let mark = reader.u64()?;
-        let notice = match reader.u8()? {
-            1 => Self::Started { supervisor: reader.u32()?, main: reader.u32()?, started: take_moment(&mut reader)? },
-            2 => Self::Report(take_report(&mut reader)?),
-            3 => Self::Ended,
-            _ => return Err(Malformed),
-        };
-        Ok((slot, mark, notice))
-    }
-}
-
-impl Cancel {
-    /// One atomic message of [`CANCEL_BYTES`].
-    pub fn encode(&self) -> Vec<u8> {
-        let mut writer = Writer::default();
-        writer.u32(CANCEL_MAGIC);
-        writer.u32(u32::try_from(self.grace.as_millis()).unwrap_or(u32::MAX));
-        writer.u64(self.mark);
-        writer.finish()
-    }
-
-    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
-        let mut reader = Reader::new(bytes);
-        if reader.u32()? != CANCEL_MAGIC {
-            return Err(Malformed);
-        }
-        let grace = Duration::from_millis(u64::from(reader.u32()?));
-        Ok(Self { grace, mark: reader.u64()? })
-    }
-}
-
 /// The first `bytes_max` bytes of a text, cut between characters.
 pub(super) fn cut(text: &str, bytes_max: usize) -> &str {
     text.get(..text.floor_char_boundary(bytes_max)).unwrap_or_default()
 }
 
-fn put_moment(writer: &mut Writer, moment: Moment) {
+pub(super) fn put_moment(writer: &mut Writer, moment: Moment) {
     writer.u64(moment.unix_ms);
     writer.u64(moment.boot_us);
 }
 
-fn take_moment(reader: &mut Reader<'_>) -> Result<Moment, Malformed> {
+pub(super) fn take_moment(reader: &mut Reader<'_>) -> Result<Moment, Malformed> {
     Ok(Moment { unix_ms: reader.u64()?, boot_us: reader.u64()? })
 }
 
@@ -397,7 +335,7 @@ fn take_output(reader: &mut Reader<'_>) -> Result<OutputCount, Malformed> {
     Ok(OutputCount { kept: reader.u64()?, dropped: reader.u64()? })
 }
 
-fn put_report(writer: &mut Writer, report: &Report) {
+pub(super) fn put_report(writer: &mut Writer, report: &Report) {
     writer.u8(u8::from(report.progress.is_some()));
     writer.f32(report.progress.unwrap_or_default());
     writer.bytes(report.note.as_bytes());
@@ -409,7 +347,7 @@ fn put_report(writer: &mut Writer, report: &Report) {
     }
 }
 
-fn take_report(reader: &mut Reader<'_>) -> Result<Report, Malformed> {
+pub(super) fn take_report(reader: &mut Reader<'_>) -> Result<Report, Malformed> {
     let has_progress = reader.u8()? != 0;
     let progress = reader.f32()?;
     let note = reader.text()?.to_owned();
@@ -436,14 +374,12 @@ pub(super) const LIVE_OFFSET: u64 = 1024;
 pub(super) const VERDICT_OFFSET: u64 = 1152;
 /// The file's name in the slot's folder.
 pub(super) const ATTEMPT_FILE: &str = "attempt";
-/// Size of one message in the FIFO.
-pub(super) const CANCEL_BYTES: usize = 16;
 
 // The last byte of each magic is the version of its record.
 const ASSIGNMENT_MAGIC: u32 = u32::from_le_bytes(*b"fwA\x01");
 const LIVE_MAGIC: u32 = u32::from_le_bytes(*b"fwL\x01");
 const VERDICT_MAGIC: u32 = u32::from_le_bytes(*b"fwV\x01");
-const CANCEL_MAGIC: u32 = u32::from_le_bytes(*b"fwC\x01");
+const REPORT_MAGIC: u32 = u32::from_le_bytes(*b"fwR\x01");
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
@@ -474,11 +410,6 @@ mod tests {
         let live = Live { mark: 99, main: 3, stdout: verdict.stdout, ..Live::default() };
         assert_eq!(Live::decode(&live.encode()), Ok(live));
         assert!(LIVE_OFFSET as usize + live.encode().len() <= VERDICT_OFFSET as usize);
-        let cancel = Cancel { mark: 99, grace: Duration::from_millis(1500) };
-        assert_eq!(cancel.encode().len(), CANCEL_BYTES);
-        assert_eq!(Cancel::decode(&cancel.encode()), Ok(cancel));
-        let notice = Notice::Report(verdict.report);
-        assert_eq!(Notice::decode(&notice.encode(SlotId(4), 99)), Ok((SlotId(4), 99, notice)));
     }
 
     #[test]

@@ -10,11 +10,13 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{FallocateFlags, FileType, FlockOperation, Mode, OFlags, fallocate, flock, mkdirat, mknodat, openat};
+use rustix::fs::{
+    AtFlags, FallocateFlags, FileType, FlockOperation, Mode, OFlags, fallocate, flock, mkdirat, mknodat, openat, statat,
+};
 use rustix::io::Errno;
 
-use super::limits::{SLOTS_LIMIT, VERDICT_BYTES_MAX};
-use super::record::{ATTEMPT_FILE, Assignment, Live, OutputCount, SlotId, VERDICT_OFFSET, Verdict};
+use super::limits::{EVENT_BYTES_MAX, SLOTS_LIMIT, VERDICT_BYTES_MAX};
+use super::record::{ATTEMPT_FILE, Assignment, Live, OutputCount, Report, SlotId, VERDICT_OFFSET, Verdict};
 use super::wire::SEAL_BYTES;
 
 /// What the agent knows of a slot.
@@ -81,7 +83,7 @@ impl Slots {
         // Slots are numbered from 0 without gaps, because they are never removed.
         while slots.count() < SLOTS_LIMIT {
             let slot = SlotId(slots.count());
-            match slots.open_record(slot) {
+            match statat(&slots.folder, slot.0.to_string(), AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(_) => slots.slots.push(Slot { assignment: None, phase: Phase::Free }),
                 Err(Errno::NOENT) => break,
                 Err(error) => return Err(error.into()),
@@ -232,6 +234,17 @@ impl Slots {
                 Verdict::open(&all, assignment).ok()
             }
         }
+    }
+
+    /// What a supervisor whose agent is gone noted of its task's reports.
+    pub fn read_report(record: impl AsFd, assignment: &Assignment) -> Option<Report> {
+        let bytes = read_at(record, VERDICT_OFFSET, EVENT_BYTES_MAX);
+        Report::open(&bytes, assignment.mark).ok()
+    }
+
+    /// Makes the disk say that nothing is in this slot; the caller holds the lock.
+    pub fn erase(record: &OwnedFd) -> Result<(), Errno> {
+        write_all(record, &[0; SEAL_BYTES], 0)
     }
 
     /// Writes a verdict; the caller holds the lock.

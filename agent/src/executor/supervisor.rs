@@ -12,10 +12,12 @@
 
 mod capture;
 mod descendants;
+mod explain;
 mod launch;
+mod waiting;
 mod workdir;
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use fleetwire_schemas::EndReason;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -24,16 +26,17 @@ use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, kill_process_group};
-use rustix::time::{ClockId, clock_gettime};
 
 use self::capture::Capture;
 use self::descendants::{Look, Reaped, kill_all, reap_one};
-use self::launch::{LaunchError, Program, launch};
+use self::explain::{NotStarted, explain, not_started};
+use self::launch::{Program, launch};
+pub(super) use self::waiting::now;
+use self::waiting::{Woken, boot_us, wait};
 use self::workdir::Taken;
 use super::limits::STARTED_DELAY_US;
-use super::record::{
-    CANCEL_BYTES, Cancel, LIVE_OFFSET, Live, Moment, Notice, StartFailure, Usage, VERDICT_OFFSET, Verdict,
-};
+use super::notice::{CANCEL_BYTES, Cancel, Notice};
+use super::record::{LIVE_OFFSET, Live, Moment, StartFailure, Usage, VERDICT_OFFSET, Verdict};
 use super::report::Reports;
 use super::request::Order;
 
@@ -72,16 +75,6 @@ pub(super) fn write_spawn_failure(order: &Order<'_>, record: &OwnedFd, events: B
     }
 }
 
-/// The moment that is now.
-pub(super) fn now() -> Moment {
-    Moment { unix_ms: clock_us(ClockId::Realtime) / 1000, boot_us: boot_us() }
-}
-
-struct NotStarted {
-    failure: StartFailure,
-    message: String,
-}
-
 /// The task is to end: SIGTERM was sent, and at `kill_at_us` everything is killed.
 struct Stop {
     reason: EndReason,
@@ -106,6 +99,8 @@ struct Running<'a> {
     started: Moment,
     ended_us: u64,
     started_sent: bool,
+    /// Nobody listens any more: reports are noted in the slot.
+    agent_gone: bool,
     try_again_us: u64,
     stop: Option<Stop>,
     noted: Option<Live>,
@@ -154,6 +149,7 @@ impl<'a> Running<'a> {
             started,
             ended_us: started.boot_us,
             started_sent: false,
+            agent_gone: false,
             try_again_us: 0,
             stop: None,
             noted: None,
@@ -259,23 +255,36 @@ impl<'a> Running<'a> {
             };
             self.started_sent = self.send(&notice, now_us);
         }
-        if self.started_sent && self.reports.due_at().is_some_and(|due_us| due_us <= now_us) {
+        if !self.started_sent || self.reports.due_at().is_none_or(|due_us| due_us > now_us) {
+            return;
+        }
+        if !self.agent_gone {
             let notice = Notice::Report(self.reports.news());
             if self.send(&notice, now_us) {
                 self.reports.on_sent(now_us);
             }
+        }
+        if self.agent_gone {
+            let report = self.reports.latest().seal(self.order.mark);
+            let _ = write_all(self.record, &report, VERDICT_OFFSET);
+            self.reports.on_sent(now_us);
+            self.try_again_us = now_us.saturating_add(NOTE_INTERVAL_US);
         }
     }
 
     fn send(&mut self, notice: &Notice, now_us: u64) -> bool {
         let bytes = notice.encode(self.order.slot, self.order.mark);
         match send(self.events, &bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            Ok(_) => true,
             Err(Errno::AGAIN | Errno::NOBUFS | Errno::INTR) => {
                 self.try_again_us = now_us.saturating_add(TRY_AGAIN_US);
                 false
             }
-            // The agent is gone: whoever comes next reads the slot.
-            Err(_) | Ok(_) => true,
+            // Whoever comes next reads the slot.
+            Err(_) => {
+                self.agent_gone = true;
+                true
+            }
         }
     }
 
@@ -426,35 +435,6 @@ pub(super) fn isolate() -> Result<(), Errno> {
 
 extern "C" fn on_sigchld(_signal: libc::c_int) {}
 
-enum Woken {
-    ChildEnded,
-    Ready([bool; 4]),
-}
-
-/// Waits for any of the pipes, a child's end, or the time. SIGCHLD is blocked at all other times,
-/// so none can be missed between looking and waiting.
-fn wait(pipes: [Option<BorrowedFd<'_>>; 4], timeout_us: Option<u64>) -> Woken {
-    let mut polled = pipes.map(|pipe| libc::pollfd {
-        fd: pipe.map_or(-1, |pipe| pipe.as_raw_fd()),
-        events: libc::POLLIN,
-        revents: 0,
-    });
-    let timeout = timeout_us.map(|us| libc::timespec {
-        tv_sec: i64::try_from(us / 1_000_000).unwrap_or(i64::MAX),
-        tv_nsec: i64::try_from(us % 1_000_000 * 1000).unwrap_or(0),
-    });
-    let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-    #[expect(unsafe_code, reason = "waiting with a signal mask is not offered by a safe interface")]
-    // SAFETY: `polled` has as many entries as we say, the timeout is null or valid during the
-    // call, and the mask is a valid, emptied set.
-    let result = unsafe {
-        let mut none: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&raw mut none);
-        libc::ppoll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, timeout, &raw const none)
-    };
-    if result < 0 { Woken::ChildEnded } else { Woken::Ready(polled.map(|entry| entry.revents != 0)) }
-}
-
 fn open_control() -> Result<OwnedFd, Errno> {
     // Open for reading and writing, so that an agent that comes and goes is no end of file.
     let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -501,58 +481,14 @@ fn send_last(events: BorrowedFd<'_>, bytes: &[u8]) {
     }
 }
 
-fn not_started(failure: StartFailure, what: &str, errno: Errno) -> NotStarted {
-    let error = std::io::Error::from(errno);
-    NotStarted { failure, message: format!("{what} could not be prepared: {error}") }
-}
-
-/// Says to people why the program did not start, and what to look at.
-fn explain(order: &Order<'_>, work: BorrowedFd<'_>, error: LaunchError) -> NotStarted {
-    let failure = error.failure();
-    let command = order.command;
-    let exists = || rustix::fs::statat(work, command, rustix::fs::AtFlags::empty()).is_ok();
-    let message = match failure {
-        StartFailure::NotFound if !command.contains('/') => {
-            let path = order.environment.iter().find_map(|text| text.to_bytes().strip_prefix(b"PATH="));
-            let path = String::from_utf8_lossy(path.unwrap_or_default()).into_owned();
-            format!("program `{command}` was not found in PATH ({path})")
-        }
-        StartFailure::NotFound if exists() => {
-            format!("program `{command}` is there, but the interpreter that it names is not")
-        }
-        StartFailure::NotFound => format!("there is no program `{command}`"),
-        StartFailure::PermissionDenied => format!("program `{command}` may not be executed: permission denied"),
-        StartFailure::TooLarge => {
-            format!("the arguments and the environment of `{command}` are larger than the kernel takes")
-        }
-        StartFailure::NotExecutable => {
-            format!("program `{command}` is nothing that this machine can execute (a script needs a `#!` line)")
-        }
-        StartFailure::Files | StartFailure::Resources | StartFailure::Other => {
-            let error = std::io::Error::from(error.errno);
-            format!("program `{command}` could not be started: {error}")
-        }
-    };
-    NotStarted { failure, message }
-}
-
 fn raw(pid: Pid) -> u32 {
     pid.as_raw_nonzero().get().unsigned_abs()
-}
-
-fn boot_us() -> u64 {
-    clock_us(ClockId::Boottime)
-}
-
-fn clock_us(clock: ClockId) -> u64 {
-    let time = clock_gettime(clock);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    seconds.saturating_mul(1_000_000).saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0) / 1000)
 }
 
 const SCRATCH_BYTES: usize = 64 << 10;
 const LOOK_UP_US: u64 = 60_000_000;
 const TRY_AGAIN_US: u64 = 50_000;
+const NOTE_INTERVAL_US: u64 = 1_000_000;
 const LAST_WORD_NS: i64 = 200_000_000;
 // A pipe holds at most 1 MiB without privileges; nobody writes any more.
 const DRAIN_ROUNDS_MAX: u32 = 64;

@@ -473,10 +473,15 @@ async fn a_task_outlives_its_agent_and_its_verdict_is_found() {
 #[tokio::test]
 async fn an_adopted_task_is_watched_and_can_be_cancelled() {
     let mut device = Device::new(4);
-    device.sh("t", "trap 'exit 8' TERM; echo on; while :; do sleep 0.01; done");
+    let script = "trap 'exit 8' TERM; echo on; while [ ! -e go ]; do sleep 0.01; done; \
+        echo 'progress 0.5 adopted' >&3; while :; do sleep 0.01; done";
+    let slot = device.sh("t", script);
     device.started("t").await;
     until("it listens", || !device.log("t", OutputStream::Stdout).is_empty());
     let (mut device, found) = device.restart();
+    std::fs::write(device.folder.path().join(format!("{}/work/go", slot.0)), "").unwrap();
+    let ExecutorEvent::Report { report, .. } = device.next().await else { panic!("no report") };
+    assert_eq!((report.progress, report.note.as_str()), (Some(0.5), "adopted"));
     assert_eq!((found.len(), device.executor.running()), (1, 1));
     assert!(matches!(device.executor.spawn(&sh("t", "true")), Err(SpawnError::AlreadyHere { .. })));
     assert_eq!(device.log("t", OutputStream::Stdout), "on\n");
