@@ -175,7 +175,7 @@ pub(crate) struct SegmentWriter<F> {
     pub file: F,
     pub number: u64,
     prepared_name: String,
-    bytes: u64,
+    pub bytes: u64,
     seed: u64,
     /// Where the next batch goes.
     pub place: Place,
