@@ -1,0 +1,110 @@
+//! The agents that a cluster knows, as facts say: what each can do, and which attempts it was assigned.
+//!
+//! Invariant: `assigned` holds exactly the attempts of this agent that have not ended.
+
+use fleetwire_common::{
+    fb,
+    ids::{AgentId, AttemptId, Name},
+    resources::Resources,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+/// What an agent said of itself when it registered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentProfile {
+    /// What it offers in all.
+    pub capacity: Resources,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// The kinds of agent that it is, sorted; empty = every kind.
+    pub agent_types: Vec<fb::AgentType>,
+    /// What it can run, sorted.
+    pub executors: Vec<fb::Executor>,
+    /// Its data folder's own id: another id means that what it kept is gone.
+    pub data_id: [u8; 16],
+    /// Its software and version.
+    pub software: String,
+    /// Its host's name.
+    pub host: String,
+}
+
+/// One agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentRecord {
+    /// Its name, as its certificate says.
+    pub name: Name,
+    /// What it said of itself.
+    pub profile: Arc<AgentProfile>,
+    /// Whether it has been away for long enough to be noted.
+    pub unreachable: bool,
+    /// Whether it said goodbye.
+    pub left: bool,
+    /// Its attempts that have not ended.
+    pub assigned: BTreeSet<AttemptId>,
+}
+
+/// All agents, numbered in the order in which they first registered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Agents {
+    records: Vec<AgentRecord>,
+    by_name: BTreeMap<Name, AgentId>,
+}
+
+impl Agents {
+    /// The agent of that number.
+    pub fn find(&self, agent: AgentId) -> Option<&AgentRecord> {
+        self.records.get(agent.0 as usize)
+    }
+
+    /// The same, to be changed by a fact.
+    pub(crate) fn find_mut(&mut self, agent: AgentId) -> Option<&mut AgentRecord> {
+        self.records.get_mut(agent.0 as usize)
+    }
+
+    /// The agent of that name.
+    pub fn named(&self, name: &Name) -> Option<AgentId> {
+        self.by_name.get(name).copied()
+    }
+
+    /// The number that the next new agent gets.
+    pub fn next(&self) -> AgentId {
+        AgentId(self.records.len() as u32)
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.records.len()
+    }
+
+    /// All of them, in order.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (AgentId, &AgentRecord)> {
+        self.records.iter().enumerate().map(|(number, record)| (AgentId(number as u32), record))
+    }
+
+    /// Takes a registration: of a new agent if the number is the next, else of the one that has it.
+    /// `false` if number and name do not belong together.
+    pub(crate) fn register(&mut self, agent: AgentId, name: &Name, profile: &Arc<AgentProfile>) -> bool {
+        match self.by_name.get(name) {
+            Some(known) if *known == agent => {
+                let Some(record) = self.find_mut(agent) else { return false };
+                record.profile = Arc::clone(profile);
+                record.left = false;
+            }
+            None if agent == self.next() => {
+                self.by_name.insert(name.clone(), agent);
+                self.records.push(AgentRecord {
+                    name: name.clone(),
+                    profile: Arc::clone(profile),
+                    unreachable: false,
+                    left: false,
+                    assigned: BTreeSet::new(),
+                });
+            }
+            Some(_) | None => return false,
+        }
+        true
+    }
+}

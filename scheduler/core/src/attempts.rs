@@ -1,0 +1,360 @@
+//! Tasks and their attempts, as facts say.
+//!
+//! Invariants: a task that has not ended is either in its entry's range of unstarted indices or has a
+//! [`TaskRecord`]; at most two attempts of a task have not ended; an ended task is in exactly one of
+//! its entry's bitmaps.
+
+use crate::ranges::Ranges;
+use fixedbitset::FixedBitSet;
+use fleetwire_common::{
+    fb,
+    ids::{AgentId, JobId, TaskId},
+    job::{JobSpec, TaskSpec},
+    message::End,
+    time::Time,
+};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// One job.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Job {
+    /// What was submitted.
+    pub spec: Arc<JobSpec>,
+    /// Bytes of the spec as it was submitted: what the bound on all jobs counts.
+    pub spec_bytes: u64,
+    /// Who submitted it, as `role/name`.
+    pub owner: Arc<str>,
+    /// When.
+    pub submitted_at: Time,
+    /// When its last task ended.
+    pub ended_at: Option<Time>,
+    /// Whether the whole job was asked to stop.
+    pub cancelled: bool,
+    /// Its entries, in the order of the spec.
+    pub entries: Vec<Entry>,
+    /// How its tasks fare.
+    pub counts: Counts,
+}
+
+/// How many tasks of a job are where.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// All.
+    pub total: u64,
+    /// With an attempt that has not ended.
+    pub active: u64,
+    /// Ended well.
+    pub completed: u64,
+    /// Ended by failures, losses or a timeout.
+    pub failed: u64,
+    /// Ended on request.
+    pub cancelled: u64,
+}
+
+impl Counts {
+    /// Tasks that have ended.
+    pub fn ended(self) -> u64 {
+        self.completed + self.failed + self.cancelled
+    }
+
+    /// Tasks that wait for an agent or for their retry.
+    pub fn pending(self) -> u64 {
+        self.total.saturating_sub(self.active + self.ended())
+    }
+}
+
+/// One entry of a job: an array of tasks, often of one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// What its tasks are.
+    pub spec: Arc<TaskSpec>,
+    /// The indices that were never assigned and have not ended.
+    pub unstarted: Ranges<()>,
+    completed: FixedBitSet,
+    failed: FixedBitSet,
+    cancelled: FixedBitSet,
+    /// How the tasks ended that had an attempt.
+    pub ended: BTreeMap<u32, EndedTask>,
+}
+
+impl Entry {
+    /// An entry whose tasks are all unstarted.
+    pub fn new(spec: &Arc<TaskSpec>) -> Entry {
+        let mut unstarted = Ranges::default();
+        unstarted.insert((), 0, spec.count);
+        Entry {
+            spec: Arc::clone(spec),
+            unstarted,
+            completed: FixedBitSet::new(),
+            failed: FixedBitSet::new(),
+            cancelled: FixedBitSet::new(),
+            ended: BTreeMap::new(),
+        }
+    }
+
+    /// How a task ended; `None` if it has not.
+    pub fn outcome(&self, index: u32) -> Option<fb::TaskStatus> {
+        if let Some(ended) = self.ended.get(&index) {
+            return Some(ended.task_status);
+        }
+        let bit = index as usize;
+        if self.completed.contains(bit) {
+            Some(fb::TaskStatus::Completed)
+        } else if self.cancelled.contains(bit) {
+            Some(fb::TaskStatus::Cancelled)
+        } else if self.failed.contains(bit) {
+            // Only the wait for an agent makes a task fail that never had one.
+            Some(fb::TaskStatus::TimedOut)
+        } else {
+            None
+        }
+    }
+
+    pub(crate) fn mark_ended(&mut self, from: u32, to: u32, status: fb::TaskStatus) {
+        let bits = match status {
+            fb::TaskStatus::Completed => &mut self.completed,
+            fb::TaskStatus::Cancelled => &mut self.cancelled,
+            _ => &mut self.failed,
+        };
+        if bits.len() < to as usize {
+            bits.grow(to as usize);
+        }
+        bits.insert_range(from as usize..to as usize);
+    }
+}
+
+/// A task that was started and has not ended.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TaskRecord {
+    /// The number of its latest attempt.
+    pub attempts: u32,
+    /// Its attempts that have not ended, the older first: at most two.
+    pub open: Open,
+    /// Attempts that failed.
+    pub failures: u32,
+    /// Attempts that were lost.
+    pub losses: u32,
+    /// Whether it was asked to stop.
+    pub cancelled: bool,
+    /// While it is pending: since when it may be placed. May lie ahead: the retry's backoff.
+    pub pending_since: Time,
+    /// How its latest ended attempt ended.
+    pub last: Option<Box<EndedTask>>,
+}
+
+/// An attempt that has not ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Assigned {
+    /// Its number.
+    pub attempt: u32,
+    /// Who was given it.
+    pub agent: AgentId,
+}
+
+/// Up to two attempts, the older first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Open {
+    older: Option<Assigned>,
+    newer: Option<Assigned>,
+}
+
+impl Open {
+    /// How many there are.
+    pub fn count(self) -> usize {
+        self.iter().count()
+    }
+
+    /// They, the older first.
+    pub fn iter(self) -> impl Iterator<Item = Assigned> {
+        self.older.into_iter().chain(self.newer)
+    }
+
+    /// The attempt of that number.
+    pub fn find(self, attempt: u32) -> Option<Assigned> {
+        self.iter().find(|open| open.attempt == attempt)
+    }
+
+    /// The newest.
+    pub fn latest(self) -> Option<Assigned> {
+        self.newer.or(self.older)
+    }
+
+    /// Adds a newer one; `false` if there are two already.
+    pub(crate) fn push(&mut self, assigned: Assigned) -> bool {
+        match (self.older, self.newer) {
+            (None, _) => self.older = Some(assigned),
+            (Some(_), None) => self.newer = Some(assigned),
+            (Some(_), Some(_)) => return false,
+        }
+        true
+    }
+
+    /// Removes the attempt of that number.
+    pub(crate) fn remove(&mut self, attempt: u32) -> Option<Assigned> {
+        let found = self.find(attempt)?;
+        let mut rest = self.iter().filter(|open| open.attempt != attempt);
+        *self = Open { older: rest.next(), newer: rest.next() };
+        Some(found)
+    }
+}
+
+/// How a task, or one attempt of it, ended. Compact: a cluster keeps a million of them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EndedTask {
+    /// The attempt that ended it.
+    pub attempt: u32,
+    /// Who ran that.
+    pub agent: AgentId,
+    /// Attempts that failed.
+    pub failures: u32,
+    /// Attempts that were lost.
+    pub losses: u32,
+    /// How the attempt ended.
+    pub status: fb::TaskStatus,
+    /// How the task stood after it.
+    pub task_status: fb::TaskStatus,
+    /// Why.
+    pub reason: fb::EndReason,
+    signal: u8,
+    exit_code: i32,
+    started_at_ms: u64,
+    ended_at_ms: u64,
+    wall_us: u64,
+    user_us: u64,
+    system_us: u64,
+    memory_peak_kb: u64,
+    stdout_bytes: u64,
+    stderr_bytes: u64,
+    extra: Option<Box<Extra>>,
+}
+
+/// What most ended tasks do not have.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Extra {
+    message: Box<str>,
+    result: Option<Box<[u8]>>,
+    metrics: Box<[(Arc<str>, f64)]>,
+}
+
+impl EndedTask {
+    /// Keeps what an attempt left behind.
+    pub fn new(
+        (attempt, agent): (u32, AgentId),
+        status: fb::TaskStatus,
+        end: &End,
+        metrics: Box<[(Arc<str>, f64)]>,
+    ) -> EndedTask {
+        let bare = end.message.is_empty() && end.result.is_none() && metrics.is_empty();
+        let extra = (!bare).then(|| {
+            let result = end.result.as_deref().map(Box::from);
+            Box::new(Extra { message: end.message.as_str().into(), result, metrics })
+        });
+        EndedTask {
+            attempt,
+            agent,
+            failures: 0,
+            losses: 0,
+            status,
+            task_status: status,
+            reason: end.reason,
+            signal: end.signal,
+            exit_code: end.exit_code,
+            started_at_ms: end.started_at_ms,
+            ended_at_ms: end.ended_at_ms,
+            wall_us: end.wall_us,
+            user_us: end.user_us,
+            system_us: end.system_us,
+            memory_peak_kb: end.memory_peak_kb,
+            stdout_bytes: end.stdout_bytes,
+            stderr_bytes: end.stderr_bytes,
+            extra,
+        }
+    }
+
+    /// Bytes of its result; `None` if it left none.
+    pub fn result(&self) -> Option<&[u8]> {
+        self.extra.as_ref()?.result.as_deref()
+    }
+
+    /// Its latest metrics.
+    pub fn metrics(&self) -> &[(Arc<str>, f64)] {
+        self.extra.as_ref().map_or(&[], |extra| &extra.metrics)
+    }
+
+    /// As the wire's owned table, with the result's bytes only if asked for.
+    pub fn to_wire(&self, with_result: bool) -> fb::AttemptEndT {
+        let message = self.extra.as_ref().map(|extra| extra.message.to_string()).filter(|text| !text.is_empty());
+        fb::AttemptEndT {
+            reason: self.reason,
+            exit_code: self.exit_code,
+            signal: self.signal,
+            message,
+            result: self.result().filter(|_| with_result).map(<[u8]>::to_vec),
+            usage: Some(Box::new(fb::ResourceUsageT {
+                user_us: self.user_us,
+                system_us: self.system_us,
+                memory_peak_kb: self.memory_peak_kb,
+                wall_us: self.wall_us,
+            })),
+            stdout_bytes: self.stdout_bytes,
+            stderr_bytes: self.stderr_bytes,
+            started_at: self.started_at_ms,
+            ended_at: self.ended_at_ms,
+        }
+    }
+}
+
+impl Job {
+    /// A job whose tasks are all unstarted.
+    pub fn new(spec: &Arc<JobSpec>, spec_bytes: u64, owner: &str, submitted_at: Time) -> Job {
+        Job {
+            spec: Arc::clone(spec),
+            spec_bytes,
+            owner: owner.into(),
+            submitted_at,
+            ended_at: None,
+            cancelled: false,
+            entries: spec.tasks.iter().map(Entry::new).collect(),
+            counts: Counts { total: spec.task_count(), ..Counts::default() },
+        }
+    }
+
+    /// The entry of that ordinal.
+    pub fn entry(&self, entry: u16) -> Option<&Entry> {
+        self.entries.get(usize::from(entry))
+    }
+
+    /// The spec of a task of this job; `None` if it has no such task.
+    pub fn task_spec(&self, entry: u16, index: u32) -> Option<&Arc<TaskSpec>> {
+        self.entry(entry).map(|entry| &entry.spec).filter(|spec| index < spec.count)
+    }
+
+    /// All its entries' ordinals.
+    pub fn ordinals(&self) -> impl Iterator<Item = u16> + use<> {
+        0..self.entries.len() as u16
+    }
+}
+
+/// All tasks of one job that have a record.
+pub fn records_of(
+    tasks: &BTreeMap<TaskId, TaskRecord>,
+    job: JobId,
+) -> impl Iterator<Item = (TaskId, &TaskRecord)> + '_ {
+    let from = TaskId { job, entry: 0, index: 0 };
+    let to = TaskId { job, entry: u16::MAX, index: u32::MAX };
+    tasks.range(from..=to).map(|(task, record)| (*task, record))
+}
+
+/// Whether a status is one in which a task has ended.
+pub fn is_end(status: fb::TaskStatus) -> bool {
+    match status {
+        fb::TaskStatus::Pending | fb::TaskStatus::Assigned | fb::TaskStatus::Running => false,
+        fb::TaskStatus::Completed
+        | fb::TaskStatus::Failed
+        | fb::TaskStatus::Cancelled
+        | fb::TaskStatus::TimedOut
+        | fb::TaskStatus::Lost => true,
+        // Not a status at all.
+        _ => false,
+    }
+}

@@ -1,0 +1,205 @@
+//! The state, the live side and the journal's position under one roof: how every story decides a fact.
+//!
+//! Invariant: a fact is applied, encoded and counted in one place, [`Core::decide`]; whatever is pushed
+//! after it waits for it.
+
+use crate::{
+    deadlines::Deadline,
+    event::{Config, Effects, Origin, Rejected},
+    fact::Fact,
+    live::{JobLive, Live},
+    placement::{Placement, suits},
+    queue::Request,
+    state::State,
+};
+use fixedbitset::FixedBitSet;
+use fleetwire_common::{
+    fb,
+    ids::{AgentId, AttemptId, JobId, Position, SessionId, TaskId},
+    job::TaskSpec,
+    message::Message,
+    time::Time,
+};
+use std::{sync::Arc, time::Duration};
+
+/// Everything that a story works on.
+#[derive(Debug)]
+pub struct Core {
+    /// How it was started.
+    pub config: Config,
+    /// What facts say.
+    pub state: State,
+    /// What they do not.
+    pub live: Live,
+    /// How many facts there are.
+    pub position: Position,
+    /// The time of the event that is handled; never goes back.
+    pub now: Time,
+    /// Placements on their way to become facts; kept for its memory.
+    pub placements: Vec<Placement>,
+    builder: Builder,
+}
+
+/// The reused builder; a type of its own because the library's has no `Debug`.
+#[derive(Default)]
+struct Builder(flatbuffers::FlatBufferBuilder<'static>);
+
+impl std::fmt::Debug for Builder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Builder")
+    }
+}
+
+impl Core {
+    /// Nothing yet.
+    pub fn new(config: Config) -> Core {
+        Core {
+            config,
+            state: State::default(),
+            live: Live::default(),
+            position: Position(0),
+            now: Time::ZERO,
+            placements: Vec::new(),
+            builder: Builder::default(),
+        }
+    }
+
+    /// Decides a fact: applies it and hands it to the journal.
+    ///
+    /// # Panics
+    /// If the fact contradicts the state: a bug of the story that decided it.
+    pub fn decide(&mut self, fact: &Fact<'_>, effects: &mut Effects) {
+        let applied = self.state.apply(self.now, fact);
+        assert!(applied.is_ok(), "a story decided what contradicts the state: {applied:?}");
+        effects.facts.push(fact.encode(self.now, &mut self.builder.0));
+        self.position.0 += 1;
+        effects.set_position(self.position);
+    }
+
+    /// Proof that this incarnation has reached a position.
+    pub fn receipt(&self, position: Position) -> fb::Receipt {
+        let (incarnation, id) = (self.state.incarnation, &self.state.incarnation_id);
+        fb::Receipt::new(incarnation, position.0, &self.config.keys.receipt_mac(incarnation, id, position))
+    }
+
+    /// Answers a message that is not acted on.
+    pub fn refuse(&self, session: SessionId, origin: Origin, about: About, rejected: &Rejected, effects: &mut Effects) {
+        let nack = fb::NackT {
+            code: rejected.code(),
+            message: Some(fleetwire_common::message::cut(&rejected.to_string()).to_owned()),
+            details: None,
+            request: about.request,
+            task_id: about.attempt.map(|attempt| attempt.task.to_string()),
+            attempt: about.attempt.map_or(0, |attempt| attempt.attempt),
+            stream: origin.stream,
+            sequence: origin.sequence,
+            item: origin.item,
+            retriable: rejected.is_retriable(),
+        };
+        effects.send(session, Message::Rare(fb::SchedulerMessageT::Nack(Box::new(nack))));
+    }
+
+    /// The spec of a task that exists.
+    pub fn spec(&self, task: TaskId) -> Option<Arc<TaskSpec>> {
+        self.state.task_spec(task).cloned()
+    }
+
+    /// How long an agent that holds attempts of this job may be silent.
+    pub fn lost_after(&self, job: JobId) -> Duration {
+        self.state.jobs.get(&job).map_or(Duration::MAX, |job| Duration::from_secs(job.spec.lost_after_s.max(1)))
+    }
+
+    /// The session of an agent that has registered in it.
+    pub fn session_of(&self, agent: AgentId) -> Option<SessionId> {
+        self.live.agent(agent)?.session
+    }
+
+    /// An agent's name, for people.
+    pub fn agent_name(&self, agent: AgentId) -> String {
+        self.state.agents.find(agent).map(|record| record.name.to_string()).unwrap_or_default()
+    }
+
+    /// A job that was just accepted, or that the state had at start: its classes, its waiting tasks,
+    /// its queue timeouts.
+    pub fn enter_job(&mut self, id: JobId) {
+        let Some(job) = self.state.jobs.get(&id) else { return };
+        let live = &mut self.live;
+        live.version += 1;
+        let mut entered = JobLive { version: live.version, ..JobLive::default() };
+        for (ordinal, entry) in job.ordinals().zip(&job.entries) {
+            let agents = &self.state.agents;
+            let class = live.queue.enter(&Request::of(&entry.spec), |request| {
+                let suitable = agents.iter().filter(|(_, agent)| suits(request, &agent.profile).is_ok());
+                let mut eligible = FixedBitSet::with_capacity(agents.count());
+                suitable.for_each(|(agent, _)| eligible.insert(agent.0 as usize));
+                eligible
+            });
+            entered.classes.push(class);
+            for range in entry.unstarted.ranges(()) {
+                live.queue.push(class, id, ordinal, range.start, range.end);
+            }
+            if entry.spec.queue_timeout_s > 0 && entry.unstarted.count() > 0 {
+                let due = job.submitted_at + Duration::from_secs(entry.spec.queue_timeout_s);
+                live.deadlines.arm(due, Deadline::EntryQueued(id, ordinal));
+            }
+        }
+        live.jobs.insert(id, entered);
+    }
+
+    /// A job that has ended: nothing waits for it any more.
+    pub fn leave_job(&mut self, id: JobId) {
+        let Some(left) = self.live.jobs.remove(&id) else { return };
+        for class in left.classes {
+            if self.live.queue.leave(class) {
+                self.live.index.forget_class(class);
+            }
+        }
+        let Some(job) = self.state.jobs.get(&id) else { return };
+        for (ordinal, entry) in job.ordinals().zip(&job.entries) {
+            if entry.spec.queue_timeout_s > 0 {
+                let due = job.submitted_at + Duration::from_secs(entry.spec.queue_timeout_s);
+                self.live.deadlines.disarm(due, Deadline::EntryQueued(id, ordinal));
+            }
+        }
+    }
+
+    /// A task that was started and waits again: at once, or when its retry is due.
+    pub fn await_agent(&mut self, task: TaskId) {
+        let Some(record) = self.state.tasks.get(&task) else { return };
+        let since = record.pending_since;
+        if since > self.now {
+            self.live.deadlines.arm(since, Deadline::Retry(task));
+        } else {
+            self.live.enqueue(task);
+        }
+        if let Some(due) = self.queue_timeout(task) {
+            self.live.deadlines.arm(due, Deadline::TaskQueued(task));
+        }
+    }
+
+    /// A task that was started and waits no longer.
+    pub fn cease_waiting(&mut self, task: TaskId) {
+        let Some(since) = self.state.tasks.get(&task).map(|record| record.pending_since) else { return };
+        self.live.deadlines.disarm(since, Deadline::Retry(task));
+        self.live.dequeue(task);
+        if let Some(due) = self.queue_timeout(task) {
+            self.live.deadlines.disarm(due, Deadline::TaskQueued(task));
+        }
+    }
+
+    /// When a task that was started before has waited too long.
+    fn queue_timeout(&self, task: TaskId) -> Option<Time> {
+        let timeout_s = self.state.task_spec(task)?.queue_timeout_s;
+        let since = self.state.tasks.get(&task)?.pending_since;
+        (timeout_s > 0).then(|| since + Duration::from_secs(timeout_s))
+    }
+}
+
+/// What a refused message was about.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct About {
+    /// The client's request, or 0.
+    pub request: u64,
+    /// The attempt.
+    pub attempt: Option<AttemptId>,
+}

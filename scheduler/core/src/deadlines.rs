@@ -1,0 +1,75 @@
+//! What is due when: one ordered table for the whole core.
+//!
+//! Invariant: whoever arms a deadline remembers its time and disarms it when it no longer matters, so
+//! that the table holds no more than what is waited for.
+
+use fleetwire_common::{
+    ids::{AgentId, AttemptId, JobId, SessionId, TaskId},
+    time::Time,
+};
+use std::collections::BTreeSet;
+
+use crate::queue::ClassId;
+
+/// What is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Deadline {
+    /// A task's wait for its next attempt is over.
+    Retry(TaskId),
+    /// A task that was started before has waited too long for an agent.
+    TaskQueued(TaskId),
+    /// The tasks of an entry that were never started have waited too long for an agent.
+    EntryQueued(JobId, u16),
+    /// An agent may have been silent for as long as a job allows.
+    Lease(AgentId),
+    /// An agent has been away long enough for a fact.
+    Unreachable(AgentId),
+    /// A session may have been silent for too long.
+    Silence(SessionId),
+    /// An attempt should have been ended by its agent's run timeout.
+    Backstop(AttemptId),
+    /// An agent that rejected a class may be offered it again.
+    Readmit(ClassId, AgentId),
+    /// A held query.
+    Watch(u64),
+    /// A log request that an agent has not answered.
+    Log(u64),
+}
+
+/// The table.
+#[derive(Clone, Debug, Default)]
+pub struct Deadlines {
+    due: BTreeSet<(Time, Deadline)>,
+}
+
+impl Deadlines {
+    /// Arms a deadline. [`Time::NEVER`] is not kept.
+    pub fn arm(&mut self, at: Time, deadline: Deadline) {
+        if at < Time::NEVER {
+            self.due.insert((at, deadline));
+        }
+    }
+
+    /// Disarms a deadline that was armed for `at`.
+    pub fn disarm(&mut self, at: Time, deadline: Deadline) {
+        self.due.remove(&(at, deadline));
+    }
+
+    /// When the next is due.
+    pub fn next(&self) -> Option<Time> {
+        self.due.first().map(|(at, _)| *at)
+    }
+
+    /// Takes the next that is due at `now`.
+    pub fn take_due(&mut self, now: Time) -> Option<Deadline> {
+        if self.next()? > now {
+            return None;
+        }
+        self.due.pop_first().map(|(_, deadline)| deadline)
+    }
+
+    /// How many are armed.
+    pub fn count(&self) -> usize {
+        self.due.len()
+    }
+}

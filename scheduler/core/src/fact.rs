@@ -1,0 +1,462 @@
+//! Facts: what was decided, as Rust and as FlatBuffers (`schemas/journal.fbs`).
+//!
+//! Invariant: `decode(encode(fact)) == fact`. The live core applies the Rust form that it encodes; replay
+//! decodes and applies the same. Bytes that are no fact are an error, whatever they are.
+
+use crate::agents::AgentProfile;
+use flatbuffers::{FlatBufferBuilder, UnionWIPOffset, WIPOffset};
+use fleetwire_common::{
+    envelope::verifier_options,
+    fb,
+    ids::{AgentId, AttemptId, JobId, Name, Principal, SubmitId, TaskId, TokenId},
+    job::{JobError, JobSpec},
+    message::End,
+    resources::Resources,
+    time::Time,
+};
+use std::{borrow::Cow, sync::Arc};
+
+/// Something decided. Borrows where the hot path has it at hand.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Fact<'a> {
+    /// A scheduler started on this data.
+    IncarnationStarted {
+        /// From 1, rising by one.
+        incarnation: u64,
+        /// Random.
+        id: [u8; 16],
+        /// Software and version.
+        software: Cow<'a, str>,
+    },
+    /// A join token was made.
+    TokenIssued {
+        /// Its number.
+        token: TokenId,
+        /// What it lets a holder become.
+        role: fb::Role,
+        /// How many keys may redeem it.
+        uses: u32,
+        /// When it ends.
+        expires_at: Time,
+        /// Who made it.
+        issued_by: Cow<'a, str>,
+    },
+    /// A name was granted to a key.
+    PrincipalEnrolled {
+        /// Who.
+        principal: Principal,
+        /// SHA-256 of the public key.
+        key_sha256: [u8; 32],
+        /// By which token; 0 = on the scheduler's own machine.
+        token: TokenId,
+    },
+    /// An agent registered for the first time, or otherwise than before.
+    AgentRegistered {
+        /// Its number.
+        agent: AgentId,
+        /// Its name.
+        name: Name,
+        /// What it said of itself.
+        profile: Arc<AgentProfile>,
+    },
+    /// An agent has been away for a while.
+    AgentUnreachable {
+        /// Which.
+        agent: AgentId,
+    },
+    /// It is back.
+    AgentReturned {
+        /// Which.
+        agent: AgentId,
+    },
+    /// It said goodbye.
+    AgentDeregistered {
+        /// Which.
+        agent: AgentId,
+    },
+    /// A job was taken.
+    JobAccepted {
+        /// Its number.
+        job: JobId,
+        /// The client's id for the submit.
+        submit_id: SubmitId,
+        /// SHA-256 of `bytes`.
+        digest: [u8; 32],
+        /// Who submitted it.
+        owner: Cow<'a, str>,
+        /// The spec as it was submitted.
+        bytes: Cow<'a, [u8]>,
+        /// The same, read and validated.
+        spec: Arc<JobSpec>,
+    },
+    /// A task was given to an agent.
+    AttemptAssigned {
+        /// The attempt.
+        attempt: AttemptId,
+        /// Who was given it.
+        agent: AgentId,
+    },
+    /// An attempt ended.
+    AttemptEnded(Ended<'a>),
+    /// Tasks ended that have no attempt under way.
+    TasksEnded {
+        /// Their job.
+        job: JobId,
+        /// Their entry.
+        entry: u16,
+        /// The first index.
+        from: u32,
+        /// The index after the last.
+        to: u32,
+        /// How.
+        status: fb::TaskStatus,
+        /// Why.
+        reason: fb::EndReason,
+    },
+    /// Attempts under way are to be stopped.
+    CancelRequested {
+        /// Of which job.
+        job: JobId,
+        /// Entry and index of one task; `None` = the whole job.
+        task: Option<(u16, u32)>,
+    },
+}
+
+/// An attempt's end, and what becomes of its task.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ended<'a> {
+    /// The attempt.
+    pub attempt: AttemptId,
+    /// How it ended.
+    pub status: fb::TaskStatus,
+    /// The task's status from now on.
+    pub task_status: fb::TaskStatus,
+    /// With `Pending`: not before.
+    pub retry_at: Time,
+    /// Counts towards `max_attempts`.
+    pub failure: bool,
+    /// Counts towards `max_losses`.
+    pub loss: bool,
+    /// What it left behind.
+    pub end: Cow<'a, End>,
+    /// Its latest metrics.
+    pub metrics: Cow<'a, [(Arc<str>, f64)]>,
+    /// The task's other attempt ends with it.
+    pub ends_rival: bool,
+}
+
+/// Why bytes are no fact.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum FactError {
+    /// No well-formed FlatBuffer.
+    #[error("not a well-formed fact: {0}")]
+    Malformed(String),
+    /// A type that this build does not know, or that is an agent's.
+    #[error("a fact of type {0}, which is none of a scheduler's that this version knows")]
+    Kind(u8),
+    /// A field that is absent or cannot be.
+    #[error("{fact}: its field `{field}` is absent or has no meaning")]
+    Field {
+        /// The fact's type.
+        fact: &'static str,
+        /// Which field.
+        field: &'static str,
+    },
+    /// A job that would not have been accepted.
+    #[error("JobAccepted: {0}")]
+    Job(#[from] JobError),
+}
+
+type Builder = FlatBufferBuilder<'static>;
+type Union = WIPOffset<UnionWIPOffset>;
+
+impl<'a> Fact<'a> {
+    /// Writes the fact; the bytes lie in the builder, which is reset first.
+    pub fn encode<'b>(&self, at: Time, builder: &'b mut Builder) -> &'b [u8] {
+        builder.reset();
+        let (fact_type, fact) = self.write(builder);
+        let record = fb::FactRecord::create(builder, &fb::FactRecordArgs { at: at.0, fact_type, fact: Some(fact) });
+        builder.finish(record, None);
+        builder.finished_data()
+    }
+
+    fn write(&self, builder: &mut Builder) -> (fb::FactBody, Union) {
+        match self {
+            Fact::AttemptAssigned { attempt, agent } => (fb::FactBody::AttemptAssigned, {
+                let TaskId { job, entry, index } = attempt.task;
+                let (attempt, agent) = (attempt.attempt, agent.0);
+                let args = fb::AttemptAssignedArgs { job: job.0, entry, index, attempt, agent };
+                fb::AttemptAssigned::create(builder, &args).as_union_value()
+            }),
+            Fact::AttemptEnded(ended) => (fb::FactBody::AttemptEnded, ended.write(builder)),
+            Fact::JobAccepted { job, submit_id, digest, owner, bytes, spec: _ } => (fb::FactBody::JobAccepted, {
+                let args = fb::JobAcceptedArgs {
+                    job: job.0,
+                    submit_id: Some(builder.create_vector(&submit_id.0)),
+                    digest: Some(builder.create_vector(digest)),
+                    owner: Some(builder.create_string(owner)),
+                    spec: Some(builder.create_vector(bytes)),
+                };
+                fb::JobAccepted::create(builder, &args).as_union_value()
+            }),
+            Fact::TasksEnded { job, entry, from, to, status, reason } => (fb::FactBody::TasksEnded, {
+                let (entry, from, to, status, reason) = (*entry, *from, *to, *status, *reason);
+                let args = fb::TasksEndedArgs { job: job.0, entry, from, to, status, reason };
+                fb::TasksEnded::create(builder, &args).as_union_value()
+            }),
+            Fact::CancelRequested { job, task } => (fb::FactBody::CancelRequested, {
+                let (entry, index) = task.unwrap_or_default();
+                let args = fb::CancelRequestedArgs { job: job.0, all: task.is_none(), entry, index };
+                fb::CancelRequested::create(builder, &args).as_union_value()
+            }),
+            Fact::AgentUnreachable { agent } => (fb::FactBody::AgentUnreachable, {
+                let args = fb::AgentUnreachableArgs { agent: agent.0 };
+                fb::AgentUnreachable::create(builder, &args).as_union_value()
+            }),
+            Fact::AgentReturned { agent } => (fb::FactBody::AgentReturned, {
+                fb::AgentReturned::create(builder, &fb::AgentReturnedArgs { agent: agent.0 }).as_union_value()
+            }),
+            Fact::AgentDeregistered { agent } => (fb::FactBody::AgentDeregistered, {
+                let args = fb::AgentDeregisteredArgs { agent: agent.0 };
+                fb::AgentDeregistered::create(builder, &args).as_union_value()
+            }),
+            Fact::IncarnationStarted { .. }
+            | Fact::TokenIssued { .. }
+            | Fact::PrincipalEnrolled { .. }
+            | Fact::AgentRegistered { .. } => self.write_rare(builder),
+        }
+    }
+
+    fn write_rare(&self, builder: &mut Builder) -> (fb::FactBody, Union) {
+        let body = match self {
+            Fact::IncarnationStarted { incarnation, id, software } => {
+                fb::FactBodyT::IncarnationStarted(Box::new(fb::IncarnationStartedT {
+                    incarnation: *incarnation,
+                    id: Some(id.to_vec()),
+                    software: Some(software.to_string()),
+                }))
+            }
+            Fact::TokenIssued { token, role, uses, expires_at, issued_by } => {
+                fb::FactBodyT::TokenIssued(Box::new(fb::TokenIssuedT {
+                    token: token.0,
+                    role: *role,
+                    uses: *uses,
+                    expires_at: expires_at.0,
+                    issued_by: Some(issued_by.to_string()),
+                }))
+            }
+            Fact::PrincipalEnrolled { principal, key_sha256, token } => {
+                fb::FactBodyT::PrincipalEnrolled(Box::new(fb::PrincipalEnrolledT {
+                    role: principal.role,
+                    name: Some(principal.name.to_string()),
+                    key: Some(key_sha256.to_vec()),
+                    token: token.0,
+                }))
+            }
+            Fact::AgentRegistered { agent, name, profile } => {
+                let labels = profile.labels.iter();
+                fb::FactBodyT::AgentRegistered(Box::new(fb::AgentRegisteredT {
+                    agent: agent.0,
+                    name: Some(name.to_string()),
+                    capacity: Some(Box::new(profile.capacity.to_wire())),
+                    labels: Some(
+                        labels
+                            .map(|(key, value)| fb::KeyValueT { key: Some(key.clone()), value: Some(value.clone()) })
+                            .collect(),
+                    ),
+                    agent_types: Some(profile.agent_types.clone()),
+                    executors: Some(profile.executors.clone()),
+                    data_id: Some(profile.data_id.to_vec()),
+                    software: Some(profile.software.clone()),
+                    host: Some(profile.host.clone()),
+                }))
+            }
+            Fact::AgentUnreachable { .. }
+            | Fact::AgentReturned { .. }
+            | Fact::AgentDeregistered { .. }
+            | Fact::JobAccepted { .. }
+            | Fact::AttemptAssigned { .. }
+            | Fact::AttemptEnded(_)
+            | Fact::TasksEnded { .. }
+            | Fact::CancelRequested { .. } => unreachable!("written by its caller"),
+        };
+        let kind = body.fact_body_type();
+        let Some(value) = body.pack(builder) else { unreachable!("a fact is never absent") };
+        (kind, value)
+    }
+
+    /// Reads a fact and its time.
+    pub fn decode(bytes: &'a [u8]) -> Result<(Time, Fact<'a>), FactError> {
+        let record = flatbuffers::root_with_opts::<fb::FactRecord<'a>>(&verifier_options(bytes.len()), bytes)
+            .map_err(|error| FactError::Malformed(error.to_string()))?;
+        let fact = match record.fact_type() {
+            fb::FactBody::AttemptAssigned => record.fact_as_attempt_assigned().map(|table| {
+                Ok(Fact::AttemptAssigned {
+                    attempt: attempt_id(table.job(), table.entry(), table.index(), table.attempt()),
+                    agent: AgentId(table.agent()),
+                })
+            }),
+            fb::FactBody::AttemptEnded => record.fact_as_attempt_ended().map(read_ended),
+            fb::FactBody::JobAccepted => record.fact_as_job_accepted().map(read_job),
+            fb::FactBody::TasksEnded => record.fact_as_tasks_ended().map(read_tasks_ended),
+            fb::FactBody::CancelRequested => record.fact_as_cancel_requested().map(|table| {
+                let task = (!table.all()).then(|| (table.entry(), table.index()));
+                Ok(Fact::CancelRequested { job: JobId(table.job()), task })
+            }),
+            fb::FactBody::AgentUnreachable => record
+                .fact_as_agent_unreachable()
+                .map(|table| Ok(Fact::AgentUnreachable { agent: AgentId(table.agent()) })),
+            fb::FactBody::AgentReturned => {
+                record.fact_as_agent_returned().map(|table| Ok(Fact::AgentReturned { agent: AgentId(table.agent()) }))
+            }
+            fb::FactBody::AgentDeregistered => record
+                .fact_as_agent_deregistered()
+                .map(|table| Ok(Fact::AgentDeregistered { agent: AgentId(table.agent()) })),
+            fb::FactBody::IncarnationStarted => record.fact_as_incarnation_started().map(read_incarnation),
+            fb::FactBody::TokenIssued => record.fact_as_token_issued().map(read_token),
+            fb::FactBody::PrincipalEnrolled => record.fact_as_principal_enrolled().map(read_principal),
+            fb::FactBody::AgentRegistered => record.fact_as_agent_registered().map(read_agent),
+            other => return Err(FactError::Kind(other.0)),
+        };
+        Ok((Time(record.at()), fact.unwrap_or(Err(FactError::Kind(record.fact_type().0)))?))
+    }
+}
+
+impl Ended<'_> {
+    fn write(&self, builder: &mut Builder) -> Union {
+        let end = self.end.write(builder);
+        let metrics = (!self.metrics.is_empty()).then(|| {
+            let metrics: Vec<_> = self
+                .metrics
+                .iter()
+                .map(|(name, value)| {
+                    let name = Some(builder.create_string(name));
+                    fb::Metric::create(builder, &fb::MetricArgs { name, value: *value })
+                })
+                .collect();
+            builder.create_vector(&metrics)
+        });
+        let TaskId { job, entry, index } = self.attempt.task;
+        let args = fb::AttemptEndedArgs {
+            job: job.0,
+            entry,
+            index,
+            attempt: self.attempt.attempt,
+            status: self.status,
+            task_status: self.task_status,
+            retry_at: self.retry_at.0,
+            failure: self.failure,
+            loss: self.loss,
+            end: Some(end),
+            metrics,
+            ends_rival: self.ends_rival,
+        };
+        fb::AttemptEnded::create(builder, &args).as_union_value()
+    }
+}
+
+fn attempt_id(job: u64, entry: u16, index: u32, attempt: u32) -> AttemptId {
+    AttemptId { task: TaskId { job: JobId(job), entry, index }, attempt }
+}
+
+fn read_ended<'a>(table: fb::AttemptEnded<'a>) -> Result<Fact<'a>, FactError> {
+    let wrong = |field| FactError::Field { fact: "AttemptEnded", field };
+    table.status().variant_name().ok_or(wrong("status"))?;
+    table.task_status().variant_name().ok_or(wrong("task_status"))?;
+    let metrics = table.metrics().into_iter().flatten();
+    let metrics: Vec<_> =
+        metrics.map(|metric| (Arc::from(metric.name().unwrap_or_default()), metric.value())).collect();
+    Ok(Fact::AttemptEnded(Ended {
+        attempt: attempt_id(table.job(), table.entry(), table.index(), table.attempt()),
+        status: table.status(),
+        task_status: table.task_status(),
+        retry_at: Time(table.retry_at()),
+        failure: table.failure(),
+        loss: table.loss(),
+        end: Cow::Owned(table.end().map(End::from_wire).ok_or(wrong("end"))?),
+        metrics: Cow::Owned(metrics),
+        ends_rival: table.ends_rival(),
+    }))
+}
+
+fn read_job<'a>(table: fb::JobAccepted<'a>) -> Result<Fact<'a>, FactError> {
+    let wrong = |field| FactError::Field { fact: "JobAccepted", field };
+    let bytes = table.spec().ok_or(wrong("spec"))?.bytes();
+    Ok(Fact::JobAccepted {
+        job: JobId(table.job()),
+        submit_id: SubmitId(array(table.submit_id()).ok_or(wrong("submit_id"))?),
+        digest: array(table.digest()).ok_or(wrong("digest"))?,
+        owner: Cow::Borrowed(table.owner().ok_or(wrong("owner"))?),
+        spec: Arc::new(JobSpec::from_wire(bytes)?),
+        bytes: Cow::Borrowed(bytes),
+    })
+}
+
+fn read_tasks_ended<'a>(table: fb::TasksEnded<'a>) -> Result<Fact<'a>, FactError> {
+    let wrong = |field| FactError::Field { fact: "TasksEnded", field };
+    table.status().variant_name().ok_or(wrong("status"))?;
+    table.reason().variant_name().ok_or(wrong("reason"))?;
+    Ok(Fact::TasksEnded {
+        job: JobId(table.job()),
+        entry: table.entry(),
+        from: table.from(),
+        to: table.to(),
+        status: table.status(),
+        reason: table.reason(),
+    })
+}
+
+fn read_incarnation<'a>(table: fb::IncarnationStarted<'a>) -> Result<Fact<'a>, FactError> {
+    let wrong = |field| FactError::Field { fact: "IncarnationStarted", field };
+    Ok(Fact::IncarnationStarted {
+        incarnation: table.incarnation(),
+        id: array(table.id()).ok_or(wrong("id"))?,
+        software: Cow::Borrowed(table.software().unwrap_or_default()),
+    })
+}
+
+fn read_token<'a>(table: fb::TokenIssued<'a>) -> Result<Fact<'a>, FactError> {
+    table.role().variant_name().ok_or(FactError::Field { fact: "TokenIssued", field: "role" })?;
+    Ok(Fact::TokenIssued {
+        token: TokenId(table.token()),
+        role: table.role(),
+        uses: table.uses(),
+        expires_at: Time(table.expires_at()),
+        issued_by: Cow::Borrowed(table.issued_by().unwrap_or_default()),
+    })
+}
+
+fn read_principal<'a>(table: fb::PrincipalEnrolled<'a>) -> Result<Fact<'a>, FactError> {
+    let wrong = |field| FactError::Field { fact: "PrincipalEnrolled", field };
+    table.role().variant_name().ok_or(wrong("role"))?;
+    let name = Name::new(table.name().unwrap_or_default()).map_err(|_| wrong("name"))?;
+    Ok(Fact::PrincipalEnrolled {
+        principal: Principal { role: table.role(), name },
+        key_sha256: array(table.key()).ok_or(wrong("key"))?,
+        token: TokenId(table.token()),
+    })
+}
+
+fn read_agent<'a>(table: fb::AgentRegistered<'a>) -> Result<Fact<'a>, FactError> {
+    let wrong = |field| FactError::Field { fact: "AgentRegistered", field };
+    let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
+    let labels = table.labels().into_iter().flatten();
+    Ok(Fact::AgentRegistered {
+        agent: AgentId(table.agent()),
+        name: Name::new(table.name().unwrap_or_default()).map_err(|_| wrong("name"))?,
+        profile: Arc::new(AgentProfile {
+            capacity: Resources::from_wire(table.capacity()),
+            labels: labels.map(|label| (text(label.key()), text(label.value()))).collect(),
+            agent_types: table.agent_types().into_iter().flatten().collect(),
+            executors: table.executors().into_iter().flatten().collect(),
+            data_id: array(table.data_id()).ok_or(wrong("data_id"))?,
+            software: text(table.software()),
+            host: text(table.host()),
+        }),
+    })
+}
+
+/// A field of exactly `N` bytes.
+pub(crate) fn array<const N: usize>(field: Option<flatbuffers::Vector<'_, u8>>) -> Option<[u8; N]> {
+    field.and_then(|field| field.bytes().try_into().ok())
+}

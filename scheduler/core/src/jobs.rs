@@ -1,0 +1,181 @@
+//! The story of a job: submitted once whatever the network does, and cancelled.
+//!
+//! Invariants: a submit id names one job for a day; what was acknowledged is a fact.
+
+use crate::{
+    attempts::records_of,
+    core::Core,
+    event::{Effects, Rejected},
+    fact::{Fact, array},
+    state::SUBMIT_KEPT,
+};
+use fleetwire_common::{
+    envelope::keys::sha256,
+    fb,
+    ids::{AttemptId, JobId, SessionId, SubmitId, TaskId},
+    job::JobSpec,
+    message::{Ack, Message},
+    time::Time,
+};
+use std::{borrow::Cow, sync::Arc, time::Duration};
+
+impl Core {
+    /// A client submits a job; it may do so again if it did not hear the answer.
+    pub fn on_submit(
+        &mut self,
+        session: SessionId,
+        owner: &str,
+        message: fb::SubmitJob<'_>,
+        effects: &mut Effects,
+    ) -> Result<(), Rejected> {
+        let invalid = |what, found: String, expected| Rejected::Invalid { what, found, expected };
+        let submit_id = array(message.submit_id()).map(SubmitId);
+        let submit_id =
+            submit_id.ok_or_else(|| invalid("submit_id", "of another size".into(), "a UUIDv7 of 16 bytes"))?;
+        let bytes = message.job().map(|job| job.bytes()).unwrap_or_default();
+        let digest = sha256(bytes);
+        if let Some(known) = self.state.submits.get(&submit_id) {
+            if known.digest != digest {
+                return Err(Rejected::Conflict { job: known.job });
+            }
+            self.answer_submit(session, message.request(), known.job, true, effects);
+            return Ok(());
+        }
+        let made_at_ms = submit_id.made_at_ms();
+        if Time::from_ms(made_at_ms) + SUBMIT_KEPT < self.now {
+            return Err(Rejected::TooOld { made_at_ms });
+        }
+        if Time::from_ms(made_at_ms) > self.now + SUBMIT_AHEAD_MAX {
+            return Err(invalid("submit_id", format!("made at {made_at_ms} ms"), "a time at most a day ahead"));
+        }
+        let spec = Arc::new(JobSpec::from_wire(bytes)?);
+        self.check_room(&spec, bytes.len() as u64)?;
+        let job = JobId(self.state.last_job.0 + 1);
+        let (owner, bytes) = (Cow::Borrowed(owner), Cow::Borrowed(bytes));
+        self.decide(&Fact::JobAccepted { job, submit_id, digest, owner, bytes, spec }, effects);
+        self.enter_job(job);
+        self.answer_submit(session, message.request(), job, false, effects);
+        Ok(())
+    }
+
+    fn check_room(&self, spec: &JobSpec, spec_bytes: u64) -> Result<(), Rejected> {
+        let policy = &self.config.policy;
+        let bounds = [
+            ("submit ids in a day", self.state.submits.len() as u64 + 1, policy.submits_max as u64),
+            ("jobs", self.state.jobs.len() as u64 + 1, policy.jobs_max as u64),
+            ("tasks", self.state.task_count + spec.task_count(), policy.tasks_max),
+            ("bytes of jobs", self.state.spec_bytes + spec_bytes, policy.spec_bytes_max),
+        ];
+        match bounds.into_iter().find(|(_, found, max)| found > max) {
+            Some((what, _, max)) => Err(Rejected::Busy { what, max }),
+            None => Ok(()),
+        }
+    }
+
+    fn answer_submit(&self, session: SessionId, request: u64, job: JobId, repeated: bool, effects: &mut Effects) {
+        let submitted = fb::JobSubmittedT { request, job: job.0, repeated };
+        effects.send(session, Message::Rare(fb::SchedulerMessageT::JobSubmitted(Box::new(submitted))));
+    }
+
+    /// A client cancels a job or a task: what waits ends at once, what runs is asked to stop. What has
+    /// ended already stays as it is.
+    pub fn on_cancel(
+        &mut self,
+        session: SessionId,
+        message: fb::CancelWork<'_>,
+        effects: &mut Effects,
+    ) -> Result<(), Rejected> {
+        let job = match message.task_id() {
+            Some(text) => {
+                let task = read_task(text)?;
+                self.state.task_status(task).ok_or(Rejected::UnknownTask { task })?;
+                self.cancel_task(task, effects);
+                task.job
+            }
+            None => {
+                let job = JobId(message.job());
+                if !self.state.jobs.contains_key(&job) {
+                    return Err(Rejected::UnknownJob { job });
+                }
+                self.cancel_job(job, effects);
+                job
+            }
+        };
+        effects.send(session, Message::Ack(Ack::Request(message.request())));
+        self.touch(job, effects);
+        self.close_if_ended(job);
+        Ok(())
+    }
+
+    fn cancel_task(&mut self, task: TaskId, effects: &mut Effects) {
+        let TaskId { job, entry, index } = task;
+        let open = self.state.tasks.get(&task).map_or(0, |record| record.open.count());
+        if open > 0 {
+            if !self.state.is_cancelled(task) {
+                self.decide(&Fact::CancelRequested { job, task: Some((entry, index)) }, effects);
+            }
+            self.stop_attempts(task, effects);
+        } else if self.state.task_status(task) == Some(fb::TaskStatus::Pending) {
+            self.cancel_waiting(job, entry, (index, index + 1), effects);
+        }
+    }
+
+    fn cancel_job(&mut self, job: JobId, effects: &mut Effects) {
+        let Some(found) = self.state.jobs.get(&job) else { return };
+        let mut waiting: Vec<(u16, (u32, u32))> = Vec::new();
+        for (ordinal, entry) in found.ordinals().zip(&found.entries) {
+            waiting.extend(entry.unstarted.ranges(()).map(|range| (ordinal, (range.start, range.end))));
+        }
+        let mut running = Vec::new();
+        for (task, record) in records_of(&self.state.tasks, job) {
+            if record.open.count() > 0 {
+                running.push(task);
+            } else {
+                waiting.push((task.entry, (task.index, task.index + 1)));
+            }
+        }
+        if !running.is_empty() && !found.cancelled {
+            self.decide(&Fact::CancelRequested { job, task: None }, effects);
+        }
+        for (entry, range) in waiting {
+            self.cancel_waiting(job, entry, range, effects);
+        }
+        for task in running {
+            self.stop_attempts(task, effects);
+        }
+    }
+
+    fn cancel_waiting(&mut self, job: JobId, entry: u16, (from, to): (u32, u32), effects: &mut Effects) {
+        let class = self.live.jobs.get(&job).and_then(|job| job.classes.get(usize::from(entry)).copied());
+        self.cease_waiting(TaskId { job, entry, index: from });
+        if let Some(class) = class {
+            self.live.queue.take(class, job, entry, from, to);
+        }
+        let (status, reason) = (fb::TaskStatus::Cancelled, fb::EndReason::Cancelled);
+        self.decide(&Fact::TasksEnded { job, entry, from, to, status, reason }, effects);
+    }
+
+    /// Asks the agents of a task's attempts to stop them; those that are suspect end at once.
+    fn stop_attempts(&mut self, task: TaskId, effects: &mut Effects) {
+        self.live.dequeue(task);
+        let open = self.state.tasks.get(&task).map(|record| record.open);
+        for assigned in open.into_iter().flat_map(|open| open.iter()) {
+            let attempt = AttemptId { task, attempt: assigned.attempt };
+            self.send_cancellation(assigned.agent, attempt, fb::EndReason::Cancelled, effects);
+        }
+        self.consider_rival(task, effects);
+    }
+}
+
+/// Reads a task's id.
+pub fn read_task(text: &str) -> Result<TaskId, Rejected> {
+    let expected = "JOB.ENTRY.INDEX, as in 7.0.42";
+    text.parse().map_err(|error: fleetwire_common::ids::TaskIdError| Rejected::Invalid {
+        what: "task_id",
+        found: error.found,
+        expected,
+    })
+}
+
+/// How far ahead of cluster time a client's clock may be.
+const SUBMIT_AHEAD_MAX: Duration = Duration::from_secs(24 * 3600);

@@ -1,0 +1,394 @@
+//! What facts do not say: sessions, the resource ledger, health, progress, the queue and what is due.
+//! Empty at start, rebuilt from the state and from what agents list when they register.
+//!
+//! Invariants: the ledger of an agent holds every attempt that was assigned to it or that it listed,
+//! until it has said that the last process is gone; an attempt that has ended is not released by that.
+
+use crate::{
+    attempts::Counts,
+    deadlines::{Deadline, Deadlines},
+    placement::{Index, Room},
+    queue::{ClassId, Queue},
+};
+use fleetwire_common::{
+    ids::{AgentId, AttemptId, JobId, Name, Principal, SessionId, TaskId},
+    resources::Resources,
+    time::Time,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+/// What facts do not say.
+#[derive(Debug, Default)]
+pub struct Live {
+    /// Sessions, also those of agents that have not registered yet.
+    pub sessions: BTreeMap<SessionId, Session>,
+    /// The one session of each agent that is connected.
+    pub agent_sessions: BTreeMap<Name, SessionId>,
+    agents: Vec<AgentLive>,
+    /// Jobs that have not ended.
+    pub jobs: BTreeMap<JobId, JobLive>,
+    /// Tasks that wait for an agent.
+    pub queue: Queue,
+    /// Agents by what is free on them.
+    pub index: Index,
+    /// What is due.
+    pub deadlines: Deadlines,
+    /// Held queries.
+    pub watches: BTreeMap<u64, Watch>,
+    /// Log requests that agents have not answered.
+    pub logs: BTreeMap<u64, LogWait>,
+    /// The last number given to a held query or a log request.
+    pub last_number: u64,
+    /// Counts changes of jobs; starts at the time of the start, so that versions rise across restarts.
+    pub version: u64,
+    /// The last planning stopped at its bound: it goes on as soon as nothing else has arrived.
+    pub unplanned: bool,
+}
+
+/// One session.
+#[derive(Debug)]
+pub struct Session {
+    /// Whom its certificate names.
+    pub principal: Principal,
+    /// The agent's number, once it registered in this session.
+    pub agent: Option<AgentId>,
+    /// When it was agreed, or its latest message came.
+    pub heard_at: Time,
+    /// When its silence is looked at next; agents only.
+    pub silence_at: Time,
+    /// What it may send.
+    pub allowance: Allowance,
+    /// Its held queries.
+    pub watches: u32,
+    /// Its log requests under way.
+    pub logs: u32,
+}
+
+/// A token bucket: messages that may come now.
+#[derive(Clone, Copy, Debug)]
+pub struct Allowance {
+    left: u64,
+    at: Time,
+}
+
+impl Allowance {
+    /// A full one.
+    pub fn new(burst: u32, now: Time) -> Allowance {
+        Allowance { left: u64::from(burst) * 1_000_000, at: now }
+    }
+
+    /// Takes one message; `false` if there is none left.
+    pub fn take(&mut self, now: Time, per_s: u32, burst: u32) -> bool {
+        let gained = (now.since(self.at).as_micros() as u64).saturating_mul(u64::from(per_s));
+        self.left = self.left.saturating_add(gained).min(u64::from(burst) * 1_000_000);
+        self.at = self.at.max(now);
+        let rest = self.left.checked_sub(1_000_000);
+        self.left = rest.unwrap_or(self.left);
+        rest.is_some()
+    }
+
+    /// Gives one back: the message moved an attempt on.
+    pub fn give(&mut self) {
+        self.left = self.left.saturating_add(1_000_000);
+    }
+}
+
+/// One agent's volatile side.
+#[derive(Debug, Default)]
+pub struct AgentLive {
+    /// Its session, once it registered there.
+    pub session: Option<SessionId>,
+    /// It said goodbye in this session.
+    pub leaving: bool,
+    /// Everything in its ledger.
+    pub held: BTreeMap<AttemptId, Held>,
+    in_use: Sum,
+    capacity: Resources,
+    /// When it was last heard of; while it has no session.
+    pub heard_at: Time,
+    /// When its lease is looked at next.
+    pub lease_at: Option<Time>,
+    /// When its absence becomes a fact.
+    pub unreachable_at: Option<Time>,
+    /// When it last did.
+    pub noted_at: Time,
+    /// What its latest heartbeat said is in use.
+    pub usage: Resources,
+    /// How many attempts its latest heartbeat said are running.
+    pub running: u32,
+}
+
+/// Sums of resources; wider than any amount, so that what was added can be taken away again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Sum {
+    cpu: u64,
+    memory: u64,
+    gpu: u64,
+    storage: u64,
+}
+
+/// An attempt in an agent's ledger.
+#[derive(Debug, Default)]
+pub struct Held {
+    /// What it holds.
+    pub resources: Resources,
+    /// How far it is.
+    pub phase: Phase,
+    /// The scheduler counts it as ended, or never knew it; the agent has not said that it is gone.
+    pub ended: bool,
+    /// Its agent was not heard for the job's `lost_after`.
+    pub suspect: bool,
+    /// Parts per million.
+    pub progress_ppm: u32,
+    /// When the scheduler stops waiting for its agent's run timeout.
+    pub backstop_at: Option<Time>,
+    /// Its latest words and values.
+    pub report: Option<Box<Report>>,
+}
+
+/// What an attempt last said.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Its own words.
+    pub note: String,
+    /// Its latest values.
+    pub metrics: Vec<(Arc<str>, f64)>,
+}
+
+/// How far an attempt is, as its agent said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Sent.
+    #[default]
+    Assigned,
+    /// Persisted by the agent.
+    Accepted,
+    /// Its process runs.
+    Running,
+}
+
+/// One job's volatile side, while it has not ended.
+#[derive(Debug, Default)]
+pub struct JobLive {
+    /// The class of each entry.
+    pub classes: Vec<ClassId>,
+    /// Attempts that run.
+    pub running: u64,
+    /// The sum of their progress, parts per million.
+    pub progress_ppm: u64,
+    /// Changes with everything that a query can show.
+    pub version: u64,
+    /// Held queries about it.
+    pub watches: BTreeSet<u64>,
+}
+
+/// A query that is held until there is news.
+#[derive(Clone, Copy, Debug)]
+pub struct Watch {
+    /// Who asked.
+    pub session: SessionId,
+    /// Their number for it.
+    pub request: u64,
+    /// About which job.
+    pub job: JobId,
+    /// News are not told before.
+    pub not_before: Time,
+    /// When it is answered at the latest, or as soon as the news may be told.
+    pub due_at: Time,
+}
+
+/// A log request on its way.
+#[derive(Clone, Copy, Debug)]
+pub struct LogWait {
+    /// Who asked.
+    pub session: SessionId,
+    /// Their number for it.
+    pub request: u64,
+    /// Who was asked.
+    pub agent: AgentId,
+    /// For how long.
+    pub due_at: Time,
+}
+
+impl Live {
+    /// The agent's volatile side.
+    pub fn agent(&self, agent: AgentId) -> Option<&AgentLive> {
+        self.agents.get(agent.0 as usize)
+    }
+
+    /// The same, to be changed; made if it is not there yet.
+    pub fn agent_mut(&mut self, agent: AgentId) -> &mut AgentLive {
+        let place = agent.0 as usize;
+        if self.agents.len() <= place {
+            self.agents.resize_with(place + 1, AgentLive::default);
+        }
+        match self.agents.get_mut(place) {
+            Some(found) => found,
+            None => unreachable!("it was just made"),
+        }
+    }
+
+    /// All agents' volatile sides, in the order of their numbers.
+    pub fn agents(&self) -> impl Iterator<Item = (AgentId, &AgentLive)> {
+        self.agents.iter().enumerate().map(|(number, agent)| (AgentId(number as u32), agent))
+    }
+
+    /// An attempt in an agent's ledger.
+    pub fn held(&self, agent: AgentId, attempt: AttemptId) -> Option<&Held> {
+        self.agent(agent)?.held.get(&attempt)
+    }
+
+    /// The same, to be changed in anything but its resources.
+    pub fn held_mut(&mut self, agent: AgentId, attempt: AttemptId) -> Option<&mut Held> {
+        self.agents.get_mut(agent.0 as usize)?.held.get_mut(&attempt)
+    }
+
+    /// Puts an attempt into an agent's ledger, in place of what the ledger said of it.
+    pub fn hold(&mut self, agent: AgentId, attempt: AttemptId, held: Held) {
+        let found = self.agent_mut(agent);
+        found.in_use.add(held.resources);
+        if let Some(before) = found.held.insert(attempt, held) {
+            found.in_use.subtract(before.resources);
+        }
+        self.refresh_room(agent);
+    }
+
+    /// The agent has said that the attempt's last process is gone.
+    pub fn release(&mut self, agent: AgentId, attempt: AttemptId) -> Option<Held> {
+        let found = self.agent_mut(agent);
+        let held = found.held.remove(&attempt)?;
+        found.in_use.subtract(held.resources);
+        if let Some(at) = held.backstop_at {
+            self.deadlines.disarm(at, Deadline::Backstop(attempt));
+        }
+        self.refresh_room(agent);
+        Some(held)
+    }
+
+    /// Sets an agent's capacity.
+    pub fn set_capacity(&mut self, agent: AgentId, capacity: Resources) {
+        self.agent_mut(agent).capacity = capacity;
+        self.refresh_room(agent);
+    }
+
+    /// Tells placement what is free on an agent now.
+    pub fn refresh_room(&mut self, agent: AgentId) {
+        let found = self.agent_mut(agent);
+        let (free, overcommitted) = found.in_use.left_of(found.capacity);
+        let room = Room {
+            free,
+            capacity: found.capacity,
+            held: found.held.len() as u32,
+            placeable: found.session.is_some() && !found.leaving && !overcommitted,
+        };
+        self.index.set_room(agent, room);
+    }
+
+    /// The attempt's process runs, or the attempt has ended: keeps the job's sums.
+    pub fn set_running(&mut self, agent: AgentId, attempt: AttemptId, progress_ppm: u32) {
+        let Some(held) = self.held_mut(agent, attempt) else { return };
+        let started = held.phase != Phase::Running;
+        let before = std::mem::replace(&mut held.progress_ppm, progress_ppm);
+        held.phase = Phase::Running;
+        let Some(job) = self.jobs.get_mut(&attempt.task.job) else { return };
+        job.running += u64::from(started);
+        job.progress_ppm = (job.progress_ppm + u64::from(progress_ppm)).saturating_sub(u64::from(before));
+    }
+
+    /// The scheduler counts the attempt as ended; it stays in the ledger.
+    pub fn set_ended(&mut self, agent: AgentId, attempt: AttemptId) {
+        let Some(held) = self.held_mut(agent, attempt) else { return };
+        let backstop_at = held.backstop_at.take();
+        let counted = !held.ended && held.phase == Phase::Running;
+        let progress_ppm = u64::from(held.progress_ppm);
+        held.ended = true;
+        held.suspect = false;
+        if let Some(at) = backstop_at {
+            self.deadlines.disarm(at, Deadline::Backstop(attempt));
+        }
+        if counted && let Some(job) = self.jobs.get_mut(&attempt.task.job) {
+            job.running = job.running.saturating_sub(1);
+            job.progress_ppm = job.progress_ppm.saturating_sub(progress_ppm);
+        }
+    }
+
+    /// The class of a task of a job that has not ended.
+    pub fn class_of(&self, task: TaskId) -> Option<ClassId> {
+        self.jobs.get(&task.job)?.classes.get(usize::from(task.entry)).copied()
+    }
+
+    /// Puts a task into the queue, unless it waits there already.
+    pub fn enqueue(&mut self, task: TaskId) {
+        let Some(class) = self.class_of(task) else { return };
+        if !self.queue.find(class).is_some_and(|class| class.holds(task)) {
+            self.queue.push(class, task.job, task.entry, task.index, task.index + 1);
+        }
+    }
+
+    /// Takes a task out of the queue, if it waits there.
+    pub fn dequeue(&mut self, task: TaskId) {
+        if let Some(class) = self.class_of(task) {
+            self.queue.take(class, task.job, task.entry, task.index, task.index.saturating_add(1));
+        }
+    }
+
+    /// A number for a held query or a log request.
+    pub fn number(&mut self) -> u64 {
+        self.last_number += 1;
+        self.last_number
+    }
+}
+
+impl AgentLive {
+    /// Everything in the ledger, cut to what an amount can be.
+    pub fn in_use(&self) -> Resources {
+        let cut = |sum: u64| u32::try_from(sum).unwrap_or(u32::MAX);
+        let Sum { cpu, memory, gpu, storage } = self.in_use;
+        Resources { cpu: cut(cpu), memory: cut(memory), gpu: cut(gpu), storage: cut(storage) }
+    }
+
+    /// Capacity less everything in the ledger.
+    pub fn free(&self) -> Resources {
+        self.in_use.left_of(self.capacity).0
+    }
+}
+
+impl JobLive {
+    /// The mean progress of all its tasks, 0.0 to 1.0.
+    pub fn progress(&self, counts: Counts) -> f32 {
+        let whole = counts.ended() as f64 + self.progress_ppm as f64 / 1e6;
+        (whole / counts.total.max(1) as f64).min(1.0) as f32
+    }
+}
+
+impl Sum {
+    fn add(&mut self, amount: Resources) {
+        self.cpu += u64::from(amount.cpu);
+        self.memory += u64::from(amount.memory);
+        self.gpu += u64::from(amount.gpu);
+        self.storage += u64::from(amount.storage);
+    }
+
+    fn subtract(&mut self, amount: Resources) {
+        self.cpu -= u64::from(amount.cpu);
+        self.memory -= u64::from(amount.memory);
+        self.gpu -= u64::from(amount.gpu);
+        self.storage -= u64::from(amount.storage);
+    }
+
+    /// What is left of a capacity, zero where there is less; and whether there is less anywhere.
+    fn left_of(self, capacity: Resources) -> (Resources, bool) {
+        let left = |sum: u64, whole: u32| u64::from(whole).checked_sub(sum).map(|left| left as u32);
+        let parts = [
+            left(self.cpu, capacity.cpu),
+            left(self.memory, capacity.memory),
+            left(self.gpu, capacity.gpu),
+            left(self.storage, capacity.storage),
+        ];
+        let [cpu, memory, gpu, storage] = parts.map(Option::unwrap_or_default);
+        (Resources { cpu, memory, gpu, storage }, parts.contains(&None))
+    }
+}

@@ -1,0 +1,218 @@
+//! What may be tuned, every bound of the core, and the pure rules: what becomes of a task when an
+//! attempt ends, and how long a retry waits.
+
+use fleetwire_common::{
+    fb,
+    ids::{AttemptId, TaskId},
+    job::TaskSpec,
+};
+use std::time::Duration;
+
+/// Settings and bounds. The defaults suit a cluster of some thousand agents.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// Every how many heartbeats an agent asks for an answer.
+    pub answer_every: u16,
+    /// Heartbeat intervals without a message after which a session of an agent is closed.
+    pub silent_intervals: u32,
+    /// Within this an agent that connected registers.
+    pub register_within: Duration,
+    /// How long an agent is away before that becomes a fact.
+    pub unreachable_after: Duration,
+    /// The shortest time between two such facts of one agent.
+    pub unreachable_every: Duration,
+    /// The longest wait before a retry.
+    pub backoff_max: Duration,
+    /// After a rejection: how long the agent is not offered the same class; doubles with each.
+    pub readmit_after: Duration,
+    /// The longest such time.
+    pub readmit_max: Duration,
+    /// After an attempt's run timeout and kill grace: how long its agent may take to report.
+    pub backstop_after: Duration,
+    /// A held query is answered at a change, but not before this.
+    pub watch_min: Duration,
+    /// How long an agent may take to answer a log request.
+    pub log_within: Duration,
+    /// Messages a second that one session may send for long; those that move an attempt on are free.
+    pub messages_per_s: u32,
+    /// Messages that one session may send at once beyond that.
+    pub messages_burst: u32,
+    /// Submit ids kept at a time.
+    pub submits_max: usize,
+    /// Jobs kept at a time.
+    pub jobs_max: usize,
+    /// Tasks of all kept jobs together.
+    pub tasks_max: u64,
+    /// Bytes of all kept jobs' specs together.
+    pub spec_bytes_max: u64,
+    /// Ended jobs beyond this are forgotten, the oldest first.
+    pub ended_jobs_max: usize,
+    /// Agents known at a time.
+    pub agents_max: usize,
+    /// Principals enrolled.
+    pub principals_max: usize,
+    /// Tokens kept at a time.
+    pub tokens_max: usize,
+    /// Uses of one token.
+    pub token_uses_max: u32,
+    /// Sessions at a time.
+    pub sessions_max: usize,
+    /// Attempts that an agent may hold at a time.
+    pub attempts_per_agent: u32,
+    /// Placements in one step; what is left goes on in the next.
+    pub placements_per_step: usize,
+    /// Held queries: in all, and of one session.
+    pub watches_max: (usize, u32),
+    /// Log requests under way: in all, and of one session.
+    pub logs_max: (usize, u32),
+    /// Bytes of one page of an answer, about.
+    pub page_bytes: usize,
+}
+
+impl Default for Policy {
+    fn default() -> Policy {
+        Policy {
+            answer_every: 4,
+            silent_intervals: 4,
+            register_within: Duration::from_secs(30),
+            unreachable_after: Duration::from_secs(5),
+            unreachable_every: Duration::from_secs(60),
+            backoff_max: Duration::from_secs(300),
+            readmit_after: Duration::from_secs(1),
+            readmit_max: Duration::from_secs(60),
+            backstop_after: Duration::from_secs(60),
+            watch_min: Duration::from_millis(50),
+            log_within: Duration::from_secs(15),
+            messages_per_s: 2_000,
+            messages_burst: 20_000,
+            submits_max: 200_000,
+            jobs_max: 100_000,
+            tasks_max: 4_000_000,
+            spec_bytes_max: 1 << 30,
+            ended_jobs_max: 10_000,
+            agents_max: 100_000,
+            principals_max: 200_000,
+            tokens_max: 10_000,
+            token_uses_max: 100_000,
+            sessions_max: 200_000,
+            attempts_per_agent: 8_192,
+            placements_per_step: 1_024,
+            watches_max: (4_096, 64),
+            logs_max: (1_024, 16),
+            page_bytes: 128 << 10,
+        }
+    }
+}
+
+/// What becomes of a task when one of its attempts ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The task's status from now on: `Pending` (it is tried again), `Assigned` (its other attempt goes
+    /// on), or how it ended.
+    pub task_status: fb::TaskStatus,
+    /// Counts towards `max_attempts`.
+    pub failure: bool,
+    /// Counts towards `max_losses`.
+    pub loss: bool,
+    /// The task's other attempt ends with it.
+    pub ends_rival: bool,
+}
+
+/// How a task stands when one of its attempts ends.
+#[derive(Clone, Copy, Debug)]
+pub struct Standing {
+    /// Failures before this end.
+    pub failures: u32,
+    /// Losses before this end.
+    pub losses: u32,
+    /// Whether it has another attempt that has not ended.
+    pub rival: bool,
+    /// Whether it, or its whole job, was asked to stop.
+    pub cancelled: bool,
+}
+
+/// Decides what becomes of a task when an attempt ends with `status` for `reason`.
+pub fn outcome(spec: &TaskSpec, stands: Standing, status: fb::TaskStatus, reason: fb::EndReason) -> Outcome {
+    let rejected = reason == fb::EndReason::Rejected;
+    let failure = matches!(status, fb::TaskStatus::Failed | fb::TaskStatus::TimedOut);
+    let completed = status == fb::TaskStatus::Completed;
+    // An agent that stops an attempt nobody asked it to stop has lost it, as far as the task goes.
+    let loss = !failure && !completed && !rejected && !stands.cancelled;
+    let ends = |task_status| Outcome { task_status, failure, loss, ends_rival: stands.rival };
+    if completed {
+        ends(fb::TaskStatus::Completed)
+    } else if stands.cancelled {
+        ends(fb::TaskStatus::Cancelled)
+    } else if failure && stands.failures + 1 >= spec.max_attempts {
+        ends(status)
+    } else if loss && stands.losses + 1 >= spec.max_losses {
+        ends(fb::TaskStatus::Lost)
+    } else {
+        let task_status = if stands.rival { fb::TaskStatus::Assigned } else { fb::TaskStatus::Pending };
+        Outcome { task_status, failure, loss, ends_rival: false }
+    }
+}
+
+/// How long a task waits after its `failures`-th failure: doubling from the spec's base, capped, ±25 %
+/// of jitter that depends on nothing but the seed and the attempt.
+pub fn backoff(policy: &Policy, seed: u64, spec: &TaskSpec, failures: u32, attempt: AttemptId) -> Duration {
+    let doubled = u64::from(spec.backoff_ms).saturating_mul(1 << failures.saturating_sub(1).min(30));
+    let base_us = doubled.saturating_mul(1_000).min(policy.backoff_max.as_micros() as u64);
+    let TaskId { job, entry, index } = attempt.task;
+    let mut random = seed;
+    for part in [job.0, u64::from(entry), u64::from(index), u64::from(attempt.attempt)] {
+        random = mix(random ^ part);
+    }
+    // 75 % to 125 %, in steps of a 65,536th of half the base.
+    let jittered = base_us / 4 * 3 + base_us / 2 * (random >> 48) / 65_536;
+    Duration::from_micros(jittered)
+}
+
+/// SplitMix64's finaliser (Steele, Lea and Flood, OOPSLA 2014): every bit of the input moves every bit
+/// of the output.
+fn mix(value: u64) -> u64 {
+    let mut z = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fb::{EndReason as R, TaskStatus as S};
+
+    const FRESH: Standing = Standing { failures: 0, losses: 0, rival: false, cancelled: false };
+
+    fn spec() -> TaskSpec {
+        TaskSpec { max_attempts: 2, max_losses: 2, ..TaskSpec::default() }
+    }
+
+    #[test]
+    fn failures_and_losses_are_counted_apart() {
+        let after = |stands, status, reason| outcome(&spec(), stands, status, reason).task_status;
+        assert_eq!(after(FRESH, S::Failed, R::Exited), S::Pending);
+        assert_eq!(after(Standing { failures: 1, ..FRESH }, S::Failed, R::Exited), S::Failed);
+        assert_eq!(after(Standing { losses: 1, ..FRESH }, S::Failed, R::Exited), S::Pending);
+        assert_eq!(after(Standing { losses: 1, ..FRESH }, S::Lost, R::AgentLost), S::Lost);
+        assert_eq!(after(Standing { losses: 1, failures: 1, ..FRESH }, S::Cancelled, R::Rejected), S::Pending);
+        assert_eq!(after(Standing { cancelled: true, ..FRESH }, S::Failed, R::Exited), S::Cancelled);
+        assert_eq!(after(Standing { cancelled: true, ..FRESH }, S::Completed, R::Exited), S::Completed);
+        assert_eq!(after(Standing { rival: true, ..FRESH }, S::Failed, R::Exited), S::Assigned);
+        let last = outcome(&spec(), Standing { rival: true, failures: 1, ..FRESH }, S::TimedOut, R::RunTimeout);
+        assert_eq!(last, Outcome { task_status: S::TimedOut, failure: true, loss: false, ends_rival: true });
+    }
+
+    #[test]
+    fn backoff_doubles_within_its_jitter_and_its_cap() {
+        let (policy, task) = (Policy::default(), TaskId::default());
+        for failures in 1..40u32 {
+            let wait = backoff(&policy, 7, &spec(), failures, AttemptId { task, attempt: failures });
+            let base = Duration::from_secs(1 << (failures - 1).min(20)).min(policy.backoff_max);
+            assert!(wait >= base * 3 / 4 && wait <= base * 5 / 4, "{failures}: {wait:?}");
+        }
+        let one = |seed| backoff(&policy, seed, &spec(), 1, AttemptId { task, attempt: 1 });
+        assert_ne!(one(1), one(2));
+        assert_eq!(one(1), one(1));
+    }
+}

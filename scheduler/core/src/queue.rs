@@ -1,0 +1,239 @@
+//! Pending tasks, by request class: tasks that ask for the same share one decision.
+//!
+//! Invariants: a class with pending tasks is in `order` under its priority and its first task's job; a
+//! class that is not `fresh` fits no placeable agent but those that were freed since.
+
+use crate::ranges::Ranges;
+use fixedbitset::FixedBitSet;
+use fleetwire_common::{
+    fb,
+    ids::{AgentId, JobId, TaskId},
+    job::{Constraint, TaskSpec},
+    resources::Resources,
+    time::Time,
+};
+use slab::Slab;
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
+
+/// A class's number while it is in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ClassId(pub u32);
+
+/// What a task asks of an agent.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Request {
+    /// Higher goes first.
+    pub priority: i8,
+    /// What it needs while it runs.
+    pub resources: Resources,
+    /// The kind of agent; `None` = any.
+    pub agent_type: Option<fb::AgentType>,
+    /// What must be able to run it.
+    pub executor: fb::Executor,
+    /// What the agent's labels must satisfy.
+    pub constraints: Vec<Constraint>,
+}
+
+impl Request {
+    /// What tasks of this spec ask for.
+    pub fn of(spec: &TaskSpec) -> Request {
+        Request {
+            priority: spec.priority,
+            resources: spec.resources,
+            agent_type: spec.agent_type,
+            executor: spec.executor,
+            constraints: spec.constraints.clone(),
+        }
+    }
+}
+
+/// An agent that rejected a class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exclusion {
+    /// Until when it is not offered; `None` = it is again, but its rejections are remembered.
+    pub until: Option<Time>,
+    /// Rejections in a row.
+    pub strikes: u32,
+}
+
+/// Tasks that ask for the same.
+#[derive(Clone, Debug)]
+pub struct Class {
+    /// What they ask for.
+    pub request: Request,
+    /// The agents whose kind, executors and labels suit it.
+    pub eligible: FixedBitSet,
+    /// Of those, the ones that rejected it lately.
+    pub excluded: BTreeMap<AgentId, Exclusion>,
+    pending: Ranges<(JobId, u16)>,
+    /// Entries of jobs that have not ended which are of this class.
+    entries: u32,
+    fresh: bool,
+}
+
+impl Class {
+    /// Whether the agent may be offered its tasks, resources aside.
+    pub fn admits(&self, agent: AgentId) -> bool {
+        self.eligible.contains(agent.0 as usize)
+            && self.excluded.get(&agent).is_none_or(|exclusion| exclusion.until.is_none())
+    }
+
+    /// How many tasks wait.
+    pub fn pending(&self) -> u64 {
+        self.pending.count()
+    }
+
+    /// How many tasks of this class wait before that one.
+    pub fn pending_before(&self, task: TaskId) -> u64 {
+        self.pending.count_before((task.job, task.entry), task.index)
+    }
+
+    /// Whether that task waits.
+    pub fn holds(&self, task: TaskId) -> bool {
+        self.pending.range_at((task.job, task.entry), task.index).is_some()
+    }
+}
+
+/// The order in which classes are served: priority, then the first waiting task's job.
+pub type Turn = (Reverse<i8>, JobId, ClassId);
+
+/// All classes.
+#[derive(Clone, Debug, Default)]
+pub struct Queue {
+    classes: Slab<Class>,
+    by_request: BTreeMap<Request, ClassId>,
+    order: BTreeSet<Turn>,
+    fresh: BTreeSet<(Reverse<i8>, ClassId)>,
+}
+
+impl Queue {
+    /// The class of a request, for one more entry of a job. `eligible` is asked for a new class only.
+    pub fn enter(&mut self, request: &Request, eligible: impl FnOnce(&Request) -> FixedBitSet) -> ClassId {
+        if let Some(class) = self.by_request.get(request).copied() {
+            if let Some(class) = self.find_mut(class) {
+                class.entries += 1;
+            }
+            return class;
+        }
+        let class = Class {
+            request: request.clone(),
+            eligible: eligible(request),
+            excluded: BTreeMap::new(),
+            pending: Ranges::default(),
+            entries: 1,
+            fresh: false,
+        };
+        let id = ClassId(self.classes.insert(class) as u32);
+        self.by_request.insert(request.clone(), id);
+        id
+    }
+
+    /// One entry less; says whether the class is gone.
+    pub fn leave(&mut self, class: ClassId) -> bool {
+        let Some(found) = self.find_mut(class) else { return false };
+        found.entries -= 1;
+        if found.entries > 0 {
+            return false;
+        }
+        debug_assert!(found.pending.count() == 0, "an ended job has no pending tasks");
+        let request = found.request.clone();
+        self.by_request.remove(&request);
+        self.fresh.remove(&(Reverse(request.priority), class));
+        self.classes.remove(class.0 as usize);
+        true
+    }
+
+    /// The class of that number.
+    pub fn find(&self, class: ClassId) -> Option<&Class> {
+        self.classes.get(class.0 as usize)
+    }
+
+    /// The same, to be changed.
+    pub fn find_mut(&mut self, class: ClassId) -> Option<&mut Class> {
+        self.classes.get_mut(class.0 as usize)
+    }
+
+    /// All classes.
+    pub fn classes_mut(&mut self) -> impl Iterator<Item = (ClassId, &mut Class)> {
+        self.classes.iter_mut().map(|(number, class)| (ClassId(number as u32), class))
+    }
+
+    /// Adds tasks `from..to` of an entry.
+    pub fn push(&mut self, class: ClassId, job: JobId, entry: u16, from: u32, to: u32) {
+        self.change(class, |pending| pending.insert((job, entry), from, to));
+        self.freshen(class);
+    }
+
+    /// Removes tasks `from..to`, if all of them wait in one range; says whether they did.
+    pub fn take(&mut self, class: ClassId, job: JobId, entry: u16, from: u32, to: u32) -> bool {
+        self.change(class, |pending| pending.take((job, entry), from, to)).unwrap_or(false)
+    }
+
+    /// Removes and returns the first task.
+    pub fn take_first(&mut self, class: ClassId) -> Option<TaskId> {
+        let ((job, entry), index) = self.change(class, Ranges::take_first)??;
+        Some(TaskId { job, entry, index })
+    }
+
+    /// The classes with pending tasks, from `turn` on (`None` = from the first).
+    pub fn turns(&self, from: Option<Turn>) -> impl Iterator<Item = Turn> + '_ {
+        use std::ops::Bound::{Included, Unbounded};
+        self.order.range((from.map_or(Unbounded, Included), Unbounded)).copied()
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+
+    /// The first class that must be tried on all agents.
+    pub fn first_fresh(&self) -> Option<ClassId> {
+        self.fresh.first().map(|(_, class)| *class)
+    }
+
+    /// The class may fit agents that were not freed: it is to be tried on all of them.
+    pub fn freshen(&mut self, class: ClassId) {
+        let Some(found) = self.classes.get_mut(class.0 as usize) else { return };
+        if found.pending.count() > 0 && !found.fresh {
+            found.fresh = true;
+            self.fresh.insert((Reverse(found.request.priority), class));
+        }
+    }
+
+    /// The class was tried: it is empty, or fits no agent.
+    pub fn settle(&mut self, class: ClassId) {
+        let Some(found) = self.classes.get_mut(class.0 as usize) else { return };
+        found.fresh = false;
+        self.fresh.remove(&(Reverse(found.request.priority), class));
+    }
+
+    /// How many tasks wait that are served before that one.
+    pub fn ahead_of(&self, class: ClassId, task: TaskId) -> u64 {
+        let Some(own) = self.find(class) else { return 0 };
+        let turn = (Reverse(own.request.priority), task.job, class);
+        let before = self.order.range(..turn).filter(|(_, _, other)| *other != class);
+        let others: u64 = before.filter_map(|(_, _, other)| self.find(*other)).map(Class::pending).sum();
+        others + own.pending_before(task)
+    }
+
+    fn change<T>(&mut self, class: ClassId, f: impl FnOnce(&mut Ranges<(JobId, u16)>) -> T) -> Option<T> {
+        let found = self.classes.get_mut(class.0 as usize)?;
+        let turn = |pending: &Ranges<(JobId, u16)>| pending.first().map(|((job, _), _)| job);
+        let before = turn(&found.pending);
+        let result = f(&mut found.pending);
+        let after = turn(&found.pending);
+        if before != after {
+            let priority = Reverse(found.request.priority);
+            if let Some(job) = before {
+                self.order.remove(&(priority, job, class));
+            }
+            if let Some(job) = after {
+                self.order.insert((priority, job, class));
+            }
+        }
+        Some(result)
+    }
+}

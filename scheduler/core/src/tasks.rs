@@ -1,0 +1,405 @@
+//! The story of a task: assigned, accepted or rejected, running, ended, tried again.
+//!
+//! Invariants: an attempt counts only from the agent that it was assigned to, and only until it has
+//! ended (promise P2); its end is one fact; whatever the agent says is gone is released, counted or not.
+
+use crate::{
+    core::Core,
+    deadlines::Deadline,
+    event::{Effects, Rejected},
+    fact::{Ended, Fact},
+    live::{Held, Phase},
+    placement::{Placement, plan},
+    policy::{Standing, backoff, outcome},
+    queue::Exclusion,
+};
+use fleetwire_common::{
+    fb,
+    ids::{AgentId, AttemptId, JobId, SessionId, TaskId},
+    limits::METRICS_MAX,
+    message::{Ack, Assignment, End, Message, StatusRef, attempt_id, cut, is_final},
+    time::Time,
+};
+use std::{borrow::Cow, sync::Arc, time::Duration};
+
+/// How an attempt ends.
+#[derive(Debug)]
+pub struct Ending {
+    /// The attempt's status.
+    pub status: fb::TaskStatus,
+    /// What it left behind.
+    pub end: End,
+    /// Its latest metrics.
+    pub metrics: Vec<(Arc<str>, f64)>,
+}
+
+impl Ending {
+    /// An end that the scheduler decides by itself.
+    pub fn decided(status: fb::TaskStatus, reason: fb::EndReason, now: Time) -> Ending {
+        Ending { status, end: End { reason, ended_at_ms: now.as_ms(), ..End::default() }, metrics: Vec::new() }
+    }
+}
+
+impl Core {
+    /// Gives waiting tasks to agents, as many as fit and one step may.
+    pub fn place(&mut self, effects: &mut Effects) {
+        let mut placements = std::mem::take(&mut self.placements);
+        let live = &mut self.live;
+        live.unplanned = plan(&mut live.index, &mut live.queue, &self.config.policy, &mut placements);
+        for placement in placements.drain(..) {
+            self.assign(placement, effects);
+        }
+        self.placements = placements;
+    }
+
+    fn assign(&mut self, Placement { task, agent }: Placement, effects: &mut Effects) {
+        self.cease_waiting(task);
+        let attempt = self.state.tasks.get(&task).map_or(1, |record| record.attempts + 1);
+        let attempt = AttemptId { task, attempt };
+        let Some(resources) = self.state.task_spec(task).map(|spec| spec.resources) else { return };
+        self.decide(&Fact::AttemptAssigned { attempt, agent }, effects);
+        self.live.hold(agent, attempt, Held { resources, ..Held::default() });
+        self.send_assignment(agent, attempt, effects);
+        self.touch(task.job, effects);
+    }
+
+    /// Sends an assignment, the first time or again.
+    pub fn send_assignment(&self, agent: AgentId, attempt: AttemptId, effects: &mut Effects) {
+        if let (Some(session), Some(spec)) = (self.session_of(agent), self.spec(attempt.task)) {
+            let receipt = self.receipt(self.position);
+            effects.send(session, Message::Assignment(Assignment { attempt, spec, receipt, deadline_ms: 0 }));
+        }
+    }
+
+    /// Asks an agent to stop an attempt; what it holds stays in the ledger until it has.
+    pub fn send_cancellation(&self, agent: AgentId, attempt: AttemptId, reason: fb::EndReason, effects: &mut Effects) {
+        if let Some(session) = self.session_of(agent) {
+            effects.send(session, Message::Cancellation(attempt, reason));
+        }
+    }
+
+    /// An agent has persisted an assignment. Says whether that is news.
+    pub fn on_acceptance(&mut self, agent: AgentId, message: fb::TaskAcceptance<'_>) -> Result<bool, Rejected> {
+        let attempt = read_attempt(message.task_id(), message.attempt())?;
+        self.check_attempt(agent, attempt)?;
+        let Some(held) = self.live.held_mut(agent, attempt) else { return Ok(false) };
+        let news = held.phase == Phase::Assigned;
+        held.phase = held.phase.max(Phase::Accepted);
+        self.forgive(agent, attempt.task);
+        Ok(news)
+    }
+
+    /// An agent will not run an assignment: the task goes elsewhere, and the agent is not offered its
+    /// class for a while.
+    pub fn on_rejection(
+        &mut self,
+        agent: AgentId,
+        (task_id, attempt): (Option<&str>, u32),
+        message: &str,
+        effects: &mut Effects,
+    ) -> Result<(), Rejected> {
+        let attempt = read_attempt(task_id, attempt)?;
+        self.check_attempt(agent, attempt)?;
+        if self.live.held(agent, attempt).is_some_and(|held| held.phase == Phase::Running) {
+            let (found, message) = (fb::TaskStatus::Running, fb::SchedulerMessage::TaskRejection);
+            return Err(Rejected::WrongState { attempt, found, message });
+        }
+        self.exclude(agent, attempt.task);
+        let mut ending = Ending::decided(fb::TaskStatus::Cancelled, fb::EndReason::Rejected, self.now);
+        ending.end.message = cut(message).to_owned();
+        self.end_attempt(attempt, ending, effects);
+        self.live.release(agent, attempt);
+        Ok(())
+    }
+
+    /// An agent says how an attempt fares. Says whether that moved the attempt on.
+    pub fn on_status(
+        &mut self,
+        (session, agent): (SessionId, AgentId),
+        message: StatusRef<'_>,
+        effects: &mut Effects,
+    ) -> Result<bool, Rejected> {
+        let update = message.update;
+        let attempt = read_attempt(update.task_id(), update.attempt())?;
+        let status = update.status();
+        if status.variant_name().is_none() {
+            let found = status.0.to_string();
+            return Err(Rejected::Invalid { what: "status", found, expected: "a status that this version knows" });
+        }
+        let checked = self.check_attempt(agent, attempt);
+        if !is_final(status) {
+            checked?;
+            return Ok(self.update_attempt(agent, attempt, message, effects));
+        }
+        let repeated = match checked {
+            Ok(()) => {
+                self.commit(agent, attempt, message, effects);
+                false
+            }
+            Err(rejected) => {
+                // Counted or not: the agent has said that the attempt's last process is gone.
+                self.live.release(agent, attempt);
+                if !self.is_committed(agent, attempt, status) {
+                    return Err(rejected);
+                }
+                true
+            }
+        };
+        effects.send(session, Message::Ack(Ack::Final(attempt)));
+        Ok(!repeated)
+    }
+
+    /// Whether an attempt is this agent's, and has not ended.
+    pub fn check_attempt(&self, agent: AgentId, attempt: AttemptId) -> Result<(), Rejected> {
+        let task = attempt.task;
+        let latest = match self.state.tasks.get(&task) {
+            Some(record) => match record.open.find(attempt.attempt) {
+                Some(assigned) if assigned.agent == agent => return Ok(()),
+                Some(_) => {
+                    return Err(Rejected::NotYourAttempt { attempt, principal: self.agent_name(agent) });
+                }
+                None => record.attempts,
+            },
+            None => self.state.last_end(task).map_or(0, |ended| ended.attempt),
+        };
+        if (1..=latest).contains(&attempt.attempt) {
+            return Err(Rejected::AttemptEnded { attempt, latest });
+        }
+        Err(Rejected::UnknownAttempt { attempt })
+    }
+
+    /// Whether this very end was committed before: its acknowledgement was lost.
+    fn is_committed(&self, agent: AgentId, attempt: AttemptId, status: fb::TaskStatus) -> bool {
+        self.state
+            .last_end(attempt.task)
+            .is_some_and(|ended| ended.attempt == attempt.attempt && ended.agent == agent && ended.status == status)
+    }
+
+    fn commit(&mut self, agent: AgentId, attempt: AttemptId, message: StatusRef<'_>, effects: &mut Effects) {
+        let status = message.update.status();
+        let end = message.update.end().map(End::from_wire);
+        let mut end = end.unwrap_or_else(|| End { reason: likely_reason(status), ..End::default() });
+        if end.reason.variant_name().is_none() {
+            end.reason = likely_reason(status);
+        }
+        let mut metrics = self.read_metrics(message);
+        if metrics.is_empty()
+            && let Some(report) = self.live.held_mut(agent, attempt).and_then(|held| held.report.take())
+        {
+            metrics = report.metrics;
+        }
+        self.end_attempt(attempt, Ending { status, end, metrics }, effects);
+        self.live.release(agent, attempt);
+        self.forgive(agent, attempt.task);
+    }
+
+    fn read_metrics(&self, message: StatusRef<'_>) -> Vec<(Arc<str>, f64)> {
+        message.metrics().take(METRICS_MAX).map(|(name, value)| (self.state.metric_name(name), value)).collect()
+    }
+
+    /// A status that is not final: volatile, and implies that the attempt was accepted.
+    fn update_attempt(
+        &mut self,
+        agent: AgentId,
+        attempt: AttemptId,
+        message: StatusRef<'_>,
+        effects: &mut Effects,
+    ) -> bool {
+        let update = message.update;
+        let metrics = self.read_metrics(message);
+        let Some(held) = self.live.held_mut(agent, attempt) else { return false };
+        let was = held.phase;
+        held.phase = was.max(Phase::Accepted);
+        let note = cut(update.note().unwrap_or_default());
+        if !note.is_empty() || !metrics.is_empty() {
+            let report = held.report.get_or_insert_default();
+            if !note.is_empty() {
+                note.clone_into(&mut report.note);
+            }
+            if !metrics.is_empty() {
+                report.metrics = metrics;
+            }
+        }
+        if update.status() == fb::TaskStatus::Running {
+            let progress = update.progress();
+            let progress = if progress.is_finite() { progress.clamp(0.0, 1.0) } else { 0.0 };
+            self.live.set_running(agent, attempt, (f64::from(progress) * 1e6) as u32);
+            if was != Phase::Running {
+                self.arm_backstop(agent, attempt);
+            }
+        }
+        self.forgive(agent, attempt.task);
+        self.touch(attempt.task.job, effects);
+        was != Phase::Running && update.status() == fb::TaskStatus::Running
+    }
+
+    /// Ends an attempt that has not ended, and decides what becomes of its task.
+    pub fn end_attempt(&mut self, attempt: AttemptId, ending: Ending, effects: &mut Effects) {
+        let task = attempt.task;
+        let Some(spec) = self.spec(task) else { return };
+        let Some(record) = self.state.tasks.get(&task) else { return };
+        let open = record.open;
+        let (failures, losses) = (record.failures, record.losses);
+        let stands = Standing { failures, losses, rival: open.count() > 1, cancelled: self.state.is_cancelled(task) };
+        let result = outcome(&spec, stands, ending.status, ending.end.reason);
+        let wait = if result.failure {
+            backoff(&self.config.policy, self.config.seed, &spec, failures + 1, attempt)
+        } else {
+            Duration::ZERO
+        };
+        let retries = result.task_status == fb::TaskStatus::Pending;
+        let ended = Ended {
+            attempt,
+            status: ending.status,
+            task_status: result.task_status,
+            retry_at: if retries { self.now + wait } else { Time::ZERO },
+            failure: result.failure,
+            loss: result.loss,
+            end: Cow::Borrowed(&ending.end),
+            metrics: Cow::Borrowed(&ending.metrics),
+            ends_rival: result.ends_rival,
+        };
+        // A rival that still waits for an agent is in the queue; it goes, or comes again below.
+        self.live.dequeue(task);
+        self.decide(&Fact::AttemptEnded(ended), effects);
+        for assigned in open.iter().filter(|open| open.attempt == attempt.attempt || result.ends_rival) {
+            let id = AttemptId { task, attempt: assigned.attempt };
+            self.live.set_ended(assigned.agent, id);
+            if id != attempt {
+                self.send_cancellation(assigned.agent, id, fb::EndReason::Rival, effects);
+            }
+        }
+        if retries {
+            self.await_agent(task);
+        } else if result.task_status == fb::TaskStatus::Assigned {
+            self.consider_rival(task, effects);
+        }
+        self.touch(task.job, effects);
+        self.close_if_ended(task.job);
+    }
+
+    /// A job whose last task has ended leaves the live side.
+    pub fn close_if_ended(&mut self, job: JobId) {
+        if self.state.jobs.get(&job).is_some_and(|job| job.ended_at.is_some()) {
+            self.leave_job(job);
+        }
+    }
+
+    /// A retry's wait is over.
+    pub fn on_retry_due(&mut self, task: TaskId) {
+        if self.state.tasks.get(&task).is_some_and(|record| record.open.count() == 0) {
+            self.live.enqueue(task);
+        }
+    }
+
+    /// A task that was started before has waited too long for its next agent.
+    pub fn on_task_queued_too_long(&mut self, task: TaskId, effects: &mut Effects) {
+        if self.state.tasks.get(&task).is_some_and(|record| record.open.count() == 0) {
+            self.cease_waiting(task);
+            self.end_waiting(task.job, task.entry, (task.index, task.index + 1), effects);
+        }
+    }
+
+    /// The tasks of an entry that were never started have waited too long for an agent.
+    pub fn on_entry_queued_too_long(&mut self, job: JobId, entry: u16, effects: &mut Effects) {
+        let found = self.state.jobs.get(&job).and_then(|job| job.entry(entry));
+        let ranges: Vec<_> = found.map(|entry| entry.unstarted.ranges(()).collect()).unwrap_or_default();
+        let class = self.live.jobs.get(&job).and_then(|job| job.classes.get(usize::from(entry)).copied());
+        for range in ranges {
+            if let Some(class) = class {
+                self.live.queue.take(class, job, entry, range.start, range.end);
+            }
+            self.end_waiting(job, entry, (range.start, range.end), effects);
+        }
+    }
+
+    fn end_waiting(&mut self, job: JobId, entry: u16, (from, to): (u32, u32), effects: &mut Effects) {
+        let (status, reason) = (fb::TaskStatus::TimedOut, fb::EndReason::QueueTimeout);
+        self.decide(&Fact::TasksEnded { job, entry, from, to, status, reason }, effects);
+        self.touch(job, effects);
+        self.close_if_ended(job);
+    }
+
+    /// An attempt whose agent should have ended it by its run timeout. Only while the agent is there to
+    /// be asked: one that is away keeps working, and its loss is another story.
+    pub fn on_backstop(&mut self, attempt: AttemptId, effects: &mut Effects) {
+        let open = self.state.tasks.get(&attempt.task).and_then(|record| record.open.find(attempt.attempt));
+        let Some(agent) = open.map(|assigned| assigned.agent) else { return };
+        if self.session_of(agent).is_none() {
+            let again = self.now + self.config.policy.backstop_after;
+            self.live.deadlines.arm(again, Deadline::Backstop(attempt));
+            if let Some(held) = self.live.held_mut(agent, attempt) {
+                held.backstop_at = Some(again);
+            }
+            return;
+        }
+        let ending = Ending::decided(fb::TaskStatus::TimedOut, fb::EndReason::RunTimeout, self.now);
+        self.end_attempt(attempt, ending, effects);
+        self.send_cancellation(agent, attempt, fb::EndReason::RunTimeout, effects);
+    }
+
+    fn arm_backstop(&mut self, agent: AgentId, attempt: AttemptId) {
+        let Some(spec) = self.state.task_spec(attempt.task).filter(|spec| spec.timeout_s > 0) else { return };
+        let allowed = Duration::from_secs(spec.timeout_s) + Duration::from_millis(u64::from(spec.kill_grace_ms));
+        let at = self.now + allowed + self.config.policy.backstop_after;
+        let Some(held) = self.live.held_mut(agent, attempt) else { return };
+        let before = held.backstop_at.replace(at);
+        if let Some(before) = before {
+            self.live.deadlines.disarm(before, Deadline::Backstop(attempt));
+        }
+        self.live.deadlines.arm(at, Deadline::Backstop(attempt));
+    }
+
+    /// The agent is not offered this task's class for a while, longer with each rejection.
+    fn exclude(&mut self, agent: AgentId, task: TaskId) {
+        let policy = &self.config.policy;
+        let Some(id) = self.live.class_of(task) else { return };
+        let Some(class) = self.live.queue.find_mut(id) else { return };
+        let strikes = class.excluded.get(&agent).map_or(0, |exclusion| exclusion.strikes);
+        let wait = policy.readmit_after.saturating_mul(1 << strikes.min(16)).min(policy.readmit_max);
+        let until = self.now + wait;
+        let before = class.excluded.insert(agent, Exclusion { until: Some(until), strikes: strikes + 1 });
+        if let Some(before) = before.and_then(|exclusion| exclusion.until) {
+            self.live.deadlines.disarm(before, Deadline::Readmit(id, agent));
+        }
+        self.live.deadlines.arm(until, Deadline::Readmit(id, agent));
+        self.live.index.offer_again(agent);
+    }
+
+    /// The agent took a task of this class: its rejections are forgotten.
+    fn forgive(&mut self, agent: AgentId, task: TaskId) {
+        let Some(id) = self.live.class_of(task) else { return };
+        let Some(class) = self.live.queue.find_mut(id).filter(|class| !class.excluded.is_empty()) else { return };
+        if class.excluded.get(&agent).is_some_and(|exclusion| exclusion.until.is_none()) {
+            class.excluded.remove(&agent);
+        }
+    }
+
+    /// An agent that rejected a class is offered it again.
+    pub fn on_readmit(&mut self, class: crate::queue::ClassId, agent: AgentId) {
+        let Some(found) = self.live.queue.find_mut(class) else { return };
+        let Some(exclusion) = found.excluded.get_mut(&agent) else { return };
+        if exclusion.until.is_some_and(|until| until <= self.now) {
+            exclusion.until = None;
+            self.live.index.offer_again(agent);
+        }
+    }
+}
+
+/// Reads an attempt's id; what is no id names no attempt.
+pub fn read_attempt(task_id: Option<&str>, attempt: u32) -> Result<AttemptId, Rejected> {
+    attempt_id(task_id, attempt).map_err(|error| Rejected::Invalid {
+        what: "task_id",
+        found: error.found,
+        expected: "JOB.ENTRY.INDEX, as in 7.0.42",
+    })
+}
+
+fn likely_reason(status: fb::TaskStatus) -> fb::EndReason {
+    match status {
+        fb::TaskStatus::Cancelled => fb::EndReason::Cancelled,
+        fb::TaskStatus::TimedOut => fb::EndReason::RunTimeout,
+        fb::TaskStatus::Lost => fb::EndReason::SupervisorLost,
+        _ => fb::EndReason::Exited,
+    }
+}
