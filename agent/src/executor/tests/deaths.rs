@@ -1,0 +1,168 @@
+//! Stories in which somebody dies: supervisors, spawners, and agents at any moment.
+
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+
+use super::*;
+
+/// The argument that makes the test binary an agent that runs short tasks for ever.
+pub(super) const AGENT_ARG: &str = "__agent";
+
+/// An agent of its own process: three tasks at a time, each of which writes its name to a ledger.
+pub(super) fn be_agent(folder: &Path) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut executor = start(&folder.join("slots"), 64);
+        let mut next = 0;
+        loop {
+            while executor.running() < 3 {
+                let task_id = format!("{}-{next}", std::process::id());
+                let ledger = folder.join("ledger");
+                let script = format!("echo {task_id} >> {}; sleep 0.02; exit 9", ledger.display());
+                executor.spawn(&sh(&task_id, &script)).unwrap();
+                next += 1;
+            }
+            executor.next_event().await;
+        }
+    });
+}
+
+fn start_agent(folder: &Path) -> Child {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0("agent").arg(AGENT_ARG).arg(folder).stdin(Stdio::null());
+    command.spawn().unwrap()
+}
+
+#[tokio::test]
+async fn agents_are_killed_at_any_moment_and_nothing_that_ran_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = || std::fs::read_to_string(folder.path().join("ledger")).unwrap_or_default();
+    for round in 1..=8 {
+        let before = ledger().lines().count();
+        let mut agent = start_agent(folder.path());
+        until("some tasks have run", || ledger().lines().count() >= before + round);
+        agent.kill().unwrap();
+        agent.wait().unwrap();
+    }
+    // Whatever was under way goes on without any agent, and the next one finds all of it.
+    let mut executor = start(&folder.path().join("slots"), 64);
+    let found = executor.survey();
+    while executor.running() > 0 {
+        tokio::time::timeout(PATIENCE, executor.next_event()).await.expect("no event came");
+    }
+    assert!(found.len() > 8);
+    let ran = ledger();
+    assert_eq!(ran.lines().collect::<std::collections::BTreeSet<_>>().len(), ran.lines().count(), "one ran twice");
+    for SlotState { key, .. } in found {
+        let verdict = executor.verdict(&key.task_id, 1).unwrap().unwrap();
+        let in_ledger = ran.lines().any(|line| line == key.task_id);
+        match verdict.reason {
+            EndReason::Exited => assert!(in_ledger && verdict.exit_code == 9, "{verdict:?}"),
+            // Killed between taking the slot and asking for it: it never ran.
+            EndReason::SupervisorLost => assert!(!in_ledger, "{verdict:?} ran"),
+            _ => panic!("{verdict:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_killed_supervisor_takes_its_task_with_it_and_the_slot_is_lost() {
+    let mut device = Device::new(4);
+    let slot = device.sh("t", "setsid sleep 600 & echo $!; exec sleep 600");
+    let main = device.started("t").await;
+    until("the stray is there", || device.log("t", OutputStream::Stdout).ends_with('\n'));
+    let stray = device.log("t", OutputStream::Stdout).trim().parse().unwrap();
+    kill_process(pid(device.live(slot).supervisor), Signal::KILL).unwrap();
+    let verdict = device.ended("t").await;
+    assert_eq!((verdict.reason, verdict.exit_code), (EndReason::SupervisorLost, 0));
+    until("the task is gone", || is_gone(main));
+    until("its stray is gone", || is_gone(stray));
+    // It was written before it was told.
+    let (device, found) = device.restart();
+    assert_eq!(found[0].condition, SlotCondition::Ended { reason: EndReason::SupervisorLost });
+    assert_eq!(device.executor.verdict("t", 1).unwrap().unwrap(), verdict);
+}
+
+#[tokio::test]
+async fn a_task_outlives_its_agent_and_its_verdict_is_found() {
+    let mut device = Device::new(4);
+    let slot = device.sh("t", "while [ ! -e go ]; do sleep 0.01; done; echo done; echo 5 > result; exit 6");
+    device.started("t").await;
+    let gate = device.folder.path().join(format!("{}/work/go", slot.0));
+    // The first agent goes while it runs; the second finds it and goes too.
+    let (device, found) = device.restart();
+    assert_eq!(found.len(), 1);
+    assert!(matches!(found[0].condition, SlotCondition::Supervised { started: Some(_) }));
+    let folder = {
+        let Device { folder, executor, .. } = device;
+        drop(executor);
+        folder
+    };
+    std::fs::write(gate, "").unwrap();
+    until("the supervisor has gone", || {
+        let mut executor = start(folder.path(), 4);
+        executor.survey()[0].condition == SlotCondition::Ended { reason: EndReason::Exited }
+    });
+    let executor = start(folder.path(), 4);
+    let verdict = executor.verdict("t", 1).unwrap().unwrap();
+    assert_eq!((verdict.exit_code, verdict.result.as_deref()), (6, Some(&b"5\n"[..])));
+    assert_eq!(executor.read_log("t", 1, OutputStream::Stdout, 0, 100).unwrap().data, b"done\n");
+}
+
+#[tokio::test]
+async fn an_adopted_task_is_watched_and_can_be_cancelled() {
+    let mut device = Device::new(4);
+    let script = "trap 'exit 8' TERM; echo on; while [ ! -e go ]; do sleep 0.01; done; \
+        echo 'progress 0.5 adopted' >&3; while :; do sleep 0.01; done";
+    let slot = device.sh("t", script);
+    device.started("t").await;
+    until("it listens", || !device.log("t", OutputStream::Stdout).is_empty());
+    let (mut device, found) = device.restart();
+    std::fs::write(device.folder.path().join(format!("{}/work/go", slot.0)), "").unwrap();
+    let ExecutorEvent::Report { report, .. } = device.next().await else { panic!("no report") };
+    assert_eq!((report.progress, report.note.as_str()), (Some(0.5), "adopted"));
+    assert_eq!((found.len(), device.executor.running()), (1, 1));
+    assert!(matches!(device.executor.spawn(&sh("t", "true")), Err(SpawnError::AlreadyHere { .. })));
+    assert_eq!(device.log("t", OutputStream::Stdout), "on\n");
+    device.executor.cancel("t", 1, Duration::from_secs(20)).unwrap();
+    let verdict = device.ended("t").await;
+    assert_eq!((verdict.reason, verdict.exit_code), (EndReason::Cancelled, 8));
+    assert_eq!(device.executor.running(), 0);
+}
+
+#[tokio::test]
+async fn a_request_whose_agent_died_at_once_is_started_and_found() {
+    let mut device = Device::new(4);
+    device.sh("t", "echo hello");
+    // Not one event was seen; the request may still be in the socket.
+    let (mut device, found) = device.restart();
+    assert_eq!(found.len(), 1);
+    match found[0].condition {
+        SlotCondition::Ended { reason } => assert_eq!(reason, EndReason::Exited),
+        SlotCondition::Supervised { .. } => assert_eq!(device.ended("t").await.reason, EndReason::Exited),
+    }
+    assert_eq!(device.log("t", OutputStream::Stdout), "hello\n");
+}
+
+#[tokio::test]
+async fn a_spawner_that_dies_is_replaced_and_nothing_else_happens() {
+    let mut device = Device::new(4);
+    let slot = device.sh("before", "while [ ! -e go ]; do sleep 0.01; done; exit 2");
+    device.started("before").await;
+    let first = device.executor.spawner_id().unwrap();
+    kill_process(pid(first), Signal::KILL).unwrap();
+    while !matches!(device.next().await, ExecutorEvent::SpawnerDied { restart_failed: None }) {}
+    device.sh("after", "exit 3");
+    assert_eq!(device.ended("after").await.exit_code, 3);
+    assert_ne!(device.executor.spawner_id().unwrap(), first);
+    std::fs::write(device.folder.path().join(format!("{}/work/go", slot.0)), "").unwrap();
+    assert_eq!(device.ended("before").await.exit_code, 2);
+}
+
+#[tokio::test]
+async fn the_spawner_goes_with_its_agent() {
+    let device = Device::new(4);
+    let spawner = device.executor.spawner_id().unwrap();
+    drop(device.executor);
+    assert!(test_kill_process(pid(spawner)).is_err());
+}
