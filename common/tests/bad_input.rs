@@ -85,9 +85,14 @@ fn every_flipped_bit_is_noticed() {
 
 #[test]
 fn oversized_frames_are_refused_before_their_bytes_are_looked_at() {
-    let frame = vec![0; FRAME_BYTES_CODEC_MAX + 1];
-    assert_eq!(refusal(&frame), OpenError::TooLong { found: frame.len(), max: FRAME_BYTES_CODEC_MAX });
+    let frame = vec![0; FRAME_BYTES_MAX + 1];
+    assert_eq!(refusal(&frame), OpenError::TooLong { found: frame.len(), max: FRAME_BYTES_MAX });
     assert_eq!(refusal(&frame).code(), fb::ErrorCode::TooLarge);
+    // No transport may ask for more than the codec's cap.
+    let frame = vec![0; FRAME_BYTES_CODEC_MAX + 1];
+    let mut opener = opener().with_frame_bytes_max(usize::MAX);
+    let error = open(&mut opener, &frame).unwrap_err();
+    assert_eq!(error, OpenError::TooLong { found: frame.len(), max: FRAME_BYTES_CODEC_MAX });
 }
 
 #[test]

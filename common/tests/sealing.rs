@@ -4,7 +4,7 @@
 mod support;
 
 use fleetwire_common::{
-    envelope::{Features, SealError},
+    envelope::{Features, OpenError, SealError},
     fb,
     limits::*,
     message::{Ack, End, Message, MessageRef, Status},
@@ -224,7 +224,8 @@ fn a_transport_that_takes_more_gets_larger_frames() {
     let mut sealer = sealer(Features::NONE).with_frame_bytes_max(FRAME_BYTES_CODEC_MAX);
     let mut frame = Vec::new();
     assert_eq!(sealer.seal(NOW_MS, &[log_chunk(noise(1 << 20))], &mut frame), 1);
-    open(&mut opener(), &frame).unwrap();
+    assert!(matches!(refusal(&frame), OpenError::TooLong { .. }));
+    open(&mut opener().with_frame_bytes_max(FRAME_BYTES_CODEC_MAX), &frame).unwrap();
 }
 
 #[test]

@@ -25,6 +25,7 @@ pub struct Opener {
     scratch: Vec<u8>,
     bulk: Bulk,
     refused: Refused,
+    frame_bytes_max: usize,
 }
 
 /// An authentic, verified envelope. Only [`Opener`] makes one.
@@ -87,7 +88,14 @@ impl Opener {
             scratch: Vec::new(),
             bulk: Bulk::default(),
             refused: Refused::new(),
+            frame_bytes_max: FRAME_BYTES_MAX,
         }
+    }
+
+    /// With another cap on a frame than a session's [`FRAME_BYTES_MAX`], at most
+    /// [`FRAME_BYTES_CODEC_MAX`]: for transports that carry more.
+    pub fn with_frame_bytes_max(self, bytes: usize) -> Opener {
+        Opener { frame_bytes_max: bytes.min(FRAME_BYTES_CODEC_MAX), ..self }
     }
 
     /// Opens a whole frame, length prefix included, that came on `stream`. `arrived_ms` is the receiver's cluster time when its first
@@ -118,7 +126,7 @@ impl Opener {
         if parts.into_iter().filter(|part| *part).count() != 1 {
             return Err(OpenError::Content("expected exactly one of message, packed and batch"));
         }
-        if self.scratch.len() > 2 * FRAME_BYTES_MAX {
+        if self.scratch.len() > 2 * self.frame_bytes_max {
             // One large body does not keep its room for the rest of the session.
             self.scratch = Vec::new();
         }
@@ -153,8 +161,8 @@ impl Opener {
     /// Cap, length prefix, key id and tag: all that is looked at before anything is parsed. Returns
     /// the frame's tail, key id and tag.
     fn authenticate<'a>(&self, frame: &'a [u8]) -> Result<&'a [u8], OpenError> {
-        if frame.len() > FRAME_BYTES_CODEC_MAX {
-            return Err(OpenError::TooLong { found: frame.len(), max: FRAME_BYTES_CODEC_MAX });
+        if frame.len() > self.frame_bytes_max {
+            return Err(OpenError::TooLong { found: frame.len(), max: self.frame_bytes_max });
         }
         let short = OpenError::TooShort { found: frame.len() };
         if frame.len() < SIGNATURE_BYTES + 8 {
