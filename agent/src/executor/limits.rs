@@ -53,8 +53,8 @@ pub const SPAWNER_RESTART_INTERVAL: Duration = Duration::from_secs(1);
 pub const IDLE_SUPERVISORS_MAX: u32 = 8;
 /// How long a supervisor waits for another attempt before it exits.
 pub const SUPERVISOR_IDLE_MAX: Duration = Duration::from_secs(2);
-/// How long the spawner leaves a request to idle supervisors before it forks another.
-pub const IDLE_HEAD_START: Duration = Duration::from_millis(1);
+/// How long the spawner leaves a request to idle supervisors before it forks another, µs.
+pub const IDLE_HEAD_START_US: u64 = 1_000;
 /// Rounds in which strays of a lost attempt are looked for before the next sweep goes on.
 pub const STRAY_ROUNDS_MAX: u32 = 20;
 

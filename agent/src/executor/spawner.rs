@@ -14,14 +14,12 @@
 use std::ffi::OsStr;
 use std::io::{IoSliceMut, Read};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
@@ -29,13 +27,15 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType, recvmsg, socketpair,
 };
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 use super::limits::{
-    IDLE_HEAD_START, IDLE_SUPERVISORS_MAX, REQUEST_BYTES_MAX, REQUEST_INLINE_BYTES_MAX, SUPERVISOR_IDLE_MAX,
+    IDLE_HEAD_START_US, IDLE_SUPERVISORS_MAX, REQUEST_BYTES_MAX, REQUEST_INLINE_BYTES_MAX, SUPERVISOR_IDLE_MAX,
 };
 use super::request::Order;
-use super::supervisor::{isolate, supervise, write_spawn_failure};
+use super::supervisor::{
+    Look, Woken, children, hear_of_children, isolate, reap_one, supervise, wait, write_spawn_failure,
+};
 use super::wire::warm_up;
 
 /// The first argument that makes this executable a spawner.
@@ -125,6 +125,8 @@ struct Spawner {
     folder: OwnedFd,
     /// How many supervisors wait for another attempt, in memory shared with them.
     idle: &'static AtomicU32,
+    /// The supervisors that live. Any other child was left by one that died.
+    supervisors: Vec<Pid>,
     buffer: Vec<u8>,
 }
 
@@ -144,20 +146,26 @@ impl Spawner {
         // Signals from a terminal are for the agent; it fails only if we lead a group already.
         let _ = rustix::process::setsid();
         rustix::thread::set_name(c"fw-spawner")?;
+        // Any process id says yes.
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
         reset_signals()?;
+        hear_of_children()?;
         // What the processor can do is asked once here; in each child it would be asked again.
         warm_up();
         let buffer = vec![0; REQUEST_INLINE_BYTES_MAX];
-        Ok(Self { requests, events, null, folder, idle: shared_counter()?, buffer })
+        Ok(Self { requests, events, null, folder, idle: shared_counter()?, supervisors: Vec::new(), buffer })
     }
 
     fn run(&mut self) {
         loop {
-            pause(Some(self.requests.as_fd()), None);
+            if matches!(wait([Some(self.requests.as_fd()), None, None, None], None), Woken::ChildEnded) {
+                self.on_child_ended();
+                continue;
+            }
             // A supervisor that waits takes it sooner than a new one could; if that one is gone,
             // or there are more requests, the rest is ours.
             if self.idle.load(Ordering::Relaxed) > 0 {
-                pause(None, Some(IDLE_HEAD_START));
+                let _ = wait([None; 4], Some(IDLE_HEAD_START_US));
             }
             loop {
                 match self.receive(RecvFlags::DONTWAIT) {
@@ -203,7 +211,7 @@ impl Spawner {
                     libc::_exit(i32::from(done.is_err()))
                 }
             }
-            1.. => {}
+            1.. => self.supervisors.extend(Pid::from_raw(forked)),
             _ => {
                 let errno = Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::AGAIN);
                 let events = self.events.as_fd();
@@ -212,8 +220,36 @@ impl Spawner {
         }
     }
 
+    /// Forgets supervisors that ended. One that was killed left its task's processes to us, unless
+    /// the kernel killed them with it: none of them may go on.
+    fn on_child_ended(&mut self) {
+        let mut killed = false;
+        while let Look::Reaped(child) = reap_one(false) {
+            killed |= self.forget(child.pid) && child.signal != 0;
+        }
+        while killed {
+            let strays: Vec<Pid> = children().into_iter().filter(|pid| !self.supervisors.contains(pid)).collect();
+            killed = !strays.is_empty();
+            for pid in strays {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+            // What a stray leaves behind comes to us when it has gone.
+            if killed && let Look::Reaped(child) = reap_one(true) {
+                self.forget(child.pid);
+            }
+        }
+    }
+
+    /// Whether this was one of the supervisors.
+    fn forget(&mut self, pid: Pid) -> bool {
+        let before = self.supervisors.len();
+        self.supervisors.retain(|other| *other != pid);
+        self.supervisors.len() < before
+    }
+
     /// The life of a supervisor: this attempt, and then others as long as they come soon.
     fn be_supervisor(&mut self, first: Request) {
+        self.supervisors.clear();
         // The agent's terminal or log must not stay open because a task still runs.
         let _ = rustix::stdio::dup2_stderr(&self.null);
         let isolated = isolate();
@@ -268,14 +304,6 @@ struct Request {
     memory: Option<OwnedFd>,
 }
 
-/// Waits until the socket has something, or for a time.
-fn pause(socket: Option<BorrowedFd<'_>>, time: Option<Duration>) {
-    let time = time.and_then(|time| Timespec::try_from(time).ok());
-    let mut polled: Vec<PollFd<'_>> = Vec::new();
-    polled.extend(socket.as_ref().map(|socket| PollFd::new(socket, PollFlags::IN)));
-    let _ = poll(&mut polled, time.as_ref());
-}
-
 fn shared_counter() -> Result<&'static AtomicU32, Errno> {
     let bytes = size_of::<AtomicU32>();
     #[expect(unsafe_code, reason = "memory shared with forked children")]
@@ -287,17 +315,15 @@ fn shared_counter() -> Result<&'static AtomicU32, Errno> {
     }
 }
 
-/// Every signal does what it does by default, except that supervisors which end leave no zombie.
-/// SIGCHLD is blocked, for the supervisors, which wait with it unblocked.
+/// Every signal does what it does by default. SIGCHLD is blocked, except while waiting.
 fn reset_signals() -> Result<(), Errno> {
     #[expect(unsafe_code, reason = "signal dispositions are not offered by a safe interface")]
-    // SAFETY: default and ignore are always valid dispositions (numbers that have none are
-    // refused by the kernel), and the set is a valid one.
+    // SAFETY: the default is always a valid disposition (numbers that have none are refused by
+    // the kernel), and the set is a valid one.
     let result = unsafe {
         for signal in 1..=64 {
             libc::signal(signal, libc::SIG_DFL);
         }
-        libc::signal(libc::SIGCHLD, libc::SIG_IGN);
         let mut blocked: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut blocked);
         libc::sigaddset(&raw mut blocked, libc::SIGCHLD);

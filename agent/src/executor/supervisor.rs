@@ -28,11 +28,12 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use self::capture::Capture;
-use self::descendants::{Look, Reaped, kill_all, reap_one};
+pub(super) use self::descendants::{Look, children, reap_one};
+use self::descendants::{Reaped, kill_all};
 use self::explain::{NotStarted, explain, not_started};
 use self::launch::{Program, launch};
-pub(super) use self::waiting::now;
-use self::waiting::{Woken, boot_us, wait};
+use self::waiting::boot_us;
+pub(super) use self::waiting::{Woken, hear_of_children, now, wait};
 use self::workdir::Taken;
 use super::limits::STARTED_DELAY_US;
 use super::notice::{CANCEL_BYTES, Cancel, Notice};
@@ -414,26 +415,14 @@ impl<'a> Running<'a> {
     }
 }
 
-/// Once in a supervisor's life: leaves the spawner's session, adopts orphans, and hears of children
-/// that end.
+/// Once in a supervisor's life: leaves the spawner's session and adopts orphans. (It hears of
+/// children that end as the spawner does.)
 pub(super) fn isolate() -> Result<(), Errno> {
     rustix::process::setsid()?;
     // Any process id says yes.
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
-    rustix::thread::set_name(c"fw-supervisor")?;
-    #[expect(unsafe_code, reason = "signal handlers are not offered by a safe interface")]
-    // SAFETY: a zeroed sigaction is valid: no flags, an empty mask. The handler does nothing, so
-    // it is safe at any moment; it is there so that waiting is interrupted.
-    let result = unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = on_sigchld as *const () as libc::sighandler_t;
-        action.sa_flags = libc::SA_NOCLDSTOP;
-        libc::sigaction(libc::SIGCHLD, &raw const action, std::ptr::null_mut())
-    };
-    if result < 0 { Err(Errno::INVAL) } else { Ok(()) }
+    rustix::thread::set_name(c"fw-supervisor")
 }
-
-extern "C" fn on_sigchld(_signal: libc::c_int) {}
 
 fn open_control() -> Result<OwnedFd, Errno> {
     // Open for reading and writing, so that an agent that comes and goes is no end of file.

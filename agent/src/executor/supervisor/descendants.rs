@@ -1,6 +1,6 @@
 //! Nothing outlives an attempt: every descendant is found, killed and reaped.
 //!
-//! The supervisor is a subreaper, so a process whose parent has gone becomes its child, however
+//! The supervisor is a subreaper (and so is the spawner, should a supervisor be killed), so a process whose parent has gone becomes its child, however
 //! often it forked and whatever session it made for itself. Killing all children until the kernel
 //! says that there are none therefore ends the whole tree.
 
@@ -98,7 +98,7 @@ fn kill_children() {
 }
 
 /// Our children now. The kernel's own list, or without it a walk through all processes.
-fn children() -> Vec<Pid> {
+pub fn children() -> Vec<Pid> {
     match read_file("/proc/thread-self/children") {
         Ok(text) => String::from_utf8_lossy(&text).split_ascii_whitespace().filter_map(parse_pid).collect(),
         Err(_) => children_by_walk(),

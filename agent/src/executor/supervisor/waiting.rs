@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::super::record::Moment;
@@ -53,3 +54,19 @@ fn clock_us(clock: ClockId) -> u64 {
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     seconds.saturating_mul(1_000_000).saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0) / 1000)
 }
+
+/// Lets a child's end interrupt [`wait`]. It counts for this process and its forks.
+pub fn hear_of_children() -> Result<(), Errno> {
+    #[expect(unsafe_code, reason = "signal handlers are not offered by a safe interface")]
+    // SAFETY: a zeroed sigaction is valid: no flags, an empty mask. The handler does nothing, so
+    // it is safe at any moment; it is there so that waiting is interrupted.
+    let result = unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = on_sigchld as *const () as libc::sighandler_t;
+        action.sa_flags = libc::SA_NOCLDSTOP;
+        libc::sigaction(libc::SIGCHLD, &raw const action, std::ptr::null_mut())
+    };
+    if result < 0 { Err(Errno::INVAL) } else { Ok(()) }
+}
+
+extern "C" fn on_sigchld(_signal: libc::c_int) {}

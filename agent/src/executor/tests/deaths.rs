@@ -68,7 +68,7 @@ async fn agents_are_killed_at_any_moment_and_nothing_that_ran_is_lost() {
 #[tokio::test]
 async fn a_killed_supervisor_takes_its_task_with_it_and_the_slot_is_lost() {
     let mut device = Device::new(4);
-    let slot = device.sh("t", "setsid sleep 600 & echo $!; exec sleep 600");
+    let slot = device.sh("t", "env -i setsid sleep 600 & echo $!; exec sleep 600");
     let main = device.started("t").await;
     until("the stray is there", || device.log("t", OutputStream::Stdout).ends_with('\n'));
     let stray = device.log("t", OutputStream::Stdout).trim().parse().unwrap();
@@ -81,6 +81,20 @@ async fn a_killed_supervisor_takes_its_task_with_it_and_the_slot_is_lost() {
     let (device, found) = device.restart();
     assert_eq!(found[0].condition, SlotCondition::Ended { reason: EndReason::SupervisorLost });
     assert_eq!(device.executor.verdict("t", 1).unwrap().unwrap(), verdict);
+}
+
+#[tokio::test]
+async fn strays_are_found_by_their_mark_when_the_spawner_has_died_too() {
+    let mut device = Device::new(4);
+    let slot = device.sh("t", "setsid sleep 600 & echo $!; exec sleep 600");
+    let main = device.started("t").await;
+    until("the stray is there", || device.log("t", OutputStream::Stdout).ends_with('\n'));
+    let stray = device.log("t", OutputStream::Stdout).trim().parse().unwrap();
+    let supervisor = device.live(slot).supervisor;
+    kill_process(pid(device.executor.spawner_id().unwrap()), Signal::KILL).unwrap();
+    kill_process(pid(supervisor), Signal::KILL).unwrap();
+    assert_eq!(device.ended("t").await.reason, EndReason::SupervisorLost);
+    assert!(is_gone(stray) && is_gone(main));
 }
 
 #[tokio::test]
