@@ -13,6 +13,7 @@
 //! cannot pass for one of this segment. A header can be recognised alone, without its predecessor
 //! and without its body, so that a mark still speaks when what lies before it is damaged.
 
+use crate::journal::BATCH_BYTES_MAX;
 use crate::layout::{aligned, checksum, u32_at, u64_at};
 use fleetwire_common::ids::Position;
 
@@ -84,11 +85,13 @@ impl BatchHeader {
     pub(crate) fn open(bytes: &[u8], seed: u64) -> Option<BatchHeader> {
         let header = bytes.first_chunk::<BATCH_HEADER_BYTES>()?;
         let own = u64_at(header, 48)?;
-        if u32_at(header, 0)? != BATCH_MAGIC || u32_at(header, 12)? != 0 || own != header_checksum(seed, header) {
+        let body_bytes = u32_at(header, 4)?;
+        let ours = u32_at(header, 0)? == BATCH_MAGIC && u32_at(header, 12)? == 0;
+        if !ours || body_bytes as usize > BATCH_BYTES_MAX || own != header_checksum(seed, header) {
             return None;
         }
         Some(BatchHeader {
-            body_bytes: u32_at(header, 4)?,
+            body_bytes,
             facts: u32_at(header, 8)?,
             before: Position(u64_at(header, 16)?),
             mark: Position(u64_at(header, 24)?),

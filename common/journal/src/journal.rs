@@ -344,7 +344,7 @@ fn rewrite<D: Disk, E>(
     buffer: &mut Vec<u8>,
 ) -> Result<(), OpenError<E>> {
     let Tail { file, header, marked, end } = tail;
-    let mut reader = Reader::over(disk, file, Vec::new());
+    let mut reader = Reader::over(disk, file, end.offset, Vec::new());
     let mut place = marked;
     while place.offset < end.offset {
         let batch = recovery::batch_at(&mut reader, header.checksum, place, end.offset)?;

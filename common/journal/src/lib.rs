@@ -34,4 +34,4 @@ pub use disk::{Disk, DiskError, DiskErrorKind, DiskOperation};
 pub use journal::{AppendError, BATCH_BYTES_MAX, Journal, JournalConfig, SyncError};
 pub use outbox::Outbox;
 pub use recovery::{Damage, OpenError, Recovery, TornTail, check};
-pub use segment::{FORMAT, Identity, JournalId, PreparedSegment, SEGMENT_BYTES_MIN, segment_name};
+pub use segment::{FORMAT, Identity, JournalId, PreparedSegment, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, segment_name};

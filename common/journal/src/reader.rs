@@ -3,8 +3,8 @@
 
 use crate::disk::{Disk, DiskError};
 
-/// Bytes that are read ahead.
-const CHUNK_BYTES: usize = 256 << 10;
+/// Bytes that are read ahead, unless the file has fewer.
+const AHEAD_BYTES_MAX: u64 = 256 << 10;
 
 /// One segment's file, and the part of it that lies in the buffer.
 pub(crate) struct Reader<'d, D: Disk> {
@@ -15,12 +15,14 @@ pub(crate) struct Reader<'d, D: Disk> {
     start: u64,
     /// Bytes of the buffer that were read.
     filled: usize,
+    /// Bytes to read ahead.
+    ahead: usize,
 }
 
 impl<'d, D: Disk> Reader<'d, D> {
-    /// Reads this file, using a buffer that may have served another.
-    pub(crate) fn over(disk: &'d D, file: D::File, buffer: Vec<u8>) -> Reader<'d, D> {
-        Reader { disk, file, buffer, start: 0, filled: 0 }
+    /// Reads this file of `length` bytes, using a buffer that may have served another.
+    pub(crate) fn over(disk: &'d D, file: D::File, length: u64, buffer: Vec<u8>) -> Reader<'d, D> {
+        Reader { disk, file, buffer, start: 0, filled: 0, ahead: length.min(AHEAD_BYTES_MAX) as usize }
     }
 
     /// Gives the file and the buffer back.
@@ -30,7 +32,8 @@ impl<'d, D: Disk> Reader<'d, D> {
 
     /// The bytes at that offset: as many as asked for, fewer where the file ends.
     pub(crate) fn window(&mut self, offset: u64, bytes: usize) -> Result<&[u8], DiskError> {
-        let within = offset.checked_sub(self.start).map(|from| from as usize).filter(|from| *from <= self.filled);
+        let within = offset.checked_sub(self.start).and_then(|from| usize::try_from(from).ok());
+        let within = within.filter(|from| *from <= self.filled);
         let from = match within {
             Some(from) if from + bytes <= self.filled => from,
             Some(from) => {
@@ -52,7 +55,7 @@ impl<'d, D: Disk> Reader<'d, D> {
     /// Reads on until at least `bytes` from `offset` are there, or the file ends.
     fn fill(&mut self, offset: u64, bytes: usize) -> Result<(), DiskError> {
         self.start = offset;
-        let wanted = bytes.max(CHUNK_BYTES);
+        let wanted = bytes.max(self.ahead);
         if self.buffer.len() < wanted {
             self.buffer.resize(wanted, 0);
         }

@@ -11,7 +11,7 @@ use crate::{
     layout::{ALIGNMENT, checksum, is_zero, u32_at},
     reader::Reader,
     segment::{FORMAT, HEADER_BYTES, HeaderRefused, Identity, JournalId, Place, SegmentHeader},
-    segment::{segment_name, segment_number},
+    segment::{POSITION_MAX, segment_name, segment_number},
 };
 use fleetwire_common::{facts::FactIter, ids::Position};
 use std::{collections::VecDeque, fmt};
@@ -177,7 +177,8 @@ pub(crate) fn replay<D: Disk, E>(
         if next.is_some_and(|next| next.end.position <= config.start) {
             continue;
         }
-        let mut reader = Reader::over(disk, disk.open(&segment_name(header.number))?, std::mem::take(&mut buffer));
+        let file = disk.open(&segment_name(header.number))?;
+        let mut reader = Reader::over(disk, file, header.bytes, std::mem::take(&mut buffer));
         match next {
             Some(next) => walk.sealed(&mut reader, header, next.end)?,
             None => {
@@ -213,12 +214,11 @@ fn list<D: Disk, E>(disk: &D, config: &JournalConfig) -> Result<Vec<SegmentHeade
         if header.journal != expected {
             return Err(OpenError::AnotherJournal { segment, expected, found: header.journal });
         }
-        let follows = header.predecessor.checked_add(1) == Some(segment) && header.end.position <= header.durable;
-        let corrupt = OpenError::Corrupt { segment, offset: 0, damage: Damage::Order };
         match segments.last() {
             Some(last) if last.number + 1 < segment => return Err(OpenError::Missing { segment: last.number + 1 }),
-            Some(last) if !follows || last.bytes < header.end.offset => return Err(corrupt),
-            None if !follows => return Err(corrupt),
+            Some(last) if last.bytes < header.end.offset => {
+                return Err(OpenError::Corrupt { segment, offset: 0, damage: Damage::Order });
+            }
             None if config.start < header.end.position => {
                 return Err(OpenError::Missing { segment: header.predecessor });
             }
@@ -262,7 +262,7 @@ struct Chain {
     place: Place,
     /// The highest position that a valid header called durable.
     mark: Position,
-    /// The last end of a batch at or below the mark.
+    /// Where the last fact at or below the mark ends.
     marked: Place,
     /// Ends of batches above the mark.
     unmarked: VecDeque<Place>,
@@ -280,7 +280,10 @@ impl Chain {
         self.unmarked.push_back(self.place);
         self.mark = self.mark.max(batch.mark);
         while let Some(place) = self.unmarked.pop_front_if(|place| place.position <= self.mark) {
-            self.marked = place;
+            // The first end at a position: the batch that a mark is written with is not durable itself.
+            if place.position > self.marked.position {
+                self.marked = place;
+            }
         }
         let inside = self.unmarked.front().is_some() && self.marked.position < self.mark;
         if inside { Err(Damage::Mark) } else { Ok(()) }
@@ -410,11 +413,8 @@ pub(crate) fn batch_at<'r, D: Disk>(
 
 /// The place behind a batch that begins at `place`.
 pub(crate) fn after(place: Place, batch: &BatchHeader) -> Option<Place> {
-    Some(Place {
-        offset: place.offset + batch.bytes() as u64,
-        position: Position(place.position.0.checked_add(u64::from(batch.facts))?),
-        checksum: batch.checksum,
-    })
+    let position = place.position.0.checked_add(u64::from(batch.facts)).filter(|position| *position <= POSITION_MAX)?;
+    Some(Place { offset: place.offset + batch.bytes() as u64, position: Position(position), checksum: batch.checksum })
 }
 
 /// Looks through what lies beyond the last valid batch: the highest mark that any header of this

@@ -29,6 +29,11 @@ pub const FORMAT: u16 = 1;
 pub(crate) const HEADER_BYTES: usize = 512;
 /// The smallest segment.
 pub const SEGMENT_BYTES_MIN: u64 = 4096;
+/// The largest: a start looks through all of the newest one.
+pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+/// No journal gets this far, at a million facts a second for a hundred thousand years; what says that
+/// it did is damaged, and sums of positions cannot overflow.
+pub(crate) const POSITION_MAX: u64 = 1 << 62;
 
 const MAGIC: &[u8; 8] = b"FWJOURNL";
 const SUFFIX: &str = ".segment";
@@ -127,7 +132,7 @@ impl SegmentHeader {
         }
         let journal = header.get(16..).and_then(|rest| rest.first_chunk()).ok_or(damaged)?;
         let end = Place { offset: number(72)?, position: Position(number(48)?), checksum: number(80)? };
-        Ok(SegmentHeader {
+        let opened = SegmentHeader {
             journal: *journal,
             number: number(32)?,
             bytes: number(40)?,
@@ -135,7 +140,13 @@ impl SegmentHeader {
             predecessor: number(64)?,
             end,
             checksum: number(HEADER_BYTES - 8)?,
-        })
+        };
+        let possible = opened.bytes <= SEGMENT_BYTES_MAX
+            && (1..u64::MAX).contains(&opened.number)
+            && opened.predecessor == opened.number - 1
+            && end.position <= opened.durable
+            && opened.durable.0 <= POSITION_MAX;
+        if possible { Ok(opened) } else { Err(damaged) }
     }
 
     /// Where its chain begins.
@@ -153,11 +164,11 @@ pub struct PreparedSegment<F> {
 }
 
 impl<F> PreparedSegment<F> {
-    /// Creates one of `bytes` (at least [`SEGMENT_BYTES_MIN`]) and makes its zeros durable. May run
+    /// Creates one of `bytes` ([`SEGMENT_BYTES_MIN`] to [`SEGMENT_BYTES_MAX`]) and makes its zeros durable. May run
     /// beside the journal, on another thread. `serial` differs from that of all others at hand.
     pub fn create<D: Disk<File = F>>(disk: &D, serial: u64, bytes: u64) -> Result<PreparedSegment<F>, DiskError> {
         let name = format!("{PREPARED}{serial}");
-        let bytes = bytes.max(SEGMENT_BYTES_MIN).next_multiple_of(SEGMENT_BYTES_MIN);
+        let bytes = bytes.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX).next_multiple_of(SEGMENT_BYTES_MIN);
         let file = disk.create(&name, bytes)?;
         disk.sync(&file)?;
         Ok(PreparedSegment { name, file, bytes })
