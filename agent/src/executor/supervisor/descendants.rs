@@ -139,3 +139,19 @@ fn read_file(path: &str) -> Result<Vec<u8>, Errno> {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_list_and_the_walk_find_the_same_child() {
+        let mut child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+        let pid = parse_pid(&child.id().to_string()).unwrap();
+        assert!(children().contains(&pid));
+        assert!(children_by_walk().contains(&pid));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}
