@@ -1,0 +1,96 @@
+//! Sessions over real loopback QUIC: what is sent arrives, once, in order, whole.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+mod common;
+use common::*;
+use fleetwire_common::{
+    envelope::OpenError,
+    fb,
+    message::{Ack, Message, MessageRef},
+};
+use fleetwire_link::*;
+
+#[tokio::test]
+async fn a_message_goes_each_way_and_the_agent_knows_cluster_time() {
+    let mut cluster = Cluster::start();
+    let (mut agent, mut scheduler) = cluster.session("pi-1").await;
+    agent.link.sender.send(status(3)).unwrap();
+    assert_eq!(scheduler.receive(1, index_of).await, [3]);
+    scheduler.link.sender.send(Message::Ack(Ack::Request(9))).unwrap();
+    let answered = agent.receive(1, |message| matches!(message, MessageRef::Ack(ack) if ack.request() == 9)).await;
+    assert_eq!(answered, [true]);
+    assert!(agent.clock.now().0.abs_diff(scheduler.clock.now().0) < 1_000_000);
+}
+
+#[tokio::test]
+async fn many_messages_arrive_once_in_order_and_travel_as_batches() {
+    let mut cluster = Cluster::start();
+    let (agent, mut scheduler) = cluster.session("pi-1").await;
+    agent.link.sender.send_many((0..20_000).map(status)).unwrap();
+    let mut frames = Vec::new();
+    let mut came = Vec::new();
+    let mut count = 0;
+    while came.len() < 20_000 {
+        soon(scheduler.link.receiver.recv_many(&mut frames)).await.unwrap();
+        count += frames.len();
+        for frame in frames.drain(..) {
+            let tolerance = frame.tolerance_ms();
+            let opened = scheduler.link.opener.open(&frame.bytes, 0, frame.arrived_ms, tolerance).unwrap();
+            came.extend(opened.messages().map(|(_, message)| index_of(message)));
+        }
+    }
+    assert_eq!(came, (0..20_000).collect::<Vec<_>>());
+    assert!(count < 400, "20,000 messages took {count} frames");
+}
+
+#[tokio::test]
+async fn three_megabytes_go_each_way_beside_small_messages() {
+    let mut cluster = Cluster::start();
+    let (mut agent, mut scheduler) = cluster.session("pi-1").await;
+    let bytes = |message: MessageRef<'_>| match message {
+        MessageRef::LogChunk(chunk) => (chunk.request(), chunk.data().unwrap().len()),
+        other => (u64::from(index_of(other)), 0),
+    };
+    let senders = (agent.link.sender.clone(), scheduler.link.sender.clone());
+    for (from, to) in [(senders.0, &mut scheduler), (senders.1, &mut agent)] {
+        from.send(log(100, 3 << 20)).unwrap();
+        from.send_bulk(log(101, 10)).unwrap();
+        from.send(log(102, 3 << 20)).unwrap();
+        from.send(status(1)).unwrap();
+        let mut came = to.receive(4, bytes).await;
+        assert_eq!(came[0], (1, 0), "the small message waited for bulk");
+        came.remove(0);
+        assert_eq!(came, [(100, 3 << 20), (101, 10), (102, 3 << 20)]);
+    }
+    assert_eq!(agent.link.sender.messages_waiting(), 0);
+}
+
+#[tokio::test]
+async fn a_closed_link_delivers_what_was_queued_and_tells_the_reason() {
+    let mut cluster = Cluster::start();
+    let (agent, mut scheduler) = cluster.session("pi-1").await;
+    agent.link.sender.send_many((0..100).map(status)).unwrap();
+    agent.link.sender.send(log(5, 500_000)).unwrap();
+    agent.link.sender.close(fb::ErrorCode::ShuttingDown, "the device shuts down");
+    assert_eq!(agent.link.sender.send(status(0)), Err(SendError::Closed));
+    scheduler.receive(101, |_| ()).await;
+    let told = LinkClosed::ByPeer { code: fb::ErrorCode::ShuttingDown, reason: "the device shuts down".into() };
+    assert_eq!(scheduler.ended().await, told);
+    assert_eq!(soon(agent.link.sender.closed()).await.code(), fb::ErrorCode::ShuttingDown);
+}
+
+#[tokio::test]
+async fn a_frame_of_another_session_is_refused() {
+    let mut cluster = Cluster::start();
+    let (agent, mut scheduler) = cluster.session("pi-1").await;
+    let (_other_agent, mut other) = cluster.session("pi-1").await;
+    agent.link.sender.send(status(1)).unwrap();
+    let mut frames = Vec::new();
+    soon(scheduler.link.receiver.recv_many(&mut frames)).await.unwrap();
+    let frame = &frames[0];
+    let error = other.link.opener.open(&frame.bytes, 0, frame.arrived_ms, frame.tolerance_ms()).unwrap_err();
+    assert_eq!(error, OpenError::Signature);
+    let mut open = || scheduler.link.opener.open(&frame.bytes, 0, frame.arrived_ms, frame.tolerance_ms()).map(|_| ());
+    assert_eq!(open(), Ok(()));
+    assert_eq!(open(), Err(OpenError::Sequence { stream: 0, found: 0, expected: 1 }));
+}
