@@ -1,1 +1,40 @@
-//! fleetwire-sim
+//! A whole Fleetwire cluster on virtual time: the real cores, real sealed bytes and the real journal, over
+//! a disk that loses what was not synced and a network that loses connections, with every misfortune drawn
+//! from a seed.
+//!
+//! Invariants: nothing here reads a clock or an ambient source of randomness, so a seed gives the same run
+//! everywhere (promise P7); the promises are held against journals' bytes and simulated devices, never
+//! against the tables of the cores that they check.
+//!
+//! `random`, `queue`, `network`, `device` are the world; `scheduler`, `agent`, `client` drive the real
+//! cores as their shells do; `history` and `invariants` hold the promises; `cluster` and `misfortune` make
+//! things happen; `stories` are the words of scenarios, `sweep` runs seeds.
+#![forbid(unsafe_code)]
+
+mod agent;
+mod client;
+mod cluster;
+mod device;
+mod faults;
+mod history;
+mod invariants;
+mod misfortune;
+mod network;
+mod queue;
+mod random;
+mod scheduler;
+pub mod stories;
+mod sweep;
+mod trace;
+mod workload;
+mod world;
+mod writer;
+
+pub use client::Wish;
+pub use cluster::{Cluster, Outcome};
+pub use device::{Behaviour, Ending};
+pub use faults::{ALL as ALL_FAULTS, Fault, Setting};
+pub use history::{AttemptHistory, History, JobHistory, TaskHistory};
+pub use sweep::{Failed, run};
+pub use trace::Violation;
+pub use world::BEGAN;

@@ -1,0 +1,650 @@
+//! An agent of a simulated cluster: the real core, journal and envelope, driven as its shell drives them,
+//! on a device whose processes outlive it.
+//!
+//! Invariants: the core sees only the device's own clock, which starts anew at each boot; an effect leaves
+//! through the outbox only; what a crash takes is everything but the disk and the device.
+
+use crate::{
+    device::{Device, News, Plans, Slot},
+    history::AgentHistory,
+    invariants::{
+        invariant_p1_agent_says_only_what_is_durable, invariant_p1_spawns_are_durable,
+        invariant_p3_nothing_is_oversubscribed,
+    },
+    network::{ConnectionId, End, Peer},
+    scheduler::{send, words},
+    trace::{Violation, broken},
+    workload::Offer,
+    world::{Happening, Node, World},
+    writer::Writer,
+};
+use fleetwire_agent_core::{Agent, Config, Effect, Effects, Event, Fact, Recovered, RunEvent, State};
+use fleetwire_common::{
+    envelope::{
+        Features,
+        handshake::{Greeting, HelloInfo, Session, clock_offset_us},
+    },
+    fb,
+    ids::{AttemptId, Name, Principal},
+    limits::STALE_AFTER_MS,
+    message::Message,
+    time::Time,
+};
+use fleetwire_journal::{Identity, JournalConfig, Outbox, sim_disk::SimDisk};
+use std::{collections::VecDeque, time::Duration};
+
+/// A device with its agent: what survives the agent's process.
+#[derive(Debug)]
+pub struct AgentNode {
+    /// Its number.
+    pub number: usize,
+    /// Its name.
+    pub name: Name,
+    /// Whom its certificate names.
+    pub principal: Principal,
+    /// What it offers.
+    pub offer: Offer,
+    /// The machine.
+    pub device: Device,
+    /// Its disk.
+    pub disk: SimDisk,
+    /// What its journal says.
+    pub history: AgentHistory,
+    /// Which life of its process this is.
+    pub life: u64,
+    /// Its process, while it runs.
+    pub up: Option<Box<Running>>,
+    /// The virtual time at which its boot-time clock was zero.
+    booted: Time,
+    boot_id: [u8; 16],
+}
+
+/// The agent's process.
+pub struct Running {
+    /// The core.
+    pub core: Agent,
+    shadow: State,
+    writer: Writer,
+    outbox: Outbox<Effect>,
+    effects: Effects,
+    link: Link,
+    inbox: VecDeque<Arrived>,
+    life: u64,
+    wake_at: Time,
+    /// Cluster time less the own clock, µs, as the last `Welcome` gave it.
+    offset_us: i64,
+    process_start_id: [u8; 16],
+    bulk_streams: u32,
+    dials_failed: u32,
+    /// The connection that we have closed: nothing more of it counts.
+    closed: Option<ConnectionId>,
+}
+
+/// The one connection that an agent or client has.
+#[derive(Debug)]
+pub enum Link {
+    /// None.
+    Down,
+    /// `Hello` was sent, at this time of the own clock.
+    Greeting(ConnectionId, Greeting, u64),
+    /// A session.
+    Open(ConnectionId, Box<Session>),
+}
+
+/// What has arrived and was not yet handled.
+enum Arrived {
+    Frame { connection: ConnectionId, stream: u32, bytes: Vec<u8>, arrived: Time, forged: bool },
+    Gone(ConnectionId),
+    News(News),
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Running").field("link", &self.link).finish_non_exhaustive()
+    }
+}
+
+impl Link {
+    /// The connection, if there is one.
+    pub fn connection(&self) -> Option<ConnectionId> {
+        match self {
+            Link::Down => None,
+            Link::Greeting(connection, ..) | Link::Open(connection, _) => Some(*connection),
+        }
+    }
+}
+
+const SEGMENT_BYTES: u64 = 16 << 10;
+const DEADLINES_MAX: u32 = 10_000;
+
+impl AgentNode {
+    /// A device on which nothing ran yet.
+    pub fn new(number: usize, name: Name, offer: Offer, disk: SimDisk, world: &mut World) -> AgentNode {
+        AgentNode {
+            number,
+            principal: Principal { role: fb::Role::Agent, name: name.clone() },
+            device: Device::new(name.as_str(), offer.capacity),
+            name,
+            offer,
+            disk,
+            history: AgentHistory::default(),
+            life: 0,
+            up: None,
+            booted: Time(world.now.0 - world.random.skewed(1_000_000, 10_000_000_000)),
+            boot_id: world.random.bytes(),
+        }
+    }
+
+    /// Starts the agent's process: replays its journal and tells the core what the executor's survey found.
+    pub fn start(&mut self, world: &mut World) -> Result<(), Violation> {
+        self.life += 1;
+        let mut core = Agent::new(self.config(world));
+        let mut shadow = State::default();
+        let mut facts = Vec::new();
+        let journal = JournalConfig { segment_bytes: SEGMENT_BYTES, ..JournalConfig::small(Identity::IfNew([2; 16])) };
+        let writer = Writer::open(self.disk.clone(), &journal, |bytes| {
+            facts.push(bytes.to_vec());
+            apply(&mut shadow, bytes)?;
+            core.replay(bytes).or_else(|error| broken("P7", format!("an agent cannot replay: {error}")))
+        })?;
+        self.history.recover(facts)?;
+        let mut effects = Effects::new();
+        let now = self.clock(world.now);
+        core.start(now, &mut effects);
+        let found: Vec<(AttemptId, Recovered)> = self.survey(&core);
+        world.trace.say(world.now, || format!("{} starts, {} slots", self.name, found.len()));
+        for (attempt, state) in found {
+            core.handle(now, Event::Recovered { attempt, state }, &mut effects);
+        }
+        let mut up = Box::new(Running {
+            core,
+            shadow,
+            writer,
+            outbox: Outbox::default(),
+            effects,
+            link: Link::Down,
+            inbox: VecDeque::new(),
+            life: self.life,
+            wake_at: Time::NEVER,
+            offset_us: 0,
+            process_start_id: world.random.bytes(),
+            bulk_streams: 0,
+            dials_failed: 0,
+            closed: None,
+        });
+        up.wake_by(world, self.number, world.now);
+        self.up = Some(up);
+        world.plan(Duration::from_millis(1), Happening::Dial(Peer::Agent(self.number), self.life));
+        Ok(())
+    }
+
+    /// The agent's process is killed, now; its supervisors and their tasks go on.
+    pub fn crash(&mut self, world: &mut World) -> Result<(), Violation> {
+        let Some(up) = self.up.take() else { return Ok(()) };
+        compare_all(up.core.state(), &up.shadow)?;
+        world.trace.say(world.now, || format!("{} crashes", self.name));
+        self.life += 1;
+        if let Some(connection) = up.link.connection() {
+            world.vanish(connection, End::Peer);
+        }
+        Ok(())
+    }
+
+    /// The device loses its power.
+    pub fn reboot(&mut self, world: &mut World) -> Result<(), Violation> {
+        self.crash(world)?;
+        world.trace.say(world.now, || format!("{} loses its power", self.name));
+        self.device.reboot();
+        crate::misfortune::lose_unsynced(&self.disk, world);
+        self.booted = Time(world.now.0 - 1_000_000);
+        self.boot_id = world.random.bytes();
+        Ok(())
+    }
+
+    /// Tries to connect.
+    pub fn on_dial(&mut self, world: &mut World, reachable: bool) {
+        let (number, now) = (self.number, self.clock(world.now));
+        let Some(up) = &mut self.up else { return };
+        if up.link.connection().is_some() {
+            return;
+        }
+        if !reachable {
+            return up.dial_again(world, number);
+        }
+        let connection = world.connect(Peer::Agent(number));
+        let info = HelloInfo {
+            features: Features::ALL,
+            boot_id: self.boot_id,
+            process_start_id: up.process_start_id,
+            receipt: up.core.receipt(),
+            software: "sim".to_owned(),
+        };
+        let enrolment = world.keys.enrolment_key(&self.principal);
+        let mut frame = Vec::new();
+        let greeting = Greeting::hello(&enrolment, world.random.bytes(), &info, now.as_ms(), &mut frame);
+        up.link = Link::Greeting(connection, greeting, now.0);
+        up.bulk_streams = 0;
+        world.send_frames(connection, End::Scheduler, 0, &frame);
+        world.plan(Duration::from_secs(20), Happening::Idle(connection, End::Peer, u64::MAX));
+    }
+
+    /// A handshake that got no answer is given up.
+    pub fn on_greeting_late(&mut self, world: &mut World, connection: ConnectionId) {
+        let number = self.number;
+        let Some(up) = &mut self.up else { return };
+        if matches!(&up.link, Link::Greeting(greeting, ..) if *greeting == connection) {
+            world.close(connection, End::Peer);
+            up.link = Link::Down;
+            up.dial_again(world, number);
+        }
+    }
+
+    /// A frame has arrived.
+    pub fn on_frame(&mut self, world: &mut World, connection: ConnectionId, stream: u32, bytes: Vec<u8>, forged: bool) {
+        let number = self.number;
+        if let Some(up) = &mut self.up {
+            up.inbox.push_back(Arrived::Frame { connection, stream, bytes, arrived: world.now, forged });
+            up.wake_soon(world, number);
+        }
+    }
+
+    /// The connection is gone.
+    pub fn on_gone(&mut self, world: &mut World, connection: ConnectionId) {
+        let number = self.number;
+        world.network.close(connection, End::Peer);
+        if let Some(up) = &mut self.up {
+            up.inbox.push_back(Arrived::Gone(connection));
+            up.wake_soon(world, number);
+        }
+    }
+
+    /// News of a process.
+    pub fn on_news(&mut self, world: &mut World, news: News) {
+        let number = self.number;
+        if let Some(up) = &mut self.up {
+            up.inbox.push_back(Arrived::News(news));
+            up.wake_soon(world, number);
+        }
+    }
+
+    /// The driver's turn: everything that has arrived, then what is due, then facts and effects.
+    pub fn on_wake(&mut self, world: &mut World) -> Result<(), Violation> {
+        let (number, booted) = (self.number, self.booted);
+        let now = self.clock(world.now);
+        let Some(up) = &mut self.up else { return Ok(()) };
+        if up.wake_at <= world.now {
+            up.wake_at = Time::NEVER;
+        }
+        up.settle(&mut self.history)?;
+        while let Some(arrived) = up.inbox.pop_front() {
+            up.on_arrived(world, (number, now), arrived)?;
+            up.settle(&mut self.history)?;
+        }
+        if up.core.next_heartbeat().is_some_and(|at| at <= now) {
+            up.core.handle(now, Event::Usage(self.device.in_use()), &mut up.effects);
+        }
+        let mut deadlines = 0;
+        while up.core.next_deadline().is_some_and(|at| at <= now) {
+            up.core.handle(now, Event::Deadline, &mut up.effects);
+            up.settle(&mut self.history)?;
+            deadlines += 1;
+            if deadlines > DEADLINES_MAX {
+                return broken("P4", "an agent's deadlines are never done");
+            }
+        }
+        self.begin(world)?;
+        self.release(world)?;
+        let Some(up) = &mut self.up else { return Ok(()) };
+        if let Some(at) = up.core.next_deadline() {
+            // Far ahead is never: the sum must not wrap.
+            let at = Time(at.0.saturating_add(booted.0)).max(world.now);
+            up.wake_by(world, number, at);
+        }
+        Ok(())
+    }
+
+    /// A sync has ended: what it made durable may happen, at once or a moment later.
+    pub fn on_synced(&mut self, world: &mut World) -> Result<(), Violation> {
+        let (number, life) = (self.number, self.life);
+        let Some(up) = &mut self.up else { return Ok(()) };
+        self.history.durable = up.writer.end()?;
+        if world.random.chance(world.setting.lag_permille) {
+            let lag = world.between(Duration::from_micros(1), Duration::from_millis(5));
+            world.plan(lag, Happening::Release(Node::Agent(number), life));
+        } else {
+            self.release(world)?;
+        }
+        self.begin(world)
+    }
+
+    /// What is durable happens.
+    pub fn on_release(&mut self, world: &mut World) -> Result<(), Violation> {
+        self.release(world)
+    }
+
+    /// Sends a message that no honest agent would send.
+    pub fn send_dishonestly(&mut self, world: &mut World, message: Message) {
+        let now = self.clock(world.now);
+        if let Some(up) = &mut self.up {
+            up.send(world, now, &[message]);
+        }
+    }
+
+    /// Whether the agent runs and nothing waits inside it, and nothing runs or is kept on the device.
+    pub fn is_idle(&self) -> bool {
+        let quiet = |up: &Running| up.inbox.is_empty() && up.writer.is_idle() && up.outbox.is_empty();
+        let empty = |up: &Running| up.core.state().attempts().is_empty();
+        self.device.running() == 0 && self.up.as_ref().is_some_and(|up| quiet(up) && empty(up))
+    }
+
+    /// Whether it has a session that is registered.
+    pub fn is_ready(&self) -> bool {
+        self.up.as_ref().is_some_and(|up| up.core.live().is_ready())
+    }
+
+    /// The connection of its session or handshake.
+    pub fn connection(&self) -> Option<ConnectionId> {
+        self.up.as_ref().and_then(|up| up.link.connection())
+    }
+
+    fn begin(&mut self, world: &mut World) -> Result<(), Violation> {
+        let (number, life) = (self.number, self.life);
+        let Some(up) = &mut self.up else { return Ok(()) };
+        if up.writer.begin()? {
+            let sync = world.between(Duration::from_micros(30), world.setting.sync_max);
+            world.plan(sync, Happening::Synced(Node::Agent(number), life));
+        } else if up.writer.is_idle() && world.random.chance(20) {
+            up.writer.mark();
+        }
+        Ok(())
+    }
+
+    /// Does what is durable, in order.
+    fn release(&mut self, world: &mut World) -> Result<(), Violation> {
+        let (number, now) = (self.number, self.clock(world.now));
+        let Some(up) = &mut self.up else { return Ok(()) };
+        let effects: Vec<Effect> = up.outbox.release(up.writer.durable()).collect();
+        let mut messages = Vec::new();
+        let mut plans = Plans::new();
+        for effect in effects {
+            match effect {
+                Effect::Send(message) => {
+                    invariant_p1_agent_says_only_what_is_durable(&self.history, &message)?;
+                    world.trace.say(world.now, || format!("{} → {}", self.name, words(&message)));
+                    messages.push(message);
+                }
+                Effect::Spawn { attempt, assignment, .. } => {
+                    invariant_p1_spawns_are_durable(&self.history, attempt)?;
+                    world.trace.say(world.now, || format!("{} starts {attempt}", self.name));
+                    match self.device.spawn(attempt, &assignment, world.now, &mut world.random) {
+                        Ok(planned) => plans.extend(planned),
+                        Err(error) => return broken("P2", error.to_string()),
+                    }
+                    invariant_p3_nothing_is_oversubscribed(&self.device)?;
+                }
+                Effect::Cancel { attempt, grace } => {
+                    world.trace.say(world.now, || format!("{} stops {attempt}", self.name));
+                    plans.extend(self.device.cancel(attempt, grace, world.now, &mut world.random));
+                }
+                Effect::ReadLog { request, attempt, stream, offset, limit } => {
+                    messages.push(log_chunk(request, attempt, stream, (offset, limit), &self.device));
+                }
+                Effect::Settled { attempt } => self.device.recycle(attempt),
+                Effect::Close { reason } => {
+                    world.trace.say(world.now, || format!("{} closes: {reason}", self.name));
+                    up.send(world, now, &messages);
+                    messages.clear();
+                    up.end(world, number);
+                }
+            }
+        }
+        up.send(world, now, &messages);
+        for (at, attempt, serial, step) in plans {
+            world.queue.plan(at, Happening::Process(number, attempt, serial, step));
+        }
+        Ok(())
+    }
+
+    /// What the executor finds after a restart: every slot, and what is kept without one.
+    fn survey(&self, core: &Agent) -> Vec<(AttemptId, Recovered)> {
+        let mut found: Vec<(AttemptId, Recovered)> = self
+            .device
+            .slots()
+            .map(|(attempt, slot)| {
+                let state = match slot {
+                    Slot::Runs(_) => Recovered::Running,
+                    Slot::Verdict(status, end) => Recovered::Ended { status: *status, end: end.clone() },
+                    Slot::Nothing => Recovered::Lost,
+                };
+                (attempt, state)
+            })
+            .collect();
+        let without = core.unresolved().filter(|id| !found.iter().any(|(attempt, _)| attempt == id));
+        let lost: Vec<_> = without.map(|attempt| (attempt, Recovered::Lost)).collect();
+        found.extend(lost);
+        found
+    }
+
+    /// The device's boot-time clock.
+    fn clock(&self, now: Time) -> Time {
+        Time(now.0.saturating_sub(self.booted.0))
+    }
+
+    fn config(&self, world: &mut World) -> Config {
+        Config {
+            name: self.name.clone(),
+            capacity: self.offer.capacity,
+            labels: self.offer.labels.clone(),
+            agent_types: self.offer.agent_types.clone(),
+            executors: vec![fb::Executor::Process, fb::Executor::Noop],
+            data_id: world.random.bytes(),
+            software: "sim".to_owned(),
+            host: self.name.to_string(),
+            heartbeat_interval: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Running {
+    fn wake_soon(&mut self, world: &mut World, number: usize) {
+        let after = world.between(Duration::from_micros(5), Duration::from_micros(200));
+        self.wake_by(world, number, world.now + after);
+    }
+
+    fn wake_by(&mut self, world: &mut World, number: usize, at: Time) {
+        if at < self.wake_at {
+            self.wake_at = at;
+            world.queue.plan(at, Happening::Wake(Node::Agent(number), self.life));
+        }
+    }
+
+    fn on_arrived(&mut self, world: &mut World, me: (usize, Time), arrived: Arrived) -> Result<(), Violation> {
+        let (number, now) = me;
+        match arrived {
+            Arrived::Gone(connection) => {
+                if self.link.connection() == Some(connection) {
+                    let open = matches!(self.link, Link::Open(..));
+                    self.link = Link::Down;
+                    if open {
+                        self.core.handle(now, Event::Disconnected, &mut self.effects);
+                    }
+                    self.dial_again(world, number);
+                }
+            }
+            Arrived::News(news) => self.on_news(now, news),
+            Arrived::Frame { connection, stream, bytes, arrived, forged } => {
+                if self.link.connection() != Some(connection) || self.closed == Some(connection) {
+                    return Ok(());
+                }
+                match std::mem::replace(&mut self.link, Link::Down) {
+                    Link::Down => {}
+                    Link::Greeting(connection, greeting, sent_us) => {
+                        self.on_welcome(world, me, connection, (greeting, sent_us), &bytes);
+                    }
+                    Link::Open(connection, session) => {
+                        self.link = Link::Open(connection, session);
+                        // On the own clock, as its shell would have noted it.
+                        let arrived = Time(now.0 - world.now.since(arrived).as_micros() as u64);
+                        return self.on_frame(world, me, stream, (&bytes, arrived, forged));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn on_welcome(
+        &mut self,
+        world: &mut World,
+        (number, now): (usize, Time),
+        connection: ConnectionId,
+        (greeting, sent_us): (Greeting, u64),
+        frame: &[u8],
+    ) {
+        match greeting.on_welcome(frame) {
+            Ok((session, mut welcome)) => {
+                self.offset_us = clock_offset_us(sent_us, now.0, welcome.cluster_time);
+                welcome.cluster_time = self.cluster_time(now);
+                self.link = Link::Open(connection, Box::new(session));
+                self.dials_failed = 0;
+                self.core.handle(now, Event::Connected { welcome }, &mut self.effects);
+            }
+            Err(error) => {
+                world.trace.say(world.now, || format!("agent {number}: handshake failed: {error}"));
+                world.close(connection, End::Peer);
+                self.dial_again(world, number);
+            }
+        }
+    }
+
+    fn on_frame(
+        &mut self,
+        world: &mut World,
+        (number, now): (usize, Time),
+        stream: u32,
+        (bytes, arrived, forged): (&[u8], Time, bool),
+    ) -> Result<(), Violation> {
+        let arrived_ms = self.cluster_time(arrived).as_ms();
+        let Link::Open(_, session) = &mut self.link else { return Ok(()) };
+        match session.opener.open(bytes, stream, arrived_ms, STALE_AFTER_MS) {
+            Ok(_) if forged => broken("P5", "a frame that was replayed or reflected was opened"),
+            Err(_) if forged => Ok(()),
+            Ok(opened) => {
+                for (_, message) in opened.messages() {
+                    world.trace.say(world.now, || format!("agent {number} ← {:?}", message.kind()));
+                    let event = Event::Received { message, timestamp_ms: opened.timestamp_ms };
+                    self.core.handle(now, event, &mut self.effects);
+                }
+                Ok(())
+            }
+            Err(error) if error.code() == fb::ErrorCode::Stale => {
+                world.trace.say(world.now, || format!("agent {number}: {error}"));
+                self.end(world, number);
+                Ok(())
+            }
+            Err(error) => broken("P5", format!("an honest scheduler's frame was refused: {error}")),
+        }
+    }
+
+    fn on_news(&mut self, now: Time, news: News) {
+        let event = match &news {
+            News::Started(attempt, at) => RunEvent::Started { attempt: *attempt, at_ms: at.as_ms() },
+            News::Report(attempt, progress, note, metrics) => {
+                RunEvent::Report { attempt: *attempt, progress: *progress, note, metrics }
+            }
+            News::Ended(attempt, status, end) => {
+                RunEvent::Ended { attempt: *attempt, status: *status, end: end.clone() }
+            }
+        };
+        self.core.handle(now, Event::Run(event), &mut self.effects);
+    }
+
+    fn settle(&mut self, history: &mut AgentHistory) -> Result<(), Violation> {
+        for fact in self.effects.facts.iter() {
+            history.apply(fact)?;
+            apply(&mut self.shadow, fact)?;
+        }
+        if !self.effects.facts.is_empty() {
+            compare_all(self.core.state(), &self.shadow)?;
+        }
+        self.writer.take(&mut self.effects.facts);
+        for (position, effect) in self.effects.drain() {
+            self.outbox.push(position, effect);
+        }
+        if self.core.position() != history.position() {
+            return broken("P7", "an agent's core and its record count facts differently");
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, world: &mut World, now: Time, messages: &[Message]) {
+        let cluster_now = self.cluster_time(now);
+        let Link::Open(connection, session) = &mut self.link else { return };
+        let streams = &mut self.bulk_streams;
+        send(world, *connection, End::Scheduler, &mut session.sealer, streams, cluster_now, messages);
+    }
+
+    /// The shell ends the session: the core hears of it as of any other end.
+    fn end(&mut self, world: &mut World, number: usize) {
+        if let Some(connection) = self.link.connection().filter(|open| self.closed != Some(*open)) {
+            self.closed = Some(connection);
+            world.close(connection, End::Peer);
+            self.inbox.push_back(Arrived::Gone(connection));
+            self.wake_soon(world, number);
+        }
+    }
+
+    fn dial_again(&mut self, world: &mut World, number: usize) {
+        self.dials_failed += 1;
+        let most = Duration::from_millis(100) * 2u32.pow(self.dials_failed.min(7));
+        let after = world.between(most / 2, most);
+        world.plan(after, Happening::Dial(Peer::Agent(number), self.life));
+    }
+
+    fn cluster_time(&self, now: Time) -> Time {
+        let offset = self.core.cluster_offset_us().unwrap_or(self.offset_us);
+        Time(now.0.saturating_add_signed(offset))
+    }
+}
+
+fn log_chunk(
+    request: u64,
+    attempt: AttemptId,
+    stream: fb::LogStream,
+    (offset, limit): (u64, u32),
+    device: &Device,
+) -> Message {
+    let Some(ended) = device.truth(attempt) else {
+        let code = fb::ErrorCode::LogsGone;
+        let nack = fb::NackT { code, request, ..fb::NackT::default() };
+        return Message::Rare(fb::SchedulerMessageT::Nack(Box::new(nack)));
+    };
+    let text = format!("{attempt} says hello on {}\n", device.name).into_bytes();
+    let rest = text.get(offset as usize..).unwrap_or_default();
+    let data = rest.get(..rest.len().min(limit as usize)).unwrap_or_default().to_vec();
+    let chunk = fb::LogChunkT {
+        request,
+        task_id: Some(attempt.task.to_string()),
+        attempt: attempt.attempt,
+        stream,
+        offset,
+        data: Some(data),
+        ended: ended.is_some(),
+        dropped: 0,
+        size: text.len() as u64,
+    };
+    Message::Rare(fb::SchedulerMessageT::LogChunk(Box::new(chunk)))
+}
+
+fn apply(shadow: &mut State, bytes: &[u8]) -> Result<(), Violation> {
+    match Fact::decode(bytes) {
+        Ok((at, fact)) => {
+            shadow.apply(at, &fact).or_else(|error| broken("P7", format!("an agent's fact does not apply: {error}")))
+        }
+        Err(error) => broken("P7", format!("an agent's fact cannot be read back: {error}")),
+    }
+}
+
+fn compare_all(live: &State, shadow: &State) -> Result<(), Violation> {
+    if live == shadow { Ok(()) } else { broken("P7", "an agent's live state is not what its facts say") }
+}

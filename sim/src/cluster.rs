@@ -1,0 +1,560 @@
+//! A whole cluster on virtual time: one scheduler, some agents, some clients, and a network between them.
+//! [`Cluster::step`] does the next thing that happens and then holds the promises against it.
+
+use crate::{
+    agent::AgentNode,
+    client::{ClientNode, Wish},
+    faults::Setting,
+    history::History,
+    network::{ConnectionId, End, Peer},
+    random::Random,
+    scheduler::SchedulerNode,
+    trace::{Violation, broken},
+    workload::{self, Offer, name},
+    world::{Happening, Node, World},
+};
+use fleetwire_common::{
+    fb,
+    ids::{Principal, TaskId},
+    time::Time,
+};
+use fleetwire_journal::sim_disk::SimDisk;
+use std::time::Duration;
+
+/// The cluster.
+#[derive(Debug)]
+pub struct Cluster {
+    /// What all parts share.
+    pub world: World,
+    /// The scheduler's machine.
+    pub scheduler: SchedulerNode,
+    /// The devices.
+    pub agents: Vec<AgentNode>,
+    /// The clients.
+    pub clients: Vec<ClientNode>,
+    /// What the scheduler's journal says.
+    pub history: History,
+    /// Faults happen until then.
+    pub faults_until: Time,
+    cuts: u64,
+    seen: u64,
+    arrived: Vec<(u32, Vec<u8>)>,
+}
+
+/// What became of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The hash of everything that happened.
+    pub hash: u64,
+    /// How many things happened.
+    pub events: u64,
+    /// How much virtual time passed.
+    pub passed: Duration,
+    /// Tasks that ended.
+    pub tasks: u64,
+    /// Attempts that were started on devices.
+    pub attempts: u64,
+    /// Times that a process was started, the scheduler's and agents' together.
+    pub starts: u64,
+    /// Forged frames that were refused.
+    pub refused: u64,
+}
+
+/// How long a cluster without faults may take until every task has ended.
+const PATIENCE: Duration = Duration::from_secs(24 * 3600);
+
+impl Cluster {
+    /// A cluster that has just been set up: everybody enrolled and started.
+    ///
+    /// # Errors
+    /// A promise is broken.
+    pub fn new(seed: u64, setting: Setting, offers: Vec<Offer>, readable: bool) -> Result<Cluster, Violation> {
+        let mut world = World::new(seed, setting, readable);
+        let faults_until = world.now + world.setting.active;
+        let agents: Vec<AgentNode> = (0..)
+            .zip(offers)
+            .map(|(number, offer)| AgentNode::new(number, name(&agent_name(number)), offer, SimDisk::new(), &mut world))
+            .collect();
+        let clients: Vec<ClientNode> =
+            (0..world.setting.clients).map(|number| ClientNode::new(number, name(&format!("op-{number}")))).collect();
+        let scheduler = SchedulerNode::new(SimDisk::new());
+        let mut cluster = Cluster {
+            world,
+            scheduler,
+            agents,
+            clients,
+            history: History::default(),
+            faults_until,
+            cuts: 0,
+            seen: 0,
+            arrived: Vec::new(),
+        };
+        let everybody: Vec<Principal> = cluster.principals().collect();
+        cluster.scheduler.start(&mut cluster.world, &mut cluster.history, &everybody)?;
+        for agent in &mut cluster.agents {
+            agent.start(&mut cluster.world)?;
+        }
+        for number in 0..cluster.clients.len() {
+            cluster.world.plan(Duration::from_millis(1), Happening::Dial(Peer::Client(number), 0));
+        }
+        Ok(cluster)
+    }
+
+    /// A cluster as a seed draws it, with its jobs and its misfortunes planned.
+    ///
+    /// # Errors
+    /// A promise is broken.
+    pub fn of_seed(seed: u64, readable: bool) -> Result<Cluster, Violation> {
+        let mut random = Random::new(seed);
+        let setting = Setting::swarm(&mut random);
+        let offers: Vec<Offer> = (0..setting.agents).map(|_| Offer::random(&mut random)).collect();
+        let mut cluster = Cluster::new(random.next(), setting, offers.clone(), readable)?;
+        cluster.plan_jobs(&offers, &mut random);
+        cluster.plan_faults();
+        Ok(cluster)
+    }
+
+    /// Runs until the faults stop, then until every task has ended and nothing is under way.
+    ///
+    /// # Errors
+    /// A promise is broken.
+    pub fn run(&mut self) -> Result<Outcome, Violation> {
+        self.run_until(self.faults_until)?;
+        self.stop_faults()?;
+        let patience = self.world.now + PATIENCE;
+        while !self.is_idle() {
+            if self.world.now > patience || !self.step(patience)? {
+                return self.invariant_liveness();
+            }
+        }
+        self.invariant_at_the_end()?;
+        Ok(self.outcome())
+    }
+
+    /// Runs until that time.
+    ///
+    /// # Errors
+    /// A promise is broken.
+    pub fn run_until(&mut self, until: Time) -> Result<(), Violation> {
+        while self.step(until)? {}
+        self.world.now = self.world.now.max(until);
+        Ok(())
+    }
+
+    /// Does the next thing that happens, if it happens by `until`; says whether there was one.
+    ///
+    /// # Errors
+    /// A promise is broken.
+    pub fn step(&mut self, until: Time) -> Result<bool, Violation> {
+        let Some((at, what)) = self.world.queue.next(until) else { return Ok(false) };
+        self.world.now = self.world.now.max(at);
+        self.seen += 1;
+        self.world.trace.event(at, kind(&what));
+        self.happen(what)?;
+        Ok(true)
+    }
+
+    /// What became of it.
+    pub fn outcome(&self) -> Outcome {
+        Outcome {
+            hash: self.world.trace.hash(),
+            events: self.world.trace.events(),
+            passed: self.world.now.since(crate::world::BEGAN),
+            tasks: self.history.tasks().filter(|(_, task)| task.ended.is_some()).count() as u64,
+            attempts: self.agents.iter().map(|agent| agent.device.started() as u64).sum(),
+            starts: self.scheduler.life + self.agents.iter().map(|agent| agent.life).sum::<u64>(),
+            refused: self.scheduler.refused,
+        }
+    }
+
+    /// Whether every job has ended and nothing is under way anywhere.
+    pub fn is_idle(&self) -> bool {
+        self.history.tasks_open() == 0
+            && self.scheduler.up.as_ref().is_some_and(|up| up.is_idle())
+            && self.agents.iter().all(AgentNode::is_idle)
+            && self.clients.iter().all(ClientNode::is_idle)
+    }
+
+    /// All misfortune ends: everything runs, and everybody can reach everybody.
+    ///
+    /// # Errors
+    /// A promise is broken.
+    pub fn stop_faults(&mut self) -> Result<(), Violation> {
+        self.faults_until = self.world.now;
+        for peer in self.peers() {
+            self.heal(peer);
+        }
+        self.scheduler.paused_until = None;
+        if self.scheduler.up.is_none() {
+            self.start_scheduler()?;
+        }
+        let life = self.scheduler.life;
+        self.world.plan(Duration::ZERO, Happening::Wake(Node::Scheduler, life));
+        for number in 0..self.agents.len() {
+            self.start_agent(number)?;
+        }
+        Ok(())
+    }
+
+    /// Starts the scheduler's process, unless it runs.
+    ///
+    /// # Errors
+    /// A promise is broken.
+    pub fn start_scheduler(&mut self) -> Result<(), Violation> {
+        if self.scheduler.up.is_some() {
+            return Ok(());
+        }
+        self.scheduler.start(&mut self.world, &mut self.history, &[])?;
+        self.invariant_p1_after_a_crash()
+    }
+
+    /// Starts an agent's process, unless it runs.
+    ///
+    /// # Errors
+    /// A promise is broken.
+    pub fn start_agent(&mut self, number: usize) -> Result<(), Violation> {
+        match self.agents.get_mut(number) {
+            Some(agent) if agent.up.is_none() => agent.start(&mut self.world),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Kills the scheduler's process.
+    ///
+    /// # Errors
+    /// A promise is broken.
+    pub fn crash_scheduler(&mut self) -> Result<(), Violation> {
+        self.scheduler.crash(&mut self.world, &self.history)
+    }
+
+    /// Cuts a peer off at the given ends; idle timeouts end its connections if that lasts.
+    pub fn cut_off(&mut self, peer: Peer, ends: &[End]) {
+        self.cuts += 1;
+        let now = self.world.now;
+        self.world.trace.say(now, || format!("{peer:?} is cut off at {ends:?}"));
+        for end in ends {
+            self.world.network.cut_off(peer, *end);
+        }
+        for connection in self.world.network.of_peer(peer) {
+            for end in [End::Scheduler, End::Peer] {
+                let idle = self.world.between(Duration::from_secs(25), Duration::from_secs(35));
+                self.world.plan(idle, Happening::Idle(connection, end, self.cuts));
+            }
+        }
+    }
+
+    /// Lets a peer through again.
+    pub fn heal(&mut self, peer: Peer) {
+        self.cuts += 1;
+        let now = self.world.now;
+        self.world.trace.say(now, || format!("{peer:?} is reachable again"));
+        for (at, connection, end) in self.world.network.heal(peer, now) {
+            self.world.queue.plan(at, Happening::Look(connection, end));
+        }
+    }
+
+    /// Breaks a peer's connection; both ends learn of it in time.
+    pub fn break_connection(&mut self, peer: Peer) {
+        for connection in self.world.network.of_peer(peer) {
+            self.world.network.break_off(connection);
+            for end in [End::Scheduler, End::Peer] {
+                let learns = self.world.between(Duration::from_millis(1), Duration::from_secs(35));
+                self.world.plan(learns, Happening::Gone(connection, end));
+            }
+        }
+    }
+
+    /// Everybody who connects to the scheduler.
+    pub fn peers(&self) -> Vec<Peer> {
+        let agents = (0..self.agents.len()).map(Peer::Agent);
+        agents.chain((0..self.clients.len()).map(Peer::Client)).collect()
+    }
+
+    fn happen(&mut self, what: Happening) -> Result<(), Violation> {
+        match what {
+            Happening::Look(connection, end) => self.on_look(connection, end),
+            Happening::Gone(connection, end) => {
+                self.on_gone(connection, end);
+                Ok(())
+            }
+            Happening::Dial(peer, life) => {
+                self.on_dial(peer, life);
+                Ok(())
+            }
+            Happening::Wake(node, life) => self.on_wake(node, life),
+            Happening::Synced(node, life) => self.on_synced(node, life),
+            Happening::Release(node, life) => self.on_release(node, life),
+            Happening::Start(Node::Scheduler, life) if life == self.scheduler.life => self.start_scheduler(),
+            Happening::Start(Node::Agent(number), life) if self.lives(number, life) => self.start_agent(number),
+            Happening::Start(..) => Ok(()),
+            Happening::Process(number, attempt, serial, step) => {
+                let Some(agent) = self.agents.get_mut(number) else { return Ok(()) };
+                let (now, random) = (self.world.now, &mut self.world.random);
+                let (news, plans) = agent.device.step(attempt, serial, step, now, random);
+                for (at, attempt, serial, step) in plans {
+                    self.world.queue.plan(at, Happening::Process(number, attempt, serial, step));
+                }
+                if let Some(news) = news {
+                    agent.on_news(&mut self.world, news);
+                }
+                Ok(())
+            }
+            Happening::Client(number) => {
+                if let Some(client) = self.clients.get_mut(number) {
+                    client.on_tick(&mut self.world);
+                }
+                Ok(())
+            }
+            Happening::Fault(fault) => self.on_fault(fault),
+            Happening::Heal(peer) => {
+                self.heal(peer);
+                Ok(())
+            }
+            Happening::Idle(connection, end, cut) => {
+                self.on_idle(connection, end, cut);
+                Ok(())
+            }
+        }
+    }
+
+    fn on_look(&mut self, connection: ConnectionId, end: End) -> Result<(), Violation> {
+        let Some(peer) = self.world.network.connection(connection).map(|open| open.peer) else { return Ok(()) };
+        let mut arrived = std::mem::take(&mut self.arrived);
+        self.world.network.arrived(connection, end, self.world.now, &mut arrived);
+        let result =
+            arrived.drain(..).try_for_each(|(stream, bytes)| self.deliver(connection, (peer, end), stream, bytes));
+        self.arrived = arrived;
+        result
+    }
+
+    fn deliver(
+        &mut self,
+        connection: ConnectionId,
+        (peer, end): (Peer, End),
+        stream: u32,
+        bytes: Vec<u8>,
+    ) -> Result<(), Violation> {
+        match (end, peer) {
+            (End::Scheduler, _) => {
+                if let Some(principal) = self.principal(peer) {
+                    self.scheduler.on_frame(&mut self.world, connection, stream, bytes, &principal);
+                }
+                Ok(())
+            }
+            (End::Peer, Peer::Agent(number)) => {
+                if let Some(agent) = self.agents.get_mut(number) {
+                    agent.on_frame(&mut self.world, connection, stream, bytes, false);
+                }
+                Ok(())
+            }
+            (End::Peer, Peer::Client(number)) => match self.clients.get_mut(number) {
+                Some(client) if client.connection() == Some(connection) => {
+                    client.on_frame(&mut self.world, &self.history, stream, &bytes)
+                }
+                Some(_) | None => Ok(()),
+            },
+        }
+    }
+
+    fn on_gone(&mut self, connection: ConnectionId, end: End) {
+        let Some(peer) = self.world.network.connection(connection).map(|open| open.peer) else { return };
+        match (end, peer) {
+            (End::Scheduler, _) => self.scheduler.on_gone(&mut self.world, connection),
+            (End::Peer, Peer::Agent(number)) => {
+                if let Some(agent) = self.agents.get_mut(number) {
+                    agent.on_gone(&mut self.world, connection);
+                }
+            }
+            (End::Peer, Peer::Client(number)) => {
+                if let Some(client) = self.clients.get_mut(number) {
+                    client.on_gone(&mut self.world, connection);
+                }
+            }
+        }
+    }
+
+    fn on_dial(&mut self, peer: Peer, life: u64) {
+        let reachable = self.scheduler.up.is_some()
+            && self.scheduler.paused_until.is_none()
+            && self.world.network.reaches(peer, End::Scheduler)
+            && self.world.network.reaches(peer, End::Peer);
+        match peer {
+            Peer::Agent(number) if self.lives(number, life) => {
+                if let Some(agent) = self.agents.get_mut(number) {
+                    agent.on_dial(&mut self.world, reachable);
+                }
+            }
+            Peer::Agent(_) => {}
+            Peer::Client(number) => {
+                if let Some(client) = self.clients.get_mut(number) {
+                    client.on_dial(&mut self.world, reachable);
+                }
+            }
+        }
+    }
+
+    /// A handshake is late, or a connection that is cut off has heard nothing for too long.
+    fn on_idle(&mut self, connection: ConnectionId, end: End, cut: u64) {
+        let Some(peer) = self.world.network.connection(connection).map(|open| open.peer) else { return };
+        if cut == u64::MAX {
+            match peer {
+                Peer::Agent(number) => {
+                    if let Some(agent) = self.agents.get_mut(number) {
+                        agent.on_greeting_late(&mut self.world, connection);
+                    }
+                }
+                Peer::Client(number) => {
+                    if let Some(client) = self.clients.get_mut(number) {
+                        client.on_greeting_late(&mut self.world, connection);
+                    }
+                }
+            }
+        } else if [End::Scheduler, End::Peer].into_iter().any(|end| !self.world.network.reaches(peer, end)) {
+            self.world.network.break_off(connection);
+            self.on_gone(connection, end);
+        }
+    }
+
+    fn on_wake(&mut self, node: Node, life: u64) -> Result<(), Violation> {
+        match node {
+            Node::Scheduler if life == self.scheduler.life => {
+                self.scheduler.on_wake(&mut self.world, &mut self.history, &self.agents)
+            }
+            Node::Agent(number) if self.lives(number, life) => {
+                self.agents.get_mut(number).map_or(Ok(()), |agent| agent.on_wake(&mut self.world))
+            }
+            Node::Scheduler | Node::Agent(_) => Ok(()),
+        }
+    }
+
+    fn on_synced(&mut self, node: Node, life: u64) -> Result<(), Violation> {
+        match node {
+            Node::Scheduler if life == self.scheduler.life => {
+                self.scheduler.on_synced(&mut self.world, &mut self.history)
+            }
+            Node::Agent(number) if self.lives(number, life) => {
+                self.agents.get_mut(number).map_or(Ok(()), |agent| agent.on_synced(&mut self.world))
+            }
+            Node::Scheduler | Node::Agent(_) => Ok(()),
+        }
+    }
+
+    fn on_release(&mut self, node: Node, life: u64) -> Result<(), Violation> {
+        match node {
+            Node::Scheduler if life == self.scheduler.life => self.scheduler.on_release(&mut self.world, &self.history),
+            Node::Agent(number) if self.lives(number, life) => {
+                self.agents.get_mut(number).map_or(Ok(()), |agent| agent.on_release(&mut self.world))
+            }
+            Node::Scheduler | Node::Agent(_) => Ok(()),
+        }
+    }
+
+    fn lives(&self, number: usize, life: u64) -> bool {
+        self.agents.get(number).is_some_and(|agent| agent.life == life)
+    }
+
+    fn principal(&self, peer: Peer) -> Option<Principal> {
+        match peer {
+            Peer::Agent(number) => self.agents.get(number).map(|agent| agent.principal.clone()),
+            Peer::Client(number) => self.clients.get(number).map(|client| client.principal.clone()),
+        }
+    }
+
+    fn principals(&self) -> impl Iterator<Item = Principal> + '_ {
+        self.peers().into_iter().filter_map(|peer| self.principal(peer))
+    }
+
+    fn plan_jobs(&mut self, offers: &[Offer], random: &mut Random) {
+        let setting = self.world.setting.clone();
+        let world = &mut self.world;
+        let active = setting.active.as_micros() as u64;
+        for number in 0..setting.jobs {
+            let job = workload::job(number, offers, setting.tasks_max, random);
+            let Some(client) = self.clients.get_mut(random.below(setting.clients)) else { continue };
+            let later = |random: &mut Random| Duration::from_micros(random.between(0, active * 3 / 4));
+            let at = world.now + later(random);
+            let submit = client.submit(world, at, &job);
+            if random.chance(250) {
+                let one = random.chance(500).then_some((0, 0));
+                let at = at + later(random);
+                client.wish(world, at, Wish::Cancel(submit, one));
+            }
+            for _ in 0..random.between(0, 6) {
+                const KINDS: [fb::QueryKind; 9] = [
+                    fb::QueryKind::Jobs,
+                    fb::QueryKind::Job,
+                    fb::QueryKind::Tasks,
+                    fb::QueryKind::Tasks,
+                    fb::QueryKind::Task,
+                    fb::QueryKind::Agents,
+                    fb::QueryKind::Explain,
+                    fb::QueryKind::Result,
+                    fb::QueryKind::Cluster,
+                ];
+                let kind = random.pick(&KINDS).copied().unwrap_or(fb::QueryKind::Jobs);
+                let at = at + later(random);
+                client.wish(world, at, Wish::Ask(submit, kind));
+            }
+            if random.chance(200) {
+                let at = at + later(random);
+                client.wish(world, at, Wish::Log(submit));
+            }
+        }
+    }
+
+    /// Promise P1 after a crash, for everything that anybody was told.
+    fn invariant_p1_after_a_crash(&self) -> Result<(), Violation> {
+        self.clients.iter().try_for_each(|client| client.invariant_p1_acknowledged_is_durable(&self.history))
+    }
+
+    /// Once faults have stopped, every task reaches an end.
+    fn invariant_liveness(&self) -> Result<Outcome, Violation> {
+        let mut waits = Vec::new();
+        for (job, record) in self.history.jobs().filter(|(_, record)| record.open > 0) {
+            for (entry, spec) in (0..).zip(&record.spec.tasks) {
+                let ids = (0..spec.count).map(|index| TaskId { job, entry, index });
+                let open = |id: &TaskId| self.history.task(*id).is_none_or(|task| task.ended.is_none());
+                waits.extend(ids.filter(open).take(3).map(|id| format!("{id} {:?}", self.history.task(id))));
+            }
+        }
+        for agent in self.agents.iter().filter(|agent| !agent.is_idle()) {
+            let held = agent.up.as_ref().map(|up| up.core.state().attempts().len());
+            waits.push(format!("{} holds {held:?}, {} run", agent.name, agent.device.running()));
+        }
+        for client in self.clients.iter().filter(|client| !client.is_idle()) {
+            waits.push(format!("client {client:?}"));
+        }
+        if let Some(up) = self.scheduler.up.as_ref().filter(|up| !up.is_idle()) {
+            waits.push(format!("scheduler {up:?}"));
+        }
+        broken("liveness", format!("without faults it is not done after {PATIENCE:?}: {}", waits.join("; ")))
+    }
+
+    /// When all is done: everything acknowledged is there, and the shadow agrees.
+    fn invariant_at_the_end(&self) -> Result<(), Violation> {
+        self.scheduler.compare_all()?;
+        self.invariant_p1_after_a_crash()
+    }
+}
+
+/// The name of the agent of that number: `a` to `z`.
+pub fn agent_name(number: usize) -> String {
+    u8::try_from(number).ok().and_then(|n| b'a'.checked_add(n)).map_or_else(String::new, |c| char::from(c).to_string())
+}
+
+fn kind(what: &Happening) -> u64 {
+    match what {
+        Happening::Look(connection, _) => connection.0 << 8,
+        Happening::Gone(connection, _) => connection.0 << 8 | 1,
+        Happening::Dial(..) => 2,
+        Happening::Wake(_, life) => life << 8 | 3,
+        Happening::Synced(_, life) => life << 8 | 4,
+        Happening::Release(_, life) => life << 8 | 5,
+        Happening::Start(_, life) => life << 8 | 6,
+        Happening::Process(_, _, serial, _) => serial << 8 | 7,
+        Happening::Client(_) => 8,
+        Happening::Fault(fault) => (*fault as u64) << 8 | 9,
+        Happening::Heal(_) => 10,
+        Happening::Idle(connection, ..) => connection.0 << 8 | 11,
+    }
+}

@@ -1,0 +1,461 @@
+//! A simulated device: the processes on it and the slots in which their supervisors write verdicts.
+//! It outlives the agent's process, as real supervisors do; only a reboot ends what runs.
+//!
+//! Invariants: an attempt has at most one slot, and is never started twice; a process takes its resources
+//! from its spawn until it is gone, whatever anybody believes of it: promise P3 is held against this, never
+//! against a ledger.
+
+use crate::random::Random;
+use fleetwire_common::{
+    fb,
+    ids::AttemptId,
+    job::TaskSpec,
+    message::{End, is_final},
+    resources::Resources,
+    time::Time,
+};
+use std::{collections::BTreeMap, time::Duration};
+
+/// What a task does when it runs, written as the arguments of its spec (`for=1500 report=200 exit=0`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Behaviour {
+    /// How long it runs.
+    pub runs_for: Duration,
+    /// How often it reports; zero: never.
+    pub reports_every: Duration,
+    /// How it ends.
+    pub ends: Ending,
+    /// Whether it ends at SIGTERM, or only at SIGKILL.
+    pub stubborn: bool,
+    /// Bytes of its result; 0: none.
+    pub result_bytes: usize,
+    /// How often, of a thousand, it reports NaN.
+    pub nan_permille: u32,
+}
+
+/// How a task ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// With that exit code.
+    Exit(i32),
+    /// By that signal.
+    Signal(u8),
+    /// Well, but of a thousand attempts so many fail.
+    Flaky(u32),
+    /// It cannot even be started.
+    NoSpawn,
+}
+
+/// What the executor tells the agent of an attempt.
+#[derive(Clone, Debug)]
+pub enum News {
+    /// Its process runs since this cluster time.
+    Started(AttemptId, Time),
+    /// It said how it fares.
+    Report(AttemptId, Option<f32>, String, Vec<(String, f64)>),
+    /// Its last process is gone.
+    Ended(AttemptId, fb::TaskStatus, End),
+}
+
+/// What happens next to a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// It runs.
+    Start,
+    /// It reports.
+    Report,
+    /// It ends by itself.
+    Finish,
+    /// Its time is up: SIGTERM.
+    Timeout,
+    /// SIGTERM has ended it, or SIGKILL.
+    Killed,
+}
+
+/// Where an attempt's slot stands.
+#[derive(Clone, Debug)]
+pub enum Slot {
+    /// Processes of it exist.
+    Runs(Process),
+    /// They are gone, and the supervisor wrote down how.
+    Verdict(fb::TaskStatus, End),
+    /// They are gone, and so is the supervisor: nobody wrote anything.
+    Nothing,
+}
+
+/// The processes of one attempt.
+#[derive(Clone, Debug)]
+pub struct Process {
+    /// What they take.
+    pub resources: Resources,
+    serial: u64,
+    behaviour: Behaviour,
+    timeout: Duration,
+    grace: Duration,
+    spawned_at: Time,
+    started: bool,
+    stopping: Option<fb::EndReason>,
+}
+
+/// A device.
+#[derive(Debug)]
+pub struct Device {
+    /// Its name, which every result bears.
+    pub name: String,
+    /// What it has.
+    pub capacity: Resources,
+    slots: BTreeMap<AttemptId, Slot>,
+    /// Every attempt that ever started here, and what it left: the truth that commits are held against.
+    truth: BTreeMap<AttemptId, Option<(fb::TaskStatus, End)>>,
+    serial: u64,
+}
+
+/// An attempt was started that had been started before.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("attempt {attempt} was started twice on {device}")]
+pub struct StartedTwice {
+    /// Which.
+    pub attempt: AttemptId,
+    /// Where.
+    pub device: String,
+}
+
+/// Things to be planned: when, of which process (by its serial), what.
+pub type Plans = Vec<(Time, AttemptId, u64, Step)>;
+
+impl Behaviour {
+    /// Reads it from a spec's arguments; what is not there is as in `Behaviour::default()`.
+    pub fn of(spec: &TaskSpec) -> Behaviour {
+        let mut behaviour = Behaviour::default();
+        for argument in &spec.arguments {
+            let (key, value) = argument.split_once('=').unwrap_or((argument, "0"));
+            let number = value.parse::<u64>().unwrap_or_default();
+            match key {
+                "for" => behaviour.runs_for = Duration::from_millis(number),
+                "report" => behaviour.reports_every = Duration::from_millis(number),
+                "exit" => behaviour.ends = Ending::Exit(number as i32),
+                "signal" => behaviour.ends = Ending::Signal(number as u8),
+                "flaky" => behaviour.ends = Ending::Flaky(number as u32),
+                "nospawn" => behaviour.ends = Ending::NoSpawn,
+                "stubborn" => behaviour.stubborn = true,
+                "result" => behaviour.result_bytes = number as usize,
+                "nan" => behaviour.nan_permille = number as u32,
+                _ => {}
+            }
+        }
+        behaviour
+    }
+
+    /// Writes it as arguments.
+    pub fn arguments(&self) -> Vec<String> {
+        let ending = match self.ends {
+            Ending::Exit(code) => format!("exit={code}"),
+            Ending::Signal(signal) => format!("signal={signal}"),
+            Ending::Flaky(permille) => format!("flaky={permille}"),
+            Ending::NoSpawn => "nospawn".to_owned(),
+        };
+        let mut arguments = vec![
+            format!("for={}", self.runs_for.as_millis()),
+            format!("report={}", self.reports_every.as_millis()),
+            format!("result={}", self.result_bytes),
+            format!("nan={}", self.nan_permille),
+            ending,
+        ];
+        if self.stubborn {
+            arguments.push("stubborn".to_owned());
+        }
+        arguments
+    }
+}
+
+impl Default for Behaviour {
+    fn default() -> Behaviour {
+        Behaviour {
+            runs_for: Duration::from_secs(1),
+            reports_every: Duration::ZERO,
+            ends: Ending::Exit(0),
+            stubborn: false,
+            result_bytes: 24,
+            nan_permille: 0,
+        }
+    }
+}
+
+impl Device {
+    /// A device on which nothing runs.
+    pub fn new(name: &str, capacity: Resources) -> Device {
+        Device { name: name.to_owned(), capacity, slots: BTreeMap::new(), truth: BTreeMap::new(), serial: 0 }
+    }
+
+    /// What all processes take together.
+    pub fn in_use(&self) -> Resources {
+        self.slots.values().fold(Resources::ZERO, |sum, slot| match slot {
+            Slot::Runs(process) => sum.plus(process.resources),
+            Slot::Verdict(..) | Slot::Nothing => sum,
+        })
+    }
+
+    /// How many attempts have processes.
+    pub fn running(&self) -> usize {
+        self.slots.values().filter(|slot| matches!(slot, Slot::Runs(_))).count()
+    }
+
+    /// All slots.
+    pub fn slots(&self) -> impl Iterator<Item = (AttemptId, &Slot)> {
+        self.slots.iter().map(|(attempt, slot)| (*attempt, slot))
+    }
+
+    /// What an attempt left here: `None` if it never ran here, `Some(None)` if it has not ended.
+    pub fn truth(&self, attempt: AttemptId) -> Option<Option<&(fb::TaskStatus, End)>> {
+        self.truth.get(&attempt).map(Option::as_ref)
+    }
+
+    /// How many attempts were ever started here.
+    pub fn started(&self) -> usize {
+        self.truth.len()
+    }
+
+    /// Starts an attempt.
+    pub fn spawn(
+        &mut self,
+        attempt: AttemptId,
+        spec: &TaskSpec,
+        now: Time,
+        random: &mut Random,
+    ) -> Result<Plans, StartedTwice> {
+        if self.truth.insert(attempt, None).is_some() {
+            return Err(StartedTwice { attempt, device: self.name.clone() });
+        }
+        self.serial += 1;
+        let process = Process {
+            resources: spec.resources,
+            serial: self.serial,
+            behaviour: Behaviour::of(spec),
+            timeout: Duration::from_secs(spec.timeout_s),
+            grace: Duration::from_millis(u64::from(spec.kill_grace_ms)),
+            spawned_at: now,
+            started: false,
+            stopping: None,
+        };
+        self.slots.insert(attempt, Slot::Runs(process));
+        let after = Duration::from_micros(random.between(300, 20_000));
+        Ok(vec![(now + after, attempt, self.serial, Step::Start)])
+    }
+
+    /// Stops an attempt, as far as there is anything to stop.
+    pub fn cancel(&mut self, attempt: AttemptId, grace: Duration, now: Time, random: &mut Random) -> Plans {
+        match self.slots.get_mut(&attempt) {
+            Some(Slot::Runs(process)) => process.stop(attempt, fb::EndReason::Cancelled, grace, now, random),
+            Some(Slot::Verdict(..) | Slot::Nothing) | None => Plans::new(),
+        }
+    }
+
+    /// One step of a process. Steps of processes that are gone do nothing.
+    pub fn step(
+        &mut self,
+        attempt: AttemptId,
+        serial: u64,
+        step: Step,
+        now: Time,
+        random: &mut Random,
+    ) -> (Option<News>, Plans) {
+        let Some(Slot::Runs(process)) = self.slots.get_mut(&attempt) else { return (None, Plans::new()) };
+        if process.serial != serial {
+            return (None, Plans::new());
+        }
+        match step {
+            Step::Start => self.on_start(attempt, now),
+            Step::Report => (Some(process.report(attempt, now, random)), process.next_report(attempt, now)),
+            Step::Finish => (self.on_end(attempt, None, now, random), Plans::new()),
+            Step::Timeout => {
+                let grace = process.grace;
+                (None, process.stop(attempt, fb::EndReason::RunTimeout, grace, now, random))
+            }
+            Step::Killed => {
+                let why = process.stopping;
+                (self.on_end(attempt, why, now, random), Plans::new())
+            }
+        }
+    }
+
+    /// The power went: every process is gone, and nobody wrote anything down.
+    pub fn reboot(&mut self) {
+        for slot in self.slots.values_mut() {
+            if let Slot::Runs(_) = slot {
+                *slot = Slot::Nothing;
+            }
+        }
+    }
+
+    /// The agent knows how it ended: the slot may be used again.
+    pub fn recycle(&mut self, attempt: AttemptId) {
+        if !matches!(self.slots.get(&attempt), Some(Slot::Runs(_))) {
+            self.slots.remove(&attempt);
+        }
+    }
+
+    fn on_start(&mut self, attempt: AttemptId, now: Time) -> (Option<News>, Plans) {
+        let Some(Slot::Runs(process)) = self.slots.get_mut(&attempt) else { return (None, Plans::new()) };
+        if process.behaviour.ends == Ending::NoSpawn {
+            let end = End {
+                reason: fb::EndReason::SpawnFailed,
+                message: format!("{}: no such program", self.name),
+                ended_at_ms: now.as_ms(),
+                ..End::default()
+            };
+            return (self.verdict(attempt, fb::TaskStatus::Failed, end), Plans::new());
+        }
+        process.started = true;
+        let mut plans = process.next_report(attempt, now);
+        plans.push((now + process.behaviour.runs_for, attempt, process.serial, Step::Finish));
+        if process.timeout > Duration::ZERO {
+            plans.push((now + process.timeout, attempt, process.serial, Step::Timeout));
+        }
+        (Some(News::Started(attempt, now)), plans)
+    }
+
+    fn on_end(
+        &mut self,
+        attempt: AttemptId,
+        why: Option<fb::EndReason>,
+        now: Time,
+        random: &mut Random,
+    ) -> Option<News> {
+        let Some(Slot::Runs(process)) = self.slots.get(&attempt) else { return None };
+        let mut end = End {
+            started_at_ms: process.spawned_at.as_ms(),
+            ended_at_ms: now.as_ms(),
+            wall_us: now.since(process.spawned_at).as_micros() as u64,
+            ..End::default()
+        };
+        let fails = |permille: u32, random: &mut Random| random.chance(permille);
+        let (status, reason) = match (why, process.behaviour.ends) {
+            (Some(fb::EndReason::RunTimeout), _) => (fb::TaskStatus::TimedOut, fb::EndReason::RunTimeout),
+            (Some(reason), _) => (fb::TaskStatus::Cancelled, reason),
+            (None, Ending::Exit(0)) => (fb::TaskStatus::Completed, fb::EndReason::Exited),
+            (None, Ending::Exit(code)) => {
+                end.exit_code = code;
+                (fb::TaskStatus::Failed, fb::EndReason::Exited)
+            }
+            (None, Ending::Signal(signal)) => {
+                end.signal = signal;
+                (fb::TaskStatus::Failed, fb::EndReason::Signalled)
+            }
+            (None, Ending::Flaky(permille)) if fails(permille, random) => {
+                end.exit_code = 1;
+                (fb::TaskStatus::Failed, fb::EndReason::Exited)
+            }
+            (None, Ending::Flaky(_)) => (fb::TaskStatus::Completed, fb::EndReason::Exited),
+            (None, Ending::NoSpawn) => (fb::TaskStatus::Failed, fb::EndReason::SpawnFailed),
+        };
+        end.reason = reason;
+        if status == fb::TaskStatus::Completed && process.behaviour.result_bytes > 0 {
+            // Unique to attempt and device, so that a commit shows whose result it is.
+            let text = format!("{} on {} #{}; ", attempt, self.name, process.serial);
+            end.result = Some(text.bytes().cycle().take(process.behaviour.result_bytes.max(text.len())).collect());
+        }
+        self.verdict(attempt, status, end)
+    }
+
+    fn verdict(&mut self, attempt: AttemptId, status: fb::TaskStatus, end: End) -> Option<News> {
+        debug_assert!(is_final(status), "a verdict is final");
+        self.slots.insert(attempt, Slot::Verdict(status, end.clone()));
+        self.truth.insert(attempt, Some((status, end.clone())));
+        Some(News::Ended(attempt, status, end))
+    }
+}
+
+impl Process {
+    fn next_report(&self, attempt: AttemptId, now: Time) -> Plans {
+        if self.behaviour.reports_every == Duration::ZERO {
+            return Plans::new();
+        }
+        vec![(now + self.behaviour.reports_every, attempt, self.serial, Step::Report)]
+    }
+
+    fn report(&self, attempt: AttemptId, now: Time, random: &mut Random) -> News {
+        let share = now.since(self.spawned_at).as_secs_f32() / self.behaviour.runs_for.as_secs_f32().max(0.001);
+        let wrong = random.chance(self.behaviour.nan_permille);
+        let progress = if wrong { [f32::NAN, 2.0, -1.0].get(random.below(3)).copied() } else { Some(share.min(1.0)) };
+        let value = if wrong { f64::INFINITY } else { random.between(0, 1_000) as f64 / 7.0 };
+        let metrics = vec![(format!("m{}", random.below(5)), value), ("step".to_owned(), f64::from(share))];
+        let note = if random.chance(200) { format!("at {:.0} %", share * 100.0) } else { String::new() };
+        News::Report(attempt, progress, note, metrics)
+    }
+
+    fn stop(
+        &mut self,
+        attempt: AttemptId,
+        why: fb::EndReason,
+        grace: Duration,
+        now: Time,
+        random: &mut Random,
+    ) -> Plans {
+        if self.stopping.is_some() {
+            return Plans::new();
+        }
+        self.stopping = Some(why);
+        let after = if self.behaviour.stubborn || !self.started {
+            grace
+        } else {
+            grace.min(Duration::from_micros(random.between(500, 50_000)))
+        };
+        let gone = now + after + Duration::from_micros(random.between(100, 5_000));
+        vec![(gone, attempt, self.serial, Step::Killed)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attempt() -> AttemptId {
+        AttemptId { attempt: 1, ..AttemptId::default() }
+    }
+
+    /// Runs what was planned, in order, and returns the news.
+    fn play(device: &mut Device, mut plans: Plans, random: &mut Random) -> Vec<News> {
+        let mut news = Vec::new();
+        while let Some(next) = (0..plans.len()).min_by_key(|i| plans.get(*i).map(|plan| plan.0)) {
+            let (at, attempt, serial, step) = plans.remove(next);
+            let (said, more) = device.step(attempt, serial, step, at, random);
+            news.extend(said);
+            plans.extend(more);
+        }
+        news
+    }
+
+    #[test]
+    fn an_attempt_starts_reports_and_ends_once() {
+        let (mut device, mut random) = (Device::new("a", Resources::ZERO), Random::new(1));
+        let behaviour = Behaviour { reports_every: Duration::from_millis(100), ..Behaviour::default() };
+        let spec = TaskSpec { arguments: behaviour.arguments(), ..TaskSpec::default() };
+        assert_eq!(Behaviour::of(&spec), behaviour);
+        let plans = device.spawn(attempt(), &spec, Time(0), &mut random).unwrap_or_default();
+        assert!(device.spawn(attempt(), &spec, Time(0), &mut random).is_err());
+        assert_eq!(device.running(), 1);
+        let news = play(&mut device, plans, &mut random);
+        assert!(matches!(news.first(), Some(News::Started(..))));
+        assert_eq!(news.iter().filter(|news| matches!(news, News::Ended(..))).count(), 1);
+        assert_eq!(news.iter().filter(|news| matches!(news, News::Report(..))).count(), 9);
+        assert!(matches!(device.truth(attempt()), Some(Some((fb::TaskStatus::Completed, _)))));
+    }
+
+    #[test]
+    fn a_stubborn_task_ends_by_sigkill_and_a_reboot_leaves_no_verdict() {
+        let (mut device, mut random) = (Device::new("a", Resources::ZERO), Random::new(1));
+        let behaviour = Behaviour { stubborn: true, runs_for: Duration::from_secs(900), ..Behaviour::default() };
+        let spec = TaskSpec { arguments: behaviour.arguments(), ..TaskSpec::default() };
+        let plans = device.spawn(attempt(), &spec, Time(0), &mut random).unwrap_or_default();
+        let kill = device.cancel(attempt(), Duration::from_secs(5), Time(50_000), &mut random);
+        assert!(kill.first().is_some_and(|plan| plan.0 >= Time(5_050_000)));
+        let news = play(&mut device, plans.into_iter().chain(kill).collect(), &mut random);
+        assert!(matches!(news.last(), Some(News::Ended(_, fb::TaskStatus::Cancelled, _))));
+
+        let later = AttemptId { attempt: 2, ..attempt() };
+        let plans = device.spawn(later, &spec, Time(0), &mut random).unwrap_or_default();
+        device.reboot();
+        assert!(play(&mut device, plans, &mut random).is_empty());
+        assert!(matches!(device.truth(later), Some(None)));
+    }
+}

@@ -1,0 +1,115 @@
+//! Which faults a seed has, and how often: swarm testing (Groce et al., ISSTA 2012). A seed with every
+//! fault on hides what only shows when one of them is off, so each seed draws its own set.
+
+use crate::random::Random;
+use std::time::Duration;
+
+/// Something that goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// An agent's process is killed and started again; what runs on the device goes on.
+    AgentCrash,
+    /// A device loses its power: its agent, its processes and what its disk had not synced are gone.
+    Reboot,
+    /// The scheduler is killed, at any point between two steps, and started again.
+    SchedulerCrash,
+    /// An agent's connection breaks.
+    AgentConnection,
+    /// A client's connection breaks.
+    ClientConnection,
+    /// An agent is cut off for a while.
+    Partition,
+    /// An agent is cut off in one direction only.
+    OneWay,
+    /// Nothing moves on an agent's connection for some seconds, which may make its frames stale.
+    RadioGap,
+    /// The scheduler stands still: SIGSTOP, or a suspended host.
+    SchedulerPause,
+    /// A frame is delivered a second time.
+    Replay,
+    /// An agent says that another agent's attempt completed.
+    Impostor,
+}
+
+/// All of them.
+pub const ALL: [Fault; 11] = [
+    Fault::AgentCrash,
+    Fault::Reboot,
+    Fault::SchedulerCrash,
+    Fault::AgentConnection,
+    Fault::ClientConnection,
+    Fault::Partition,
+    Fault::OneWay,
+    Fault::RadioGap,
+    Fault::SchedulerPause,
+    Fault::Replay,
+    Fault::Impostor,
+];
+
+/// What a run is like.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// How many agents.
+    pub agents: usize,
+    /// How many clients.
+    pub clients: usize,
+    /// How many jobs the clients submit.
+    pub jobs: usize,
+    /// Tasks in one job at most.
+    pub tasks_max: u32,
+    /// How long faults go on.
+    pub active: Duration,
+    /// The faults that are on, with the mean time between two of them.
+    pub faults: Vec<(Fault, Duration)>,
+    /// The longest delay of a connection.
+    pub delay_max: Duration,
+    /// The longest that making facts durable takes.
+    pub sync_max: Duration,
+    /// How often, of a thousand, releasing effects lags behind the sync.
+    pub lag_permille: u32,
+    /// How often, of a thousand, a crash of the scheduler takes what its disk had not synced.
+    pub power_permille: u32,
+}
+
+impl Setting {
+    /// Nothing goes wrong, and everything is quick: for stories, which bring their own misfortune.
+    pub fn calm() -> Setting {
+        Setting {
+            agents: 3,
+            clients: 1,
+            jobs: 0,
+            tasks_max: 10,
+            active: Duration::from_secs(60),
+            faults: Vec::new(),
+            delay_max: Duration::from_millis(5),
+            sync_max: Duration::from_millis(2),
+            lag_permille: 0,
+            power_permille: 1_000,
+        }
+    }
+
+    /// What a seed draws.
+    pub fn swarm(random: &mut Random) -> Setting {
+        let active = Duration::from_secs(random.between(40, 360));
+        let mut faults = Vec::new();
+        let share = random.between(0, 1_000) as u32;
+        for fault in ALL {
+            let every = Duration::from_millis(random.skewed(2_000, active.as_millis() as u64));
+            if random.chance(share) {
+                faults.push((fault, every));
+            }
+        }
+        Setting {
+            agents: random.between(1, 8) as usize,
+            clients: random.between(1, 3) as usize,
+            jobs: random.between(1, 8) as usize,
+            tasks_max: random.skewed(1, 40) as u32,
+            active,
+            faults,
+            delay_max: Duration::from_micros(random.skewed(200, 400_000)),
+            sync_max: Duration::from_micros(random.skewed(50, 200_000)),
+            lag_permille: if random.chance(500) { random.between(0, 500) as u32 } else { 0 },
+            power_permille: random.between(0, 1_000) as u32,
+        }
+    }
+}

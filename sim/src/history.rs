@@ -1,0 +1,390 @@
+//! What the journals say, read from their bytes alone: the record that every promise is held against.
+//! Nothing here uses a core's own tables, so a core that is wrong does not agree with itself.
+//!
+//! Invariants: `durable <= facts.len()`; facts beyond `durable` may be gone after a crash, facts up to it
+//! never.
+
+use crate::trace::{Violation, broken};
+use fleetwire_common::{
+    fb,
+    ids::{AttemptId, JobId, Position, SubmitId, TaskId},
+    job::JobSpec,
+    message::{End, attempt_id, is_final},
+};
+use std::collections::BTreeMap;
+
+/// The scheduler's journal.
+#[derive(Debug, Default)]
+pub struct History {
+    /// What the last sync made durable.
+    pub durable: Position,
+    facts: Vec<Vec<u8>>,
+    latest_at: u64,
+    jobs: BTreeMap<JobId, JobHistory>,
+    submits: BTreeMap<SubmitId, JobId>,
+    tasks: BTreeMap<TaskId, TaskHistory>,
+    agents: BTreeMap<u32, String>,
+    tasks_open: u64,
+}
+
+/// One job.
+#[derive(Debug)]
+pub struct JobHistory {
+    /// Where it was accepted.
+    pub accepted: Position,
+    /// What was accepted.
+    pub spec: JobSpec,
+    /// Where the whole of it was cancelled.
+    pub cancelled: Option<Position>,
+    /// Its tasks that have not ended.
+    pub open: u64,
+}
+
+/// One task that was started or has ended.
+#[derive(Debug, Default)]
+pub struct TaskHistory {
+    /// Its attempts, by number.
+    pub attempts: BTreeMap<u32, AttemptHistory>,
+    /// Where and how it ended.
+    pub ended: Option<(Position, fb::TaskStatus)>,
+    /// Where it was cancelled.
+    pub cancelled: Option<Position>,
+}
+
+/// One attempt.
+#[derive(Debug)]
+pub struct AttemptHistory {
+    /// To whom it was assigned.
+    pub agent: u32,
+    /// Where.
+    pub assigned: Position,
+    /// Where and how it ended.
+    pub ended: Option<(Position, fb::TaskStatus)>,
+}
+
+/// What a fact did that the world outside must agree with.
+#[derive(Debug)]
+pub enum Consequence {
+    /// Nothing of the kind.
+    None,
+    /// An attempt ended: as its agent's journal and device must say too, where the reason is theirs.
+    Ended {
+        /// Which.
+        attempt: AttemptId,
+        /// The name of the agent that it was assigned to.
+        agent: String,
+        /// How it ended.
+        status: fb::TaskStatus,
+        /// What it left.
+        end: End,
+    },
+    /// This job changed.
+    Job(JobId),
+    /// This task changed.
+    Task(TaskId),
+}
+
+impl History {
+    /// Takes one fact, as it goes to the journal.
+    ///
+    /// # Errors
+    /// Promise P2, P5 or P7 is broken by it.
+    pub fn apply(&mut self, bytes: &[u8]) -> Result<Consequence, Violation> {
+        self.facts.push(bytes.to_vec());
+        let position = self.position();
+        let Ok(record) = flatbuffers::root::<fb::FactRecord<'_>>(bytes) else {
+            return broken("P7", format!("fact {} cannot be read", position.0));
+        };
+        if record.at() < self.latest_at {
+            return broken("P7", format!("fact {} bears an earlier time than the one before it", position.0));
+        }
+        self.latest_at = record.at();
+        if let Some(fact) = record.fact_as_job_accepted() {
+            return self.on_job_accepted(position, fact);
+        }
+        if let Some(fact) = record.fact_as_attempt_assigned() {
+            return self.on_assigned(position, fact);
+        }
+        if let Some(fact) = record.fact_as_attempt_ended() {
+            return self.on_ended(position, fact);
+        }
+        if let Some(fact) = record.fact_as_tasks_ended() {
+            return self.on_tasks_ended(position, fact);
+        }
+        if let Some(fact) = record.fact_as_cancel_requested() {
+            return self.on_cancel_requested(position, fact);
+        }
+        if let Some(fact) = record.fact_as_agent_registered() {
+            self.agents.insert(fact.agent(), fact.name().unwrap_or_default().to_owned());
+        }
+        Ok(Consequence::None)
+    }
+
+    /// What a start read back from the journal takes the place of everything.
+    ///
+    /// # Errors
+    /// Promise P1 is broken: something durable is gone or was changed.
+    pub fn recover(&mut self, facts: Vec<Vec<u8>>) -> Result<(), Violation> {
+        invariant_p1_durable_survives(self.durable, &self.facts, &facts)?;
+        let durable = Position(facts.len() as u64);
+        *self = History::default();
+        for fact in &facts {
+            self.apply(fact)?;
+        }
+        self.durable = durable;
+        Ok(())
+    }
+
+    /// The number of facts so far.
+    pub fn position(&self) -> Position {
+        Position(self.facts.len() as u64)
+    }
+
+    /// A job.
+    pub fn job(&self, job: JobId) -> Option<&JobHistory> {
+        self.jobs.get(&job)
+    }
+
+    /// All jobs.
+    pub fn jobs(&self) -> impl Iterator<Item = (JobId, &JobHistory)> {
+        self.jobs.iter().map(|(id, job)| (*id, job))
+    }
+
+    /// The job of a submit id.
+    pub fn job_of(&self, submit: SubmitId) -> Option<JobId> {
+        self.submits.get(&submit).copied()
+    }
+
+    /// A task, if it was started or has ended.
+    pub fn task(&self, task: TaskId) -> Option<&TaskHistory> {
+        self.tasks.get(&task)
+    }
+
+    /// All tasks that were started or have ended.
+    pub fn tasks(&self) -> impl Iterator<Item = (TaskId, &TaskHistory)> {
+        self.tasks.iter().map(|(id, task)| (*id, task))
+    }
+
+    /// How many tasks have not ended.
+    pub fn tasks_open(&self) -> u64 {
+        self.tasks_open
+    }
+
+    /// The name of an agent.
+    pub fn agent_name(&self, agent: u32) -> &str {
+        self.agents.get(&agent).map_or("", String::as_str)
+    }
+
+    /// An attempt.
+    pub fn attempt(&self, id: AttemptId) -> Option<&AttemptHistory> {
+        self.tasks.get(&id.task)?.attempts.get(&id.attempt)
+    }
+
+    fn on_job_accepted(&mut self, position: Position, fact: fb::JobAccepted<'_>) -> Result<Consequence, Violation> {
+        let job = JobId(fact.job());
+        let spec = JobSpec::from_wire(fact.spec().map(|spec| spec.bytes()).unwrap_or_default());
+        let Ok(spec) = spec else { return broken("P4", format!("job {job} was accepted and cannot be read")) };
+        let owner = fact.owner().unwrap_or_default();
+        if !owner.starts_with("operator/") {
+            return broken("P5", format!("job {job} was accepted from {owner}, who may not submit"));
+        }
+        let submit = fact.submit_id().and_then(|id| id.bytes().try_into().ok()).map(SubmitId).unwrap_or_default();
+        if let Some(first) = self.submits.insert(submit, job) {
+            return broken("P2", format!("one submit became two jobs: {first} and {job}"));
+        }
+        let open = spec.task_count();
+        self.tasks_open += open;
+        if self.jobs.insert(job, JobHistory { accepted: position, spec, cancelled: None, open }).is_some() {
+            return broken("P2", format!("the number {job} was given to two jobs"));
+        }
+        Ok(Consequence::Job(job))
+    }
+
+    fn on_assigned(&mut self, position: Position, fact: fb::AttemptAssigned<'_>) -> Result<Consequence, Violation> {
+        let id = task_id(fact.job(), fact.entry(), fact.index());
+        let task = self.tasks.entry(id).or_default();
+        if let Some((_, status)) = task.ended {
+            return broken("P2", format!("{id} has ended ({status:?}) and was assigned again"));
+        }
+        if task.attempts.last_key_value().is_some_and(|(last, _)| *last >= fact.attempt()) {
+            return broken("P2", format!("attempt {} of {id} does not rise", fact.attempt()));
+        }
+        let open = task.attempts.values().filter(|attempt| attempt.ended.is_none());
+        let there: Vec<u32> = open.map(|attempt| attempt.agent).collect();
+        if there.len() >= 2 {
+            return broken("P2", format!("{id} got a third attempt that runs at the same time"));
+        }
+        if there.contains(&fact.agent()) {
+            return broken("P2", format!("{id} got a rival on the agent that has it already"));
+        }
+        task.attempts.insert(fact.attempt(), AttemptHistory { agent: fact.agent(), assigned: position, ended: None });
+        Ok(Consequence::Task(id))
+    }
+
+    /// Promise P2: an attempt ends once, a task ends once, and only by an attempt that had not ended.
+    fn on_ended(&mut self, position: Position, fact: fb::AttemptEnded<'_>) -> Result<Consequence, Violation> {
+        let id = task_id(fact.job(), fact.entry(), fact.index());
+        let attempt_id = AttemptId { task: id, attempt: fact.attempt() };
+        let Some(task) = self.tasks.get_mut(&id) else {
+            return broken("P2", format!("{attempt_id} ended and was never assigned"));
+        };
+        let Some(attempt) = task.attempts.get_mut(&fact.attempt()) else {
+            return broken("P2", format!("{attempt_id} ended and was never assigned"));
+        };
+        if attempt.ended.is_some() {
+            return broken("P2", format!("{attempt_id} ended twice"));
+        }
+        let agent = attempt.agent;
+        attempt.ended = Some((position, fact.status()));
+        if let Some((_, status)) = task.ended {
+            return broken("P2", format!("{attempt_id} committed to a task that has ended ({status:?})"));
+        }
+        if fact.ends_rival() {
+            for rival in task.attempts.values_mut().filter(|rival| rival.ended.is_none()) {
+                rival.ended = Some((position, fb::TaskStatus::Cancelled));
+            }
+        }
+        if is_final(fact.task_status()) {
+            task.ended = Some((position, fact.task_status()));
+            if task.attempts.values().any(|attempt| attempt.ended.is_none()) {
+                return broken("P2", format!("{id} ended while another attempt of it goes on"));
+            }
+            self.close_tasks(id.job, 1)?;
+        }
+        let end = fact.end().map(End::from_wire).unwrap_or_default();
+        let agent = self.agent_name(agent).to_owned();
+        Ok(Consequence::Ended { attempt: attempt_id, agent, status: fact.status(), end })
+    }
+
+    fn on_tasks_ended(&mut self, position: Position, fact: fb::TasksEnded<'_>) -> Result<Consequence, Violation> {
+        for index in fact.from()..fact.to() {
+            let id = task_id(fact.job(), fact.entry(), index);
+            let task = self.tasks.entry(id).or_default();
+            if task.ended.is_some() || task.attempts.values().any(|attempt| attempt.ended.is_none()) {
+                return broken("P2", format!("{id} ended without its attempt, or a second time"));
+            }
+            task.ended = Some((position, fact.status()));
+        }
+        let job = JobId(fact.job());
+        self.close_tasks(job, u64::from(fact.to().saturating_sub(fact.from())))?;
+        Ok(Consequence::Job(job))
+    }
+
+    fn on_cancel_requested(
+        &mut self,
+        position: Position,
+        fact: fb::CancelRequested<'_>,
+    ) -> Result<Consequence, Violation> {
+        let id = JobId(fact.job());
+        if fact.all() {
+            let Some(job) = self.jobs.get_mut(&id) else { return broken("P2", format!("{id} was never accepted")) };
+            job.cancelled.get_or_insert(position);
+        } else {
+            let task = self.tasks.entry(task_id(fact.job(), fact.entry(), fact.index())).or_default();
+            task.cancelled.get_or_insert(position);
+        }
+        Ok(Consequence::Job(id))
+    }
+
+    fn close_tasks(&mut self, job: JobId, count: u64) -> Result<(), Violation> {
+        let Some(job) = self.jobs.get_mut(&job) else { return broken("P2", "tasks of no job ended") };
+        match (job.open.checked_sub(count), self.tasks_open.checked_sub(count)) {
+            (Some(open), Some(all)) => {
+                (job.open, self.tasks_open) = (open, all);
+                Ok(())
+            }
+            (_, _) => broken("P2", "more tasks ended than there were"),
+        }
+    }
+}
+
+/// An agent's journal.
+#[derive(Debug, Default)]
+pub struct AgentHistory {
+    /// What the last sync made durable.
+    pub durable: Position,
+    facts: Vec<Vec<u8>>,
+    kept: BTreeMap<AttemptId, Position>,
+    results: BTreeMap<AttemptId, (Position, fb::TaskStatus)>,
+}
+
+impl AgentHistory {
+    /// Takes one fact, as it goes to the journal.
+    ///
+    /// # Errors
+    /// Promise P2 is broken by it.
+    pub fn apply(&mut self, bytes: &[u8]) -> Result<(), Violation> {
+        self.facts.push(bytes.to_vec());
+        let position = Position(self.facts.len() as u64);
+        let Ok(record) = flatbuffers::root::<fb::FactRecord<'_>>(bytes) else {
+            return broken("P7", format!("fact {} of an agent cannot be read", position.0));
+        };
+        if let Some(assignment) = record.fact_as_assignment_kept().and_then(|fact| fact.assignment()) {
+            let Ok(id) = attempt_id(assignment.task_id(), assignment.attempt()) else {
+                return broken("P7", "an agent kept an attempt whose id cannot be read");
+            };
+            if self.kept.insert(id, position).is_some() {
+                return broken("P2", format!("an agent took {id} on twice"));
+            }
+        } else if let Some(update) = record.fact_as_result_kept().and_then(|fact| fact.update()) {
+            let Ok(id) = attempt_id(update.task_id(), update.attempt()) else {
+                return broken("P7", "an agent kept a result whose id cannot be read");
+            };
+            if self.results.insert(id, (position, update.status())).is_some() {
+                return broken("P2", format!("an agent kept two results of {id}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`History::recover`].
+    ///
+    /// # Errors
+    /// Promise P1 is broken: something durable is gone or was changed.
+    pub fn recover(&mut self, facts: Vec<Vec<u8>>) -> Result<(), Violation> {
+        invariant_p1_durable_survives(self.durable, &self.facts, &facts)?;
+        let durable = Position(facts.len() as u64);
+        *self = AgentHistory::default();
+        for fact in &facts {
+            self.apply(fact)?;
+        }
+        self.durable = durable;
+        Ok(())
+    }
+
+    /// Whether the assignment is durable.
+    pub fn has_kept(&self, attempt: AttemptId) -> bool {
+        self.kept.get(&attempt).is_some_and(|position| *position <= self.durable)
+    }
+
+    /// The attempt's result, if it is durable.
+    pub fn result(&self, attempt: AttemptId) -> Option<fb::TaskStatus> {
+        self.results.get(&attempt).filter(|(position, _)| *position <= self.durable).map(|(_, status)| *status)
+    }
+
+    /// How many facts there are.
+    pub fn position(&self) -> Position {
+        Position(self.facts.len() as u64)
+    }
+}
+
+/// Promise P1 at a crash: what a sync had promised is there, byte for byte, and what is there beyond it
+/// is what had been decided, in order.
+pub fn invariant_p1_durable_survives(
+    durable: Position,
+    before: &[Vec<u8>],
+    after: &[Vec<u8>],
+) -> Result<(), Violation> {
+    if (after.len() as u64) < durable.0 {
+        let what = format!("{} facts were durable, {} came back after the crash", durable.0, after.len());
+        return broken("P1", what);
+    }
+    if before.get(..after.len()) != Some(after) {
+        return broken("P1", "facts came back after the crash that were never decided, or were changed");
+    }
+    Ok(())
+}
+
+fn task_id(job: u64, entry: u16, index: u32) -> TaskId {
+    TaskId { job: JobId(job), entry, index }
+}

@@ -1,0 +1,147 @@
+//! One function per promise, called after every event that could break it. Each holds what is seen
+//! outside (messages, processes, what came back after a crash) against the journals' bytes and the
+//! devices, never against the tables of the core that it checks.
+
+use crate::{
+    device::{Device, Slot},
+    history::{AgentHistory, History},
+    trace::{Violation, broken},
+};
+use fleetwire_common::{
+    fb,
+    ids::{AttemptId, JobId, Position, TaskId},
+    message::{Ack, End, Message, attempt_id, is_final},
+};
+
+/// Promise P1: nothing that is not yet durable can be seen by anyone. Every message that leaves the
+/// scheduler is checked for each fact that it gives away.
+pub fn invariant_p1_scheduler_says_only_what_is_durable(history: &History, message: &Message) -> Result<(), Violation> {
+    let durable = history.durable;
+    let early = |what: String, position: Option<Position>| match position {
+        Some(position) if position <= durable => Ok(()),
+        Some(position) => broken("P1", format!("{what} was visible at {durable:?}, its fact is {position:?}")),
+        None => broken("P1", format!("{what} was visible without any fact")),
+    };
+    match message {
+        Message::Assignment(assignment) => {
+            let id = assignment.attempt;
+            early(format!("the assignment {id}"), history.attempt(id).map(|attempt| attempt.assigned))
+        }
+        Message::Ack(Ack::Final(id)) => {
+            let ended = history.attempt(*id).and_then(|attempt| attempt.ended);
+            early(format!("the end of {id}"), ended.map(|(position, _)| position))
+        }
+        Message::Rare(fb::SchedulerMessageT::JobSubmitted(submitted)) => {
+            let job = JobId(submitted.job);
+            early(format!("job {job}"), history.job(job).map(|job| job.accepted))
+        }
+        Message::Rare(fb::SchedulerMessageT::Nack(nack)) if nack.code == fb::ErrorCode::AttemptEnded => {
+            let id = attempt_id(nack.task_id.as_deref(), nack.attempt).unwrap_or_default();
+            // The fact says so for this attempt or, where a later one made it obsolete, for its task.
+            let ended = history.attempt(id).and_then(|attempt| attempt.ended);
+            early(format!("the refusal of {id}"), ended.map(|(position, _)| position))
+        }
+        Message::Rare(fb::SchedulerMessageT::Page(page)) => {
+            for row in page.tasks.iter().flatten().filter(|row| is_final(row.status)) {
+                let task: TaskId = row.task_id.as_deref().unwrap_or_default().parse().unwrap_or_default();
+                let ended = history.task(task).and_then(|task| task.ended);
+                early(format!("the end of {task}"), ended.map(|(position, _)| position))?;
+            }
+            for row in page.jobs.iter().flatten() {
+                let job = history.job(JobId(row.job));
+                early(format!("job {}", row.job), job.map(|job| job.accepted))?;
+            }
+            Ok(())
+        }
+        Message::Ack(Ack::Request(_) | Ack::Heartbeat(_))
+        | Message::Status(_)
+        | Message::Heartbeat(_)
+        | Message::Acceptance(_)
+        | Message::Cancellation(..)
+        | Message::Rare(_) => Ok(()),
+    }
+}
+
+/// Promise P1 at an agent: it accepts only what it has persisted, and reports only results that it has.
+pub fn invariant_p1_agent_says_only_what_is_durable(
+    history: &AgentHistory,
+    message: &Message,
+) -> Result<(), Violation> {
+    match message {
+        Message::Acceptance(id) if !history.has_kept(*id) => {
+            broken("P1", format!("an agent accepted {id} before its assignment was durable"))
+        }
+        Message::Status(status) if status.end.is_some() && history.result(status.attempt) != Some(status.status) => {
+            broken("P1", format!("an agent reported the end of {} before it was durable", status.attempt))
+        }
+        Message::Status(status) if !history.has_kept(status.attempt) => {
+            broken("P1", format!("an agent reported {} before its assignment was durable", status.attempt))
+        }
+        Message::Rare(fb::SchedulerMessageT::Register(register)) => {
+            for report in register.attempts.iter().flatten() {
+                let id = attempt_id(report.task_id.as_deref(), report.attempt).unwrap_or_default();
+                if !history.has_kept(id) {
+                    return broken("P1", format!("an agent listed {id} before its assignment was durable"));
+                }
+            }
+            Ok(())
+        }
+        Message::Status(_)
+        | Message::Acceptance(_)
+        | Message::Assignment(_)
+        | Message::Heartbeat(_)
+        | Message::Cancellation(..)
+        | Message::Ack(_)
+        | Message::Rare(_) => Ok(()),
+    }
+}
+
+/// Promise P2 beyond what the journal alone can say: a result counts only as the device of the assigned
+/// agent left it, and only once that agent has it durably.
+pub fn invariant_p2_commits_are_what_happened(
+    device: &Device,
+    agent: &AgentHistory,
+    runs_processes: bool,
+    (attempt, status, end): (AttemptId, fb::TaskStatus, &End),
+) -> Result<(), Violation> {
+    let own = matches!(end.reason, fb::EndReason::Exited | fb::EndReason::Signalled | fb::EndReason::SpawnFailed);
+    if !own {
+        return Ok(());
+    }
+    if agent.result(attempt) != Some(status) {
+        let had = agent.result(attempt);
+        return broken("P2", format!("{attempt} committed as {status:?}; {} had {had:?}", device.name));
+    }
+    if !runs_processes {
+        return Ok(());
+    }
+    match device.truth(attempt) {
+        Some(Some((left, how))) if *left == status && how.result == end.result => Ok(()),
+        Some(Some((left, _))) => broken("P2", format!("{attempt} committed as {status:?}, it left {left:?}")),
+        Some(None) => broken("P2", format!("{attempt} committed as {status:?}, it had not ended")),
+        None => broken("P2", format!("{attempt} committed as {status:?}, it never ran on {}", device.name)),
+    }
+}
+
+/// Promise P3: what all processes on a device were promised together never exceeds what it has.
+pub fn invariant_p3_nothing_is_oversubscribed(device: &Device) -> Result<(), Violation> {
+    let in_use = device.in_use();
+    if in_use.fits(device.capacity) {
+        return Ok(());
+    }
+    let running: Vec<String> = device
+        .slots()
+        .filter(|(_, slot)| matches!(slot, Slot::Runs(_)))
+        .map(|(attempt, _)| attempt.to_string())
+        .collect();
+    let (name, capacity) = (&device.name, device.capacity);
+    broken("P3", format!("{name} has {capacity:?}, its processes {running:?} take {in_use:?}"))
+}
+
+/// A process starts only once its assignment is durable: after a crash nobody would know of it.
+pub fn invariant_p1_spawns_are_durable(history: &AgentHistory, attempt: AttemptId) -> Result<(), Violation> {
+    if history.has_kept(attempt) {
+        return Ok(());
+    }
+    broken("P1", format!("{attempt} was started before its assignment was durable"))
+}

@@ -1,0 +1,135 @@
+//! `fleetwire-sim`: runs seeds of the simulated cluster. A failing seed is printed with what it broke, and
+//! `--seed N --trace` tells its whole story again.
+
+use fleetwire_sim::{Failed, Outcome, run};
+use std::{
+    ops::Range,
+    process::ExitCode,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+const USAGE: &str = "usage: fleetwire-sim [--seeds FROM..TO | --seed N] [--trace] [--keep-going] [--threads N]";
+
+/// What was asked for.
+struct Wanted {
+    seeds: Range<u64>,
+    trace: bool,
+    keep_going: bool,
+    threads: usize,
+}
+
+#[expect(clippy::disallowed_methods, reason = "the sweep measures its own speed; no simulation sees it")]
+fn main() -> ExitCode {
+    let wanted = match wanted(std::env::args().skip(1)) {
+        Ok(wanted) => wanted,
+        Err(error) => {
+            eprintln!("{error}\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    let began = std::time::Instant::now();
+    let (sum, failures) = sweep(&wanted);
+    let seconds = began.elapsed().as_secs_f64().max(1e-6);
+    let hours = sum.passed.as_secs_f64() / 3600.0;
+    println!(
+        "{} seeds, {failures} failed; {} events, {} tasks, {} attempts, {} starts, {} forged frames refused; \
+         {hours:.1} cluster hours in {seconds:.1} s: {:.0} events/ms",
+        wanted.seeds.end.saturating_sub(wanted.seeds.start),
+        sum.events,
+        sum.tasks,
+        sum.attempts,
+        sum.starts,
+        sum.refused,
+        sum.events as f64 / seconds / 1e3,
+    );
+    ExitCode::from(u8::from(failures > 0))
+}
+
+/// Runs all seeds; prints those that fail.
+fn sweep(wanted: &Wanted) -> (Outcome, u64) {
+    let (next, stop, failures) = (AtomicU64::new(wanted.seeds.start), AtomicBool::new(false), AtomicU64::new(0));
+    let work = || {
+        let mut sum = nothing();
+        while !stop.load(Ordering::Relaxed) {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= wanted.seeds.end {
+                break;
+            }
+            // A panic in a core is a failure of its seed like any other.
+            let ran = std::panic::catch_unwind(|| run(seed, wanted.trace));
+            match ran {
+                Ok(Ok(outcome)) => add(&mut sum, &outcome),
+                Ok(Err(failed)) => {
+                    failures.fetch_add(1, Ordering::Relaxed);
+                    tell(&failed);
+                    stop.fetch_or(!wanted.keep_going, Ordering::Relaxed);
+                }
+                Err(_) => {
+                    failures.fetch_add(1, Ordering::Relaxed);
+                    println!("seed {seed} panicked: see above");
+                    stop.fetch_or(!wanted.keep_going, Ordering::Relaxed);
+                }
+            }
+        }
+        sum
+    };
+    let mut total = nothing();
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..wanted.threads).map(|_| scope.spawn(work)).collect();
+        for worker in workers {
+            if let Ok(sum) = worker.join() {
+                add(&mut total, &sum);
+            }
+        }
+    });
+    (total, failures.into_inner())
+}
+
+fn tell(failed: &Failed) {
+    for line in &failed.trace {
+        println!("{line}");
+    }
+    println!("{failed}");
+    if failed.trace.is_empty() {
+        println!("  again: fleetwire-sim --seed {} --trace", failed.seed);
+    }
+}
+
+fn nothing() -> Outcome {
+    Outcome { hash: 0, events: 0, passed: std::time::Duration::ZERO, tasks: 0, attempts: 0, starts: 0, refused: 0 }
+}
+
+fn add(sum: &mut Outcome, outcome: &Outcome) {
+    sum.hash ^= outcome.hash;
+    sum.events += outcome.events;
+    sum.passed += outcome.passed;
+    sum.tasks += outcome.tasks;
+    sum.attempts += outcome.attempts;
+    sum.starts += outcome.starts;
+    sum.refused += outcome.refused;
+}
+
+fn wanted(mut arguments: impl Iterator<Item = String>) -> Result<Wanted, String> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut wanted = Wanted { seeds: 0..1_000, trace: false, keep_going: false, threads };
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
+        let number = |text: &str| text.parse::<u64>().map_err(|error| format!("`{text}`: {error}"));
+        match argument.as_str() {
+            "--seeds" => {
+                let text = value()?;
+                let (from, to) = text.split_once("..").ok_or(format!("`{text}` is no range FROM..TO"))?;
+                wanted.seeds = number(from)?..number(to)?;
+            }
+            "--seed" => {
+                let seed = number(&value()?)?;
+                wanted.seeds = seed..seed.saturating_add(1);
+            }
+            "--threads" => wanted.threads = number(&value()?)? as usize,
+            "--trace" => wanted.trace = true,
+            "--keep-going" => wanted.keep_going = true,
+            _ => return Err(format!("unknown argument `{argument}`")),
+        }
+    }
+    Ok(wanted)
+}

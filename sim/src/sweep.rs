@@ -1,0 +1,28 @@
+//! Running seeds: one, or many at a time.
+
+use crate::{
+    cluster::{Cluster, Outcome},
+    trace::Violation,
+};
+
+/// A seed that broke a promise, with the words of its last events.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("seed {seed} broke a promise: {violation}")]
+pub struct Failed {
+    /// The seed: `fleetwire-sim --seed N --trace` shows it again.
+    pub seed: u64,
+    /// What was broken.
+    pub violation: Violation,
+    /// The trace, if it was asked for.
+    pub trace: Vec<String>,
+}
+
+/// Runs one seed to its end. With `readable`, a failure comes with its trace.
+///
+/// # Errors
+/// The seed broke a promise.
+pub fn run(seed: u64, readable: bool) -> Result<Outcome, Failed> {
+    let fail = |violation, trace: &[String]| Failed { seed, violation, trace: trace.to_vec() };
+    let mut cluster = Cluster::of_seed(seed, readable).map_err(|violation| fail(violation, &[]))?;
+    cluster.run().map_err(|violation| fail(violation, cluster.world.trace.last_lines(usize::MAX)))
+}

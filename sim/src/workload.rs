@@ -1,0 +1,142 @@
+//! The jobs that simulated clients submit: small, of every kind, and always possible somewhere, so that
+//! every task must reach an end once the faults stop.
+
+use crate::{
+    device::{Behaviour, Ending},
+    random::Random,
+};
+use fleetwire_common::{
+    fb,
+    ids::Name,
+    job::{Constraint, FileSpec, JobSpec, TaskSpec},
+    resources::Resources,
+};
+use std::time::Duration;
+
+/// What an agent offers; a job asks for what at least one of them has.
+#[derive(Clone, Debug)]
+pub struct Offer {
+    /// Resources in all.
+    pub capacity: Resources,
+    /// Labels.
+    pub labels: Vec<(String, String)>,
+    /// Kinds of work.
+    pub agent_types: Vec<fb::AgentType>,
+}
+
+impl Offer {
+    /// What a random device offers. Large in one dimension or the other, so that best fit has a choice.
+    pub fn random(random: &mut Random) -> Offer {
+        let capacity = Resources {
+            cpu: random.between(1, 16) as u32 * 500,
+            memory: random.skewed(256, 16_384) as u32,
+            gpu: if random.chance(300) { random.between(1, 4) as u32 } else { 0 },
+            storage: random.skewed(4, 500) as u32,
+        };
+        let zone = ["north", "south"].get(random.below(2)).copied().unwrap_or_default();
+        let all = [
+            fb::AgentType::Trainer,
+            fb::AgentType::Inferencer,
+            fb::AgentType::Crawler,
+            fb::AgentType::Labeller,
+            fb::AgentType::Rater,
+        ];
+        let agent_types = all.into_iter().filter(|_| random.chance(700)).collect();
+        Offer { capacity, labels: vec![("zone".to_owned(), zone.to_owned())], agent_types }
+    }
+}
+
+/// A name that is known to be one.
+pub fn name(text: &str) -> Name {
+    Name::new(text).unwrap_or_else(|error| unreachable!("the simulation makes only names that are: {error}"))
+}
+
+/// A random job of at most `tasks_max` tasks that these agents can do.
+pub fn job(number: usize, offers: &[Offer], tasks_max: u32, random: &mut Random) -> JobSpec {
+    let mut left = random.between(1, u64::from(tasks_max)) as u32;
+    let mut tasks = Vec::new();
+    while left > 0 && tasks.len() < 4 {
+        let count = random.between(1, u64::from(left)) as u32;
+        left -= count;
+        if let Some(offer) = random.pick(offers).cloned() {
+            tasks.push(task(tasks.len(), count, &offer, random));
+        }
+    }
+    let lost_after_s = random.skewed(5, 300);
+    JobSpec::new(name(&format!("job-{number}")), tasks, lost_after_s)
+        .unwrap_or_else(|error| unreachable!("the simulation makes only jobs that are valid: {error}"))
+}
+
+fn task(number: usize, count: u32, offer: &Offer, random: &mut Random) -> TaskSpec {
+    let part =
+        |whole: u32, random: &mut Random| random.between(0, u64::from(whole)) as u32 / random.between(1, 4) as u32;
+    let resources = Resources {
+        cpu: part(offer.capacity.cpu, random),
+        memory: part(offer.capacity.memory, random),
+        gpu: if random.chance(200) { part(offer.capacity.gpu, random) } else { 0 },
+        storage: if random.chance(300) { part(offer.capacity.storage, random) } else { 0 },
+    };
+    let noop = random.chance(150);
+    let behaviour = behaviour(random);
+    let mut constraints = Vec::new();
+    if let Some((label, value)) = offer.labels.first().filter(|_| random.chance(200)) {
+        let constraint = Constraint { label: name(label), op: fb::ConstraintOp::Equal, value: value.clone() };
+        constraints.push(constraint);
+    }
+    // Now and then so much that the assignment needs a bulk stream, or at least is no small frame.
+    let mut files = Vec::new();
+    if random.chance(80) {
+        let bytes = random.skewed(10, 260 << 10) as usize;
+        let filler = random.next();
+        let data = (0..bytes).map(|place| (filler.rotate_left(place as u32 % 63) >> (place % 7)) as u8).collect();
+        files.push(FileSpec { path: "input".to_owned(), data, executable: false });
+    }
+    let agent_type = random.pick(&offer.agent_types).copied().filter(|_| random.chance(300));
+    TaskSpec {
+        name: name(&format!("t{number}")),
+        count,
+        array: count > 1,
+        agent_type,
+        resources,
+        executor: if noop { fb::Executor::Noop } else { fb::Executor::Process },
+        command: if noop { String::new() } else { "sim".to_owned() },
+        arguments: if noop { Vec::new() } else { behaviour.arguments() },
+        files,
+        priority: random.between(0, 4) as i8 - 2,
+        constraints,
+        timeout_s: if random.chance(150) { random.skewed(1, 60) } else { 0 },
+        queue_timeout_s: if random.chance(100) { random.skewed(5, 300) } else { 0 },
+        max_attempts: random.skewed(1, 5) as u32,
+        max_losses: random.skewed(1, 5) as u32,
+        backoff_ms: random.skewed(10, 5_000) as u32,
+        kill_grace_ms: random.skewed(10, 10_000) as u32,
+        ..TaskSpec::default()
+    }
+}
+
+fn behaviour(random: &mut Random) -> Behaviour {
+    let ends = match random.between(0, 9) {
+        0 => Ending::Exit(random.between(1, 255) as i32),
+        1 => Ending::Signal(9),
+        2 | 3 => Ending::Flaky(random.between(100, 900) as u32),
+        4 if random.chance(300) => Ending::NoSpawn,
+        _ => Ending::Exit(0),
+    };
+    let result_bytes = match random.between(0, 9) {
+        0 => 0,
+        1 => random.skewed(100, 64 << 10) as usize,
+        _ => 24,
+    };
+    Behaviour {
+        runs_for: Duration::from_millis(random.skewed(1, 60_000)),
+        reports_every: if random.chance(400) {
+            Duration::from_millis(random.skewed(200, 10_000))
+        } else {
+            Duration::ZERO
+        },
+        ends,
+        stubborn: random.chance(100),
+        result_bytes,
+        nan_permille: if random.chance(100) { 300 } else { 0 },
+    }
+}
