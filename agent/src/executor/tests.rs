@@ -473,6 +473,7 @@ async fn slots_in_use_are_never_recycled() {
     device.sh("b", "exec sleep 600");
     assert!(matches!(device.executor.spawn(&sh("c", "true")), Err(SpawnError::NoFreeSlot { slots_max: 2 })));
     device.executor.cancel("a", 1, Duration::ZERO).unwrap();
+    device.ended("a").await;
     device.executor.cancel("b", 1, Duration::ZERO).unwrap();
     device.ended("b").await;
 }
