@@ -203,7 +203,9 @@ impl Open {
 pub struct EndedTask {
     /// The attempt that ended it.
     pub attempt: u32,
-    /// Who ran that.
+    /// The task's latest attempt; another than that one if the rival was younger.
+    pub latest: u32,
+    /// Who ran the attempt that ended it.
     pub agent: AgentId,
     /// Attempts that failed.
     pub failures: u32,
@@ -251,6 +253,7 @@ impl EndedTask {
         });
         EndedTask {
             attempt,
+            latest: attempt,
             agent,
             failures: 0,
             losses: 0,

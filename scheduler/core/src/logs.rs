@@ -56,14 +56,15 @@ impl Core {
         let task = asked.task;
         self.state.task_status(task).ok_or(Rejected::UnknownTask { task })?;
         let record = self.state.tasks.get(&task);
-        let ended = self.state.last_end(task).map(|ended| (ended.attempt, ended.agent));
+        let last = self.state.last_end(task);
+        let ended = last.map(|ended| (ended.attempt, ended.agent));
         let open = record.into_iter().flat_map(|record| record.open.iter());
         let mut known = open.map(|open| (open.attempt, open.agent)).chain(ended);
         let found = match asked.attempt {
             0 => known.max_by_key(|(attempt, _)| *attempt),
             number => known.find(|(attempt, _)| *attempt == number),
         };
-        let latest = record.map(|record| record.attempts).or(ended.map(|(attempt, _)| attempt)).unwrap_or(0);
+        let latest = record.map(|record| record.attempts).or(last.map(|ended| ended.latest)).unwrap_or(0);
         match found {
             Some((attempt, agent)) => Ok((AttemptId { task, attempt }, agent)),
             None if asked.attempt > 0 && asked.attempt <= latest => Err(Rejected::LogsGone { attempt: asked }),

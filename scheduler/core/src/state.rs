@@ -306,7 +306,7 @@ impl State {
         record.failures += u32::from(ended.failure);
         record.losses += u32::from(ended.loss);
         let mut last = EndedTask::new((attempt, assigned.agent), ended.status, &ended.end, metrics);
-        (last.failures, last.losses) = (record.failures, record.losses);
+        (last.latest, last.failures, last.losses) = (record.attempts, record.failures, record.losses);
         let open = record.open.count();
         let job = self.jobs.get_mut(&task.job).ok_or(ApplyError::Task { task })?;
         match (ended.task_status, open) {

@@ -160,7 +160,7 @@ impl Core {
                 }
                 None => record.attempts,
             },
-            None => self.state.last_end(task).map_or(0, |ended| ended.attempt),
+            None => self.state.last_end(task).map_or(0, |ended| ended.latest),
         };
         if (1..=latest).contains(&attempt.attempt) {
             return Err(Rejected::AttemptEnded { attempt, latest });

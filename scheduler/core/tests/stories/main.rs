@@ -1,5 +1,13 @@
 //! Stories of the scheduler's core on virtual time.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs)]
 
+mod asking;
+mod cancelling;
+mod failing;
 mod harness;
+mod joining;
+mod losing;
 mod running;
+mod sessions;
+mod submitting;
+mod walk;
