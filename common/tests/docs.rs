@@ -130,7 +130,7 @@ fn example() -> String {
     for (at, row) in (0..).step_by(16).zip(frame.chunks(16)) {
         writeln!(text, "{at:04x}  {}", hex(row)).unwrap();
     }
-    text.push_str("\n");
+    text.push('\n');
     let field = |name: &str, range: std::ops::Range<usize>| {
         format!("{:04x} … {:04x}  {name}: {}\n", range.start, range.end - 1, hex(&frame[range.clone()]))
     };

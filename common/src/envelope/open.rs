@@ -126,7 +126,7 @@ impl Opener {
         if parts.into_iter().filter(|part| *part).count() != 1 {
             return Err(OpenError::Content("expected exactly one of message, packed and batch"));
         }
-        if self.scratch.len() > 2 * self.frame_bytes_max {
+        if self.scratch.len() > self.frame_bytes_max / 2 {
             // One large body does not keep its room for the rest of the session.
             self.scratch = Vec::new();
         }
