@@ -1,0 +1,292 @@
+//! [`Client`]: what an operator or a viewer may ask of a cluster, as async functions.
+
+use crate::{
+    error::ClientError,
+    session::{Call, Session},
+    transport::Transport,
+    views::{AgentView, ClusterView, ExplanationView, JobView, LogView, Page, TaskView},
+};
+use fleetwire_common::{
+    fb,
+    ids::{JobId, SubmitId, TaskId},
+    job::JobSpec,
+    limits::{LOG_CHUNK_BYTES_MAX, PAGE_ROWS_MAX, QUERY_WAIT_MS_MAX},
+};
+use fleetwire_link::Identity;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::{mpsc, oneshot};
+
+/// A connection to a cluster under one identity. Cheap to clone; all clones share one session, which
+/// is opened again when it is lost.
+#[derive(Clone, Debug)]
+pub struct Client {
+    calls: mpsc::Sender<Call>,
+    patience: Duration,
+}
+
+/// What became of a submit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Submitted {
+    /// The job's number.
+    pub job: JobId,
+    /// It was accepted before, under the same submit id.
+    pub repeated: bool,
+}
+
+/// What a cancel or an explanation is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// A whole job.
+    Job(JobId),
+    /// One task.
+    Task(TaskId),
+}
+
+/// Which of a task's two outputs.
+pub use fleetwire_common::fb::LogStream;
+
+impl Client {
+    /// Opens the first session; what goes wrong with it is told at once. Later ones are opened as needed,
+    /// and a request waits for them up to the client's patience.
+    pub async fn connect(identity: Identity) -> Result<Client, ClientError> {
+        let mut transport = Transport::new(identity);
+        let started = tokio::time::Instant::now();
+        while let Err(failure) = transport.connect().await {
+            if !failure.retriable || started.elapsed() + failure.wait > FIRST_CONNECT {
+                return Err(failure.error);
+            }
+            tokio::time::sleep(failure.wait).await;
+        }
+        let (calls, receiver) = mpsc::channel(CALLS_MAX);
+        tokio::spawn(Session::new(transport, receiver).run());
+        Ok(Client { calls, patience: PATIENCE })
+    }
+
+    /// The same client, which waits that long for an answer (30 s otherwise).
+    pub fn with_patience(self, patience: Duration) -> Client {
+        Client { patience, ..self }
+    }
+
+    /// Submits a job. However often the connection is lost on the way, it is accepted once.
+    pub async fn submit(&self, job: &JobSpec) -> Result<Submitted, ClientError> {
+        self.submit_as(new_submit_id()?, job).await
+    }
+
+    /// Submits a job under an id that the caller keeps, so that it may be submitted again after a crash
+    /// of the caller: the same id and the same job are the same submit.
+    pub async fn submit_as(&self, id: SubmitId, job: &JobSpec) -> Result<Submitted, ClientError> {
+        let message = fb::SubmitJobT { request: 0, submit_id: Some(id.0.to_vec()), job: Some(job.to_wire()) };
+        match self.call(fb::SchedulerMessageT::SubmitJob(Box::new(message)), true).await? {
+            fb::SchedulerMessageT::JobSubmitted(done) => {
+                Ok(Submitted { job: JobId(done.job), repeated: done.repeated })
+            }
+            other => Err(unexpected("JobSubmitted", &other)),
+        }
+    }
+
+    /// Stops a job or a task. Returns once that is durable; what runs has its grace to end.
+    pub async fn cancel(&self, work: Work) -> Result<(), ClientError> {
+        let (job, task_id) = match work {
+            Work::Job(job) => (job.0, None),
+            Work::Task(task) => (task.job.0, Some(task.to_string())),
+        };
+        let message = fb::CancelWorkT { request: 0, job, task_id };
+        match self.call(fb::SchedulerMessageT::CancelWork(Box::new(message)), true).await? {
+            fb::SchedulerMessageT::Ack(_) => Ok(()),
+            other => Err(unexpected("Ack", &other)),
+        }
+    }
+
+    /// Makes a join token; returns its one-line form.
+    pub async fn create_token(&self, role: fb::Role, uses: u32, expires: Duration) -> Result<String, ClientError> {
+        let message = fb::CreateTokenT { request: 0, role, uses, expires_s: expires.as_secs() };
+        match self.call(fb::SchedulerMessageT::CreateToken(Box::new(message)), false).await? {
+            fb::SchedulerMessageT::TokenCreated(done) => Ok(done.token.unwrap_or_default()),
+            other => Err(unexpected("TokenCreated", &other)),
+        }
+    }
+
+    /// The cluster at a glance.
+    pub async fn cluster(&self) -> Result<ClusterView, ClientError> {
+        let page = self.query(fb::QueryT { kind: fb::QueryKind::Cluster, ..Default::default() }).await?;
+        page.cluster.map(|cluster| ClusterView::from(*cluster)).ok_or_else(|| missing("cluster in the answer"))
+    }
+
+    /// One page of jobs, the newest last. `cursor` is 0 or what the page before said.
+    pub async fn jobs(&self, cursor: u64, limit: u32) -> Result<Page<JobView>, ClientError> {
+        let query = fb::QueryT { kind: fb::QueryKind::Jobs, cursor, limit, ..Default::default() };
+        let page = self.query(query).await?;
+        Ok(Page { cursor: page.cursor, rows: rows(page.jobs) })
+    }
+
+    /// One job.
+    pub async fn job(&self, job: JobId) -> Result<JobView, ClientError> {
+        self.job_after(job, 0, Duration::ZERO).await
+    }
+
+    /// One job, as soon as its version differs from `version`, or after `wait` (at most 30 s).
+    pub async fn job_after(&self, job: JobId, version: u64, wait: Duration) -> Result<JobView, ClientError> {
+        let wait_ms = u32::try_from(wait.as_millis()).unwrap_or(QUERY_WAIT_MS_MAX).min(QUERY_WAIT_MS_MAX);
+        let query = fb::QueryT { kind: fb::QueryKind::Job, job: job.0, version, wait_ms, ..Default::default() };
+        let page = self.query(query).await?;
+        let first = page.jobs.unwrap_or_default().into_iter().next();
+        first.map(JobView::from).ok_or_else(|| missing(&format!("job {job}")))
+    }
+
+    /// Follows a job until all its tasks ended; `on_change` sees every version that came in between.
+    pub async fn watch(&self, job: JobId, mut on_change: impl FnMut(&JobView)) -> Result<JobView, ClientError> {
+        let mut view = self.job(job).await?;
+        loop {
+            on_change(&view);
+            if view.has_ended() {
+                return Ok(view);
+            }
+            view = self.job_after(job, view.version, WATCH_WAIT).await?;
+        }
+    }
+
+    /// One page of a job's tasks.
+    pub async fn tasks(&self, job: JobId, cursor: u64, limit: u32) -> Result<Page<TaskView>, ClientError> {
+        let query = fb::QueryT { kind: fb::QueryKind::Tasks, job: job.0, cursor, limit, ..Default::default() };
+        let page = self.query(query).await?;
+        Ok(Page { cursor: page.cursor, rows: rows(page.tasks) })
+    }
+
+    /// A job's tasks, up to `max` of them, page by page.
+    pub async fn tasks_up_to(&self, job: JobId, max: usize) -> Result<Vec<TaskView>, ClientError> {
+        let mut tasks = Vec::new();
+        let mut cursor = 0;
+        loop {
+            let left = u32::try_from(max.saturating_sub(tasks.len())).unwrap_or(PAGE_ROWS_MAX).min(PAGE_ROWS_MAX);
+            if left == 0 {
+                return Ok(tasks);
+            }
+            let page = self.tasks(job, cursor, left).await?;
+            tasks.extend(page.rows);
+            if page.cursor == 0 {
+                return Ok(tasks);
+            }
+            cursor = page.cursor;
+        }
+    }
+
+    /// One task.
+    pub async fn task(&self, task: TaskId) -> Result<TaskView, ClientError> {
+        self.one_task(fb::QueryKind::Task, task).await
+    }
+
+    /// What a task left as its result; `None` if it ended without one.
+    pub async fn result(&self, task: TaskId) -> Result<Option<Vec<u8>>, ClientError> {
+        Ok(self.one_task(fb::QueryKind::Result, task).await?.end.and_then(|end| end.result))
+    }
+
+    /// Why a task waits, or what became of it.
+    pub async fn explain(&self, task: TaskId) -> Result<ExplanationView, ClientError> {
+        let query = fb::QueryT {
+            kind: fb::QueryKind::Explain,
+            job: task.job.0,
+            task_id: Some(task.to_string()),
+            ..Default::default()
+        };
+        let page = self.query(query).await?;
+        page.explanation.map(|it| ExplanationView::from(*it)).ok_or_else(|| missing("explanation in the answer"))
+    }
+
+    /// One page of agents.
+    pub async fn agents(&self, cursor: u64, limit: u32) -> Result<Page<AgentView>, ClientError> {
+        let query = fb::QueryT { kind: fb::QueryKind::Agents, cursor, limit, ..Default::default() };
+        let page = self.query(query).await?;
+        Ok(Page { cursor: page.cursor, rows: rows(page.agents) })
+    }
+
+    /// One agent, with what it holds.
+    pub async fn agent(&self, name: &str) -> Result<AgentView, ClientError> {
+        let query = fb::QueryT { kind: fb::QueryKind::Agent, agent: Some(name.to_owned()), ..Default::default() };
+        let page = self.query(query).await?;
+        let first = page.agents.unwrap_or_default().into_iter().next();
+        first.map(AgentView::from).ok_or_else(|| missing(&format!("agent `{name}`")))
+    }
+
+    /// A piece of a task's output from `offset` on: what is there now, which may be nothing. `attempt` 0
+    /// is the latest.
+    pub async fn log(
+        &self,
+        task: TaskId,
+        attempt: u32,
+        stream: LogStream,
+        offset: u64,
+    ) -> Result<LogView, ClientError> {
+        let limit = LOG_CHUNK_BYTES_MAX;
+        let message = fb::LogRequestT { request: 0, task_id: Some(task.to_string()), attempt, stream, offset, limit };
+        match self.call(fb::SchedulerMessageT::LogRequest(Box::new(message)), true).await? {
+            fb::SchedulerMessageT::LogChunk(chunk) => Ok(LogView::from(*chunk)),
+            other => Err(unexpected("LogChunk", &other)),
+        }
+    }
+
+    async fn one_task(&self, kind: fb::QueryKind, task: TaskId) -> Result<TaskView, ClientError> {
+        let query = fb::QueryT { kind, job: task.job.0, task_id: Some(task.to_string()), ..Default::default() };
+        let page = self.query(query).await?;
+        let first = page.tasks.unwrap_or_default().into_iter().next();
+        first.map(TaskView::from).ok_or_else(|| missing(&format!("task {task}")))
+    }
+
+    async fn query(&self, query: fb::QueryT) -> Result<fb::PageT, ClientError> {
+        match self.call(fb::SchedulerMessageT::Query(Box::new(query)), true).await? {
+            fb::SchedulerMessageT::Page(page) => Ok(*page),
+            other => Err(unexpected("Page", &other)),
+        }
+    }
+
+    async fn call(
+        &self,
+        message: fb::SchedulerMessageT,
+        repeatable: bool,
+    ) -> Result<fb::SchedulerMessageT, ClientError> {
+        let held = match &message {
+            fb::SchedulerMessageT::Query(query) => Duration::from_millis(u64::from(query.wait_ms)),
+            _ => Duration::ZERO,
+        };
+        let (answer, answered) = oneshot::channel();
+        self.calls.send(Call { message, repeatable, answer }).await.map_err(|_| ClientError::Closed)?;
+        let after = self.patience + held;
+        match tokio::time::timeout(after, answered).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(ClientError::Closed),
+            Err(_) => Err(ClientError::TimedOut { after }),
+        }
+    }
+}
+
+/// A new submit id: the time, and 80 random bits.
+pub fn new_submit_id() -> Result<SubmitId, ClientError> {
+    let mut random = [0; 10];
+    getrandom::fill(&mut random).map_err(|error| ClientError::Unreachable {
+        addresses: Vec::new(),
+        error: format!("no randomness: {error}"),
+    })?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Ok(SubmitId::new(u64::try_from(now.as_millis()).unwrap_or(u64::MAX), random))
+}
+
+fn rows<W, V: From<W>>(rows: Option<Vec<W>>) -> Vec<V> {
+    rows.unwrap_or_default().into_iter().map(V::from).collect()
+}
+
+fn missing(what: &str) -> ClientError {
+    ClientError::NotFound { what: what.to_owned() }
+}
+
+fn unexpected(expected: &'static str, found: &fb::SchedulerMessageT) -> ClientError {
+    let found = found.scheduler_message_type().variant_name().unwrap_or("an unknown message");
+    ClientError::Unexpected { expected, found }
+}
+
+/// How long an answer may take, lost connections included.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the first connection may take.
+const FIRST_CONNECT: Duration = Duration::from_secs(8);
+/// How long a watch lets the scheduler hold its answer back.
+const WATCH_WAIT: Duration = Duration::from_secs(20);
+/// Requests that may wait to be sent.
+const CALLS_MAX: usize = 64;

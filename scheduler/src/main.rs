@@ -1,0 +1,106 @@
+//! `fleetwire-scheduler`: see the library of this crate, and docs/operations.md.
+
+use anyhow::Context as _;
+use clap::Parser;
+use fleetwire_common::ids::Name;
+use fleetwire_scheduler::{HEARTBEAT_INTERVAL, PORT, Scheduler, SchedulerConfig, Started};
+use std::{io::IsTerminal as _, net::SocketAddr, path::PathBuf, time::Duration};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// The scheduler of a Fleetwire cluster.
+#[derive(Debug, Parser)]
+#[command(name = "fleetwire-scheduler", version, max_term_width = 100)]
+struct Options {
+    /// The data folder: the cluster's keys and its journal. Made on the first start.
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// Where to listen (UDP).
+    #[arg(long, value_name = "ADDRESS:PORT", default_value_t = SocketAddr::from(([0, 0, 0, 0], PORT)))]
+    listen: SocketAddr,
+    /// Where others reach this scheduler, host or host:port, for join tokens. May be repeated.
+    #[arg(long, value_name = "HOST[:PORT]")]
+    advertise: Vec<String>,
+    /// The cluster's name; on the first start only.
+    #[arg(long, value_name = "NAME", value_parser = |text: &str| Name::new(text))]
+    cluster: Option<Name>,
+    /// Seconds between the heartbeats of agents.
+    #[arg(long, value_name = "SECONDS", default_value_t = HEARTBEAT_INTERVAL.as_secs(), value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    heartbeat: u64,
+    /// Believe a clock that is more than a day ahead of the journal, as after a long pause.
+    #[arg(long)]
+    accept_clock: bool,
+    /// What to say: error, warn, info, debug or trace.
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    log: tracing::Level,
+}
+
+fn main() -> anyhow::Result<()> {
+    let options = Options::parse();
+    tracing_subscriber::fmt()
+        .with_max_level(options.log)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(run(options))
+}
+
+async fn run(options: Options) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let config = SchedulerConfig {
+        listen: options.listen,
+        advertise: options.advertise,
+        cluster: options.cluster,
+        heartbeat_interval: Duration::from_secs(options.heartbeat),
+        accept_clock: options.accept_clock,
+        ..SchedulerConfig::new(&options.data)
+    };
+    let (mut scheduler, started) = Scheduler::start(config).await?;
+    tell(&options.data, &started);
+    // Not started by systemd: nobody to tell, and no error.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    tokio::select! {
+        ended = scheduler.ended() => return Ok(ended?),
+        _ = terminate.recv() => tracing::info!("stopping: SIGTERM"),
+        _ = interrupt.recv() => tracing::info!("stopping: SIGINT"),
+    }
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    scheduler.stop();
+    scheduler.ended().await?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// What to do next, in commands that work as they stand.
+fn tell(data: &std::path::Path, started: &Started) {
+    let Started { cluster, address, .. } = started;
+    let Some(token) = &started.token else {
+        println!(
+            "cluster {cluster} on {address}: incarnation {}, {} facts, {} agents, {} jobs",
+            started.incarnation, started.facts, started.agents, started.jobs
+        );
+        return;
+    };
+    let data = data.display();
+    println!(
+        "Cluster {cluster} is new and listens on {address} (UDP).
+
+On each machine that shall run work (the token lets {uses} agents join within {hours} hours):
+
+    fleetwire-agent --join {token} --data ./agent
+
+On this machine, as its operator:
+
+    export FLEETWIRE_DATA={data}
+    fleetwire agents
+    fleetwire run -- echo hello
+    fleetwire token create --role agent       # another token, when this one is used up
+
+An operator on another machine: `fleetwire token create --role operator` here, `fleetwire login TOKEN` there.
+Keep {data} safe: its keys are the cluster.",
+        uses = started.token_uses,
+        hours = started.token_life.as_secs() / 3_600,
+    );
+}
