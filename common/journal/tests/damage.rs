@@ -148,6 +148,10 @@ fn a_flipped_bit_is_refused_where_facts_are_known_durable_and_cut_elsewhere() {
         let mut bytes = story.disk.bytes(name).unwrap();
         for bit in 0..bytes.len() * 8 {
             let at = bit / 8;
+            // Every bit where something stands in the newest segment, elsewhere one of each byte.
+            if bit % 8 != at % 8 && !(*name == newest && at < 2048) {
+                continue;
+            }
             bytes[at] ^= 1 << (bit % 8);
             let outcome = found(&story, name, bytes.clone());
             bytes[at] ^= 1 << (bit % 8);
