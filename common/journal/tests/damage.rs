@@ -198,6 +198,22 @@ fn a_batch_cannot_pass_for_one_of_another_segment() {
     assert!(matches!(found(&story, &third, bytes), Err(OpenError::Corrupt { segment: 3, offset: 512, .. })));
 }
 
+#[test]
+fn a_batch_in_another_batch_s_place_is_not_taken_for_it() {
+    let disk = SimDisk::new();
+    let (mut journal, ..) = open(&disk).unwrap();
+    journal.append(&batch(&[b"fact"])).unwrap();
+    journal.sync().unwrap();
+    journal.mark().unwrap();
+    journal.append(&batch(&[b"next"])).unwrap();
+    let mut bytes = disk.bytes(&segment_name(1)).unwrap();
+    let (mark, next) = (512 + 64, 512 + 64 + 56);
+    bytes.copy_within(next..next + 64, mark);
+    disk.plant(&segment_name(1), bytes);
+    let (_, recovery, facts) = open(&disk).unwrap();
+    assert_eq!((facts.len(), recovery.cut.map(|cut| cut.offset)), (1, Some(mark as u64)));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) })]
 

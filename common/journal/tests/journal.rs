@@ -130,11 +130,13 @@ fn another_journal_a_newer_format_and_misplaced_segments_are_refused() {
 
     let foreign = SimDisk::new();
     let (mut journal, ..) = open(&foreign).unwrap();
-    journal.append(&batch(&[b"fiction"])).unwrap();
+    journal.append(&batch(&[b"fake"])).unwrap();
     journal.stop().unwrap();
     let replaced = disk.copy();
     replaced.plant(&segment_name(1), foreign.bytes(&segment_name(1)).unwrap());
-    assert!(matches!(open(&replaced), Err(OpenError::Corrupt { segment: 1, .. })), "right name, wrong chain");
+    let refused = open(&replaced).unwrap_err();
+    let wrong_chain = matches!(refused, OpenError::Corrupt { segment: 1, damage: Damage::End, .. });
+    assert!(wrong_chain, "right name, right length, another's facts: {refused}");
 
     let text = open(&missing).unwrap_err().to_string();
     assert_eq!(text, "0000000002.segment is missing: put it back, or restore the data folder from a backup");
