@@ -20,8 +20,8 @@ use std::{collections::BTreeMap, sync::Arc};
 pub struct Job {
     /// What was submitted.
     pub spec: Arc<JobSpec>,
-    /// Bytes of the spec as it was submitted: what the bound on all jobs counts.
-    pub spec_bytes: u64,
+    /// Bytes of the spec as it was submitted, and of what its tasks left behind: what bounds count.
+    pub kept_bytes: u64,
     /// Who submitted it, as `role/name`.
     pub owner: Arc<str>,
     /// When.
@@ -279,6 +279,14 @@ impl EndedTask {
         self.extra.as_ref()?.result.as_deref()
     }
 
+    /// About how many bytes are kept beyond what every ended task takes.
+    pub fn extra_bytes(&self) -> u64 {
+        let bytes = |extra: &Extra| {
+            extra.message.len() + extra.result.as_ref().map_or(0, |result| result.len()) + 24 * extra.metrics.len()
+        };
+        self.extra.as_deref().map_or(0, |extra| bytes(extra) as u64)
+    }
+
     /// Its latest metrics.
     pub fn metrics(&self) -> &[(Arc<str>, f64)] {
         self.extra.as_ref().map_or(&[], |extra| &extra.metrics)
@@ -309,10 +317,10 @@ impl EndedTask {
 
 impl Job {
     /// A job whose tasks are all unstarted.
-    pub fn new(spec: &Arc<JobSpec>, spec_bytes: u64, owner: &str, submitted_at: Time) -> Job {
+    pub fn new(spec: &Arc<JobSpec>, kept_bytes: u64, owner: &str, submitted_at: Time) -> Job {
         Job {
             spec: Arc::clone(spec),
-            spec_bytes,
+            kept_bytes,
             owner: owner.into(),
             submitted_at,
             ended_at: None,

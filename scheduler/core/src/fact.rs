@@ -120,6 +120,11 @@ pub enum Fact<'a> {
         /// Entry and index of one task; `None` = the whole job.
         task: Option<(u16, u32)>,
     },
+    /// An ended job is kept no longer.
+    JobForgotten {
+        /// Which.
+        job: JobId,
+    },
 }
 
 /// An attempt's end, and what becomes of its task.
@@ -220,6 +225,9 @@ impl<'a> Fact<'a> {
                 let args = fb::AgentDeregisteredArgs { agent: agent.0 };
                 fb::AgentDeregistered::create(builder, &args).as_union_value()
             }),
+            Fact::JobForgotten { job } => (fb::FactBody::JobForgotten, {
+                fb::JobForgotten::create(builder, &fb::JobForgottenArgs { job: job.0 }).as_union_value()
+            }),
             Fact::IncarnationStarted { .. }
             | Fact::TokenIssued { .. }
             | Fact::PrincipalEnrolled { .. }
@@ -278,7 +286,8 @@ impl<'a> Fact<'a> {
             | Fact::AttemptAssigned { .. }
             | Fact::AttemptEnded(_)
             | Fact::TasksEnded { .. }
-            | Fact::CancelRequested { .. } => unreachable!("written by its caller"),
+            | Fact::CancelRequested { .. }
+            | Fact::JobForgotten { .. } => unreachable!("written by its caller"),
         };
         let kind = body.fact_body_type();
         let Some(value) = body.pack(builder) else { unreachable!("a fact is never absent") };
@@ -312,6 +321,9 @@ impl<'a> Fact<'a> {
             fb::FactBody::AgentDeregistered => record
                 .fact_as_agent_deregistered()
                 .map(|table| Ok(Fact::AgentDeregistered { agent: AgentId(table.agent()) })),
+            fb::FactBody::JobForgotten => {
+                record.fact_as_job_forgotten().map(|table| Ok(Fact::JobForgotten { job: JobId(table.job()) }))
+            }
             fb::FactBody::IncarnationStarted => record.fact_as_incarnation_started().map(read_incarnation),
             fb::FactBody::TokenIssued => record.fact_as_token_issued().map(read_token),
             fb::FactBody::PrincipalEnrolled => record.fact_as_principal_enrolled().map(read_principal),

@@ -64,11 +64,28 @@ impl Core {
             ("submit ids in a day", self.state.submits.len() as u64 + 1, policy.submits_max as u64),
             ("jobs", self.state.jobs.len() as u64 + 1, policy.jobs_max as u64),
             ("tasks", self.state.task_count + spec.task_count(), policy.tasks_max),
-            ("bytes of jobs", self.state.spec_bytes + spec_bytes, policy.spec_bytes_max),
+            ("bytes of jobs and results", self.state.kept_bytes + spec_bytes, policy.kept_bytes_max),
         ];
         match bounds.into_iter().find(|(_, found, max)| found > max) {
             Some((what, _, max)) => Err(Rejected::Busy { what, max }),
             None => Ok(()),
+        }
+    }
+
+    /// Forgets ended jobs that are kept no longer: the lowest number first, a few at a time.
+    pub fn forget_ended(&mut self, effects: &mut Effects) {
+        for _ in 0..FORGOTTEN_PER_STEP {
+            let (policy, state) = (&self.config.policy, &self.state);
+            let Some(job) = state.ended_jobs.first().copied() else { return };
+            let ended_at = state.jobs.get(&job).and_then(|job| job.ended_at);
+            let over = state.ended_jobs.len() > policy.ended_jobs_max
+                || state.ended_task_count > policy.ended_tasks_max
+                || state.ended_bytes > policy.ended_bytes_max
+                || ended_at.is_none_or(|ended_at| ended_at + policy.ended_kept < self.now);
+            if !over {
+                return;
+            }
+            self.decide(&Fact::JobForgotten { job }, effects);
         }
     }
 
@@ -176,6 +193,9 @@ pub fn read_task(text: &str) -> Result<TaskId, Rejected> {
         expected,
     })
 }
+
+/// Each may hold a million tasks, whose memory is given back at once.
+const FORGOTTEN_PER_STEP: usize = 4;
 
 /// How far ahead of cluster time a client's clock may be.
 const SUBMIT_AHEAD_MAX: Duration = Duration::from_secs(24 * 3600);

@@ -162,6 +162,7 @@ impl Scheduler {
             Event::Stalled { gap } => core.on_stalled(gap),
         }
         core.place(effects);
+        core.forget_ended(effects);
     }
 
     /// When [`Event::Deadline`] is due next. May lie in the past: then as soon as nothing else has
@@ -207,9 +208,10 @@ impl Scheduler {
     }
 }
 
-/// Does everything that is due now. What that makes due at once waits for the next.
+/// Does what is due now, as much as one step may; what is left is due at once.
 fn on_deadline(core: &mut Core, effects: &mut Effects) {
-    while let Some(deadline) = core.live.deadlines.take_due(core.now) {
+    for _ in 0..core.config.policy.deadlines_per_step {
+        let Some(deadline) = core.live.deadlines.take_due(core.now) else { return };
         match deadline {
             Deadline::Retry(task) => core.on_retry_due(task),
             Deadline::TaskQueued(task) => core.on_task_queued_too_long(task, effects),
@@ -232,7 +234,7 @@ fn on_received(core: &mut Core, id: SessionId, origin: Origin, message: MessageR
     // A session that was closed may still have sent something; it is not answered.
     let Some(session) = core.live.sessions.get_mut(&id) else { return };
     session.heard_at = now;
-    if !session.allowance.take(now, per_s, burst) {
+    if !session.allowance.take(now, cost(message.kind()), (per_s, burst)) {
         let reason = format!("more than {per_s} messages a second");
         core.close(id, fb::ErrorCode::RateLimited, reason, effects);
         return;
@@ -246,6 +248,15 @@ fn on_received(core: &mut Core, id: SessionId, origin: Origin, message: MessageR
             }
         }
         Err(rejected) => core.refuse(id, origin, about(&message), &rejected, effects),
+    }
+}
+
+/// What a message counts as: those that make the scheduler work more count as more.
+fn cost(message: fb::SchedulerMessage) -> u32 {
+    match message {
+        fb::SchedulerMessage::Register | fb::SchedulerMessage::SubmitJob => 100,
+        fb::SchedulerMessage::Query | fb::SchedulerMessage::CancelWork => 10,
+        _ => 1,
     }
 }
 

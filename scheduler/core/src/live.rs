@@ -80,12 +80,12 @@ impl Allowance {
         Allowance { left: u64::from(burst) * 1_000_000, at: now }
     }
 
-    /// Takes one message; `false` if there is none left.
-    pub fn take(&mut self, now: Time, per_s: u32, burst: u32) -> bool {
+    /// Takes what a message costs; `false` if that is not left.
+    pub fn take(&mut self, now: Time, cost: u32, (per_s, burst): (u32, u32)) -> bool {
         let gained = (now.since(self.at).as_micros() as u64).saturating_mul(u64::from(per_s));
         self.left = self.left.saturating_add(gained).min(u64::from(burst) * 1_000_000);
         self.at = self.at.max(now);
-        let rest = self.left.checked_sub(1_000_000);
+        let rest = self.left.checked_sub(u64::from(cost) * 1_000_000);
         self.left = rest.unwrap_or(self.left);
         rest.is_some()
     }

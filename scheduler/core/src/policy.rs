@@ -43,10 +43,16 @@ pub struct Policy {
     pub jobs_max: usize,
     /// Tasks of all kept jobs together.
     pub tasks_max: u64,
-    /// Bytes of all kept jobs' specs together.
-    pub spec_bytes_max: u64,
-    /// Ended jobs beyond this are forgotten, the oldest first.
+    /// Bytes of all kept jobs' specs and results together; beyond it, new jobs and results are not taken.
+    pub kept_bytes_max: u64,
+    /// Ended jobs are forgotten after this time, the oldest first,
+    pub ended_kept: Duration,
+    /// or when there are more than this,
     pub ended_jobs_max: usize,
+    /// or when they have more tasks than this,
+    pub ended_tasks_max: u64,
+    /// or more bytes of specs and results.
+    pub ended_bytes_max: u64,
     /// Agents known at a time.
     pub agents_max: usize,
     /// Principals enrolled.
@@ -61,6 +67,8 @@ pub struct Policy {
     pub attempts_per_agent: u32,
     /// Placements in one step; what is left goes on in the next.
     pub placements_per_step: usize,
+    /// Deadlines handled in one step; what is left goes on in the next.
+    pub deadlines_per_step: usize,
     /// Held queries: in all, and of one session.
     pub watches_max: (usize, u32),
     /// Log requests under way: in all, and of one session.
@@ -88,8 +96,11 @@ impl Default for Policy {
             submits_max: 200_000,
             jobs_max: 100_000,
             tasks_max: 4_000_000,
-            spec_bytes_max: 1 << 30,
+            kept_bytes_max: 1 << 30,
+            ended_kept: Duration::from_secs(7 * 24 * 3600),
             ended_jobs_max: 10_000,
+            ended_tasks_max: 1_000_000,
+            ended_bytes_max: 256 << 20,
             agents_max: 100_000,
             principals_max: 200_000,
             tokens_max: 10_000,
@@ -97,6 +108,7 @@ impl Default for Policy {
             sessions_max: 200_000,
             attempts_per_agent: 8_192,
             placements_per_step: 1_024,
+            deadlines_per_step: 1_024,
             watches_max: (4_096, 64),
             logs_max: (1_024, 16),
             page_bytes: 128 << 10,

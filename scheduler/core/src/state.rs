@@ -54,10 +54,14 @@ pub struct State {
     pub tasks: BTreeMap<TaskId, TaskRecord>,
     /// Tasks of all jobs together.
     pub task_count: u64,
-    /// Bytes of all jobs' specs together.
-    pub spec_bytes: u64,
-    /// Jobs that have ended.
+    /// Bytes of all jobs' specs and results together.
+    pub kept_bytes: u64,
+    /// Jobs that have ended and are still kept.
     pub ended_jobs: BTreeSet<JobId>,
+    /// Their tasks.
+    pub ended_task_count: u64,
+    /// Their bytes.
+    pub ended_bytes: u64,
     metric_names: BTreeSet<Arc<str>>,
 }
 
@@ -152,7 +156,7 @@ impl State {
                 self.last_job = *job;
                 let accepted = Job::new(spec, bytes.len() as u64, owner, at);
                 self.task_count += accepted.counts.total;
-                self.spec_bytes += accepted.spec_bytes;
+                self.kept_bytes += accepted.kept_bytes;
                 self.jobs.insert(*job, accepted);
                 Ok(())
             }
@@ -162,6 +166,7 @@ impl State {
                 self.end_tasks(at, *job, *entry, (*from, *to), *status, *reason)
             }
             Fact::CancelRequested { job, task } => self.request_cancel(*job, *task),
+            Fact::JobForgotten { job } => self.forget_job(*job),
         }
     }
 
@@ -328,6 +333,9 @@ impl State {
                 self.tasks.remove(&task);
                 job.counts.active -= 1;
                 let entry = job.entries.get_mut(usize::from(task.entry)).ok_or(ApplyError::Task { task })?;
+                let bytes = last.extra_bytes();
+                job.kept_bytes += bytes;
+                self.kept_bytes += bytes;
                 entry.ended.insert(task.index, last);
                 entry.mark_ended(task.index, task.index + 1, task_status);
                 self.count_ended(at, task.job, 1, task_status);
@@ -361,6 +369,9 @@ impl State {
             };
             if let Some(mut last) = record.last {
                 (last.task_status, last.reason) = (status, reason);
+                let bytes = last.extra_bytes();
+                job.kept_bytes += bytes;
+                self.kept_bytes += bytes;
                 entry.ended.insert(from, *last);
             }
         }
@@ -379,7 +390,21 @@ impl State {
         if job.counts.ended() == job.counts.total {
             job.ended_at = Some(at);
             self.ended_jobs.insert(id);
+            self.ended_task_count += job.counts.total;
+            self.ended_bytes += job.kept_bytes;
         }
+    }
+
+    fn forget_job(&mut self, id: JobId) -> Result<(), ApplyError> {
+        if !self.ended_jobs.remove(&id) {
+            return Err(ApplyError::Job { job: id });
+        }
+        let job = self.jobs.remove(&id).ok_or(ApplyError::Job { job: id })?;
+        self.task_count -= job.counts.total;
+        self.ended_task_count -= job.counts.total;
+        self.kept_bytes -= job.kept_bytes;
+        self.ended_bytes -= job.kept_bytes;
+        Ok(())
     }
 
     fn request_cancel(&mut self, id: JobId, task: Option<(u16, u32)>) -> Result<(), ApplyError> {

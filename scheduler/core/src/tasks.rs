@@ -16,7 +16,7 @@ use crate::{
 use fleetwire_common::{
     fb,
     ids::{AgentId, AttemptId, JobId, SessionId, TaskId},
-    limits::METRICS_MAX,
+    limits::{METRIC_NAME_BYTES_MAX, METRICS_MAX},
     message::{Ack, Assignment, End, Message, StatusRef, attempt_id, cut, is_final},
     time::Time,
 };
@@ -182,6 +182,11 @@ impl Core {
         if end.reason.variant_name().is_none() {
             end.reason = likely_reason(status);
         }
+        let bytes = end.result.as_ref().map_or(0, Vec::len) as u64;
+        if self.state.kept_bytes + bytes > self.config.policy.kept_bytes_max {
+            end.result = None;
+            end.message = format!("its result of {bytes} bytes was not kept: the scheduler holds as much as it may");
+        }
         let mut metrics = self.read_metrics(message);
         if metrics.is_empty()
             && let Some(report) = self.live.held_mut(agent, attempt).and_then(|held| held.report.take())
@@ -194,7 +199,8 @@ impl Core {
     }
 
     fn read_metrics(&self, message: StatusRef<'_>) -> Vec<(Arc<str>, f64)> {
-        message.metrics().take(METRICS_MAX).map(|(name, value)| (self.state.metric_name(name), value)).collect()
+        let kept = message.metrics().take(METRICS_MAX).filter(|(name, _)| name.len() <= METRIC_NAME_BYTES_MAX);
+        kept.map(|(name, value)| (self.state.metric_name(name), value)).collect()
     }
 
     /// A status that is not final: volatile, and implies that the attempt was accepted.

@@ -149,7 +149,7 @@ fn operators_may_have_many_sessions() {
 
 #[test]
 fn a_flood_ends_the_session_but_work_does_not_count_as_one() {
-    let policy = Policy { messages_per_s: 10, messages_burst: 20, ..Policy::default() };
+    let policy = Policy { messages_per_s: 10, messages_burst: 120, ..Policy::default() };
     let mut t = T::with(fleetwire_scheduler_core::Config { policy, ..config() });
     t.agent("a").register();
     let job = t.submit(vec![TaskSpec { count: 100, ..task() }]);

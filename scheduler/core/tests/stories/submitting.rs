@@ -72,3 +72,62 @@ fn jobs_that_make_no_sense_are_refused() {
     assert_eq!(submit(good, Some(vec![0xff; 64])), C::Validation);
     assert!(t.scheduler.state().jobs.is_empty());
 }
+
+#[test]
+fn ended_jobs_are_forgotten_when_there_are_too_many_or_their_time_is_over() {
+    let policy = Policy { ended_jobs_max: 3, ..Policy::default() };
+    let mut t = T::with(Config { policy, ..config() });
+    t.agent("a").register();
+    let waits = t.submit(vec![TaskSpec { resources: fleetwire_common::limits::RESOURCES_MAX, ..task() }]);
+    let submit = t.submit_id();
+    let spec = job(vec![task()]);
+    let (first, _) = t.submit_as(submit, &spec).unwrap();
+    t.agent("a").completes(attempt(first, 0, 1));
+    for _ in 0..3 {
+        let job = t.submit(vec![task()]);
+        t.agent("a").completes(attempt(job, 0, 1));
+    }
+    let kept: Vec<u64> = t.scheduler.state().jobs.keys().map(|job| job.0).collect();
+    assert_eq!(kept, [waits, first + 1, first + 2, first + 3]);
+    // What is forgotten is unknown; but its submit id is not used for another job.
+    let query = fb::QueryT { kind: fb::QueryKind::Job, job: first, ..fb::QueryT::default() };
+    assert_eq!(t.query(query), Err(C::UnknownJob));
+    assert_eq!(t.submit_as(submit, &spec), Ok((first, true)));
+    assert_eq!(t.agent("a").completes(attempt(first, 0, 1)).nacked(), C::UnknownAttempt);
+    t.restart();
+    t.pass(secs(7 * 24 * 3600 + 1));
+    t.agent("a").register();
+    assert_eq!(t.scheduler.state().jobs.len(), 1);
+    assert_eq!((t.scheduler.state().ended_task_count, t.scheduler.state().ended_bytes), (0, 0));
+}
+
+#[test]
+fn a_result_beyond_what_the_scheduler_may_hold_is_not_kept_but_the_end_is() {
+    let policy = Policy { kept_bytes_max: 4_000, ..Policy::default() };
+    let mut t = T::with(Config { policy, ..config() });
+    t.agent("a").register();
+    let job = t.submit(vec![TaskSpec { count: 3, ..task() }]);
+    let end = fleetwire_common::message::End { result: Some(vec![7; 2_000]), ..Default::default() };
+    for index in 0..3 {
+        let attempt = attempt(job, index, 1);
+        assert!(t.agent("a").ends(attempt, fb::TaskStatus::Completed, end.clone()).acked(attempt));
+    }
+    assert_eq!(t.counts(job), [0, 0, 0, 3, 0, 0]);
+    let message = t.task(id(job, 0, 2)).end.unwrap().message.unwrap();
+    assert!(message.contains("2000 bytes was not kept"), "{message}");
+    assert!(t.scheduler.state().kept_bytes < 5_000);
+}
+
+#[test]
+fn a_large_array_is_placed_step_by_step() {
+    let policy = Policy { placements_per_step: 10, ..Policy::default() };
+    let mut t = T::with(Config { policy, ..config() });
+    let none = fleetwire_common::resources::Resources::ZERO;
+    t.agent("a").register();
+    let job = t.submit(vec![TaskSpec { count: 95, resources: none, ..task() }]);
+    assert_eq!(t.agent("a").holds().len(), 10);
+    // What is left goes on at once, as soon as nothing else has arrived.
+    t.pass(secs(0));
+    assert_eq!(t.agent("a").holds().len(), 95);
+    assert_eq!(t.counts(job), [0, 95, 0, 0, 0, 0]);
+}
