@@ -65,7 +65,7 @@ impl Csr {
     pub fn parse(der: &[u8]) -> Result<Csr, CsrError> {
         let (rest, request) = X509CertificationRequest::from_der(der).map_err(|_| CsrError::Malformed)?;
         let key = &request.certification_request_info.subject_pki;
-        if !rest.is_empty() {
+        if !rest.is_empty() || request.signature_value.unused_bits != 0 {
             return Err(CsrError::Malformed);
         }
         if key.algorithm.algorithm != OID_SIG_ED25519 || request.signature_algorithm.algorithm != OID_SIG_ED25519 {

@@ -28,6 +28,8 @@ mod pem;
 mod private_file;
 mod receiver;
 mod sender;
+#[cfg(test)]
+mod tests;
 mod tls;
 mod weight;
 mod writer;

@@ -112,6 +112,14 @@ pub(crate) fn server_config(server: &ServerIdentity, clock: &ClusterClock) -> Re
 
 /// The connecting side's configuration, the name it asks for, and where its verifier says what it found.
 pub(crate) fn client_config(expected: &Expected<'_>) -> Result<(QuicClientConfig, String, Finding), TlsError> {
+    client_config_for(expected, if expected.identity.is_some() { SESSION_ALPN } else { JOIN_ALPN })
+}
+
+/// The same for a given protocol.
+pub(crate) fn client_config_for(
+    expected: &Expected<'_>,
+    protocol: &[u8],
+) -> Result<(QuicClientConfig, String, Finding), TlsError> {
     let provider = Arc::new(ring::default_provider());
     let finding = Finding::default();
     let name = server_name(expected.cluster);
@@ -133,7 +141,6 @@ pub(crate) fn client_config(expected: &Expected<'_>) -> Result<(QuicClientConfig
         }
         None => builder.with_no_client_auth(),
     };
-    let protocol = if expected.identity.is_some() { SESSION_ALPN } else { JOIN_ALPN };
     config.alpn_protocols = vec![protocol.to_vec()];
     config.enable_early_data = false;
     config.resumption = Resumption::disabled();

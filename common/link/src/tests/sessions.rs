@@ -1,14 +1,11 @@
 //! Sessions over real loopback QUIC: what is sent arrives, once, in order, whole.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
-mod common;
-use common::*;
+use super::*;
 use fleetwire_common::{
     envelope::OpenError,
     fb,
     message::{Ack, Message, MessageRef},
 };
-use fleetwire_link::*;
 
 #[tokio::test]
 async fn a_message_goes_each_way_and_the_agent_knows_cluster_time() {
