@@ -45,6 +45,9 @@ pub struct Csr {
     pub(crate) public_key: Vec<u8>,
 }
 
+/// What stands before the 64 bytes of an Ed25519 signature (RFC 8410): its algorithm, and a bit string's head.
+const SIGNATURE_HEAD: &[u8] = &[0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x41, 0x00];
+
 /// Why a certificate request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CsrError {
@@ -65,11 +68,16 @@ impl Csr {
     pub fn parse(der: &[u8]) -> Result<Csr, CsrError> {
         let (rest, request) = X509CertificationRequest::from_der(der).map_err(|_| CsrError::Malformed)?;
         let key = &request.certification_request_info.subject_pki;
-        if !rest.is_empty() || request.signature_value.unused_bits != 0 {
+        if !rest.is_empty() {
             return Err(CsrError::Malformed);
         }
         if key.algorithm.algorithm != OID_SIG_ED25519 || request.signature_algorithm.algorithm != OID_SIG_ED25519 {
             return Err(CsrError::Algorithm);
+        }
+        // The parser is lenient with what stands between the signed part and the signature.
+        if !der.len().checked_sub(74).and_then(|at| der.get(at..)).is_some_and(|tail| tail.starts_with(SIGNATURE_HEAD))
+        {
+            return Err(CsrError::Malformed);
         }
         request.verify_signature().map_err(|_| CsrError::Signature)?;
         Ok(Csr { key_sha256: sha256(key.raw), public_key: key.raw.to_vec() })

@@ -182,7 +182,7 @@ impl Listener {
             clock,
             cluster: server.cluster.clone(),
             handshakes: Arc::new(Semaphore::new(config.handshakes_max)),
-            config,
+            config: Arc::new(config),
             runtime: Handle::current(),
             accepted: sender,
         });
@@ -226,7 +226,7 @@ struct Admission {
     clock: ClusterClock,
     cluster: String,
     handshakes: Arc<Semaphore>,
-    config: LinkConfig,
+    config: Arc<LinkConfig>,
     runtime: Handle,
     accepted: mpsc::Sender<Accepted>,
 }
@@ -348,7 +348,7 @@ impl Admission {
         let key = key.ok_or_else(|| AcceptError::NoKeys { principal: principal.clone() })?;
         let greeted = Greeted::on_hello(&key, frame)
             .map_err(|error| AcceptError::Hello { principal: principal.clone(), error })?;
-        Ok(Pending { principal, greeted, parts, config: self.config.clone(), permit })
+        Ok(Pending { principal, greeted, parts, config: Arc::clone(&self.config), permit })
     }
 
     /// Whom the verified certificate names.
@@ -402,7 +402,7 @@ pub struct Pending {
     pub principal: Principal,
     greeted: Greeted,
     parts: Parts,
-    config: LinkConfig,
+    config: Arc<LinkConfig>,
     /// Counts as a handshake until it is welcomed or refused.
     permit: OwnedSemaphorePermit,
 }
