@@ -276,14 +276,25 @@ mod tests {
     #[test]
     fn a_folder_that_cannot_be_written_says_so() {
         let place = tempfile::tempdir().unwrap();
-        drop(DataFolder::open(place.path(), 1).unwrap());
-        std::fs::set_permissions(place.path().join("lock"), Permissions::from_mode(0o400)).unwrap();
-        std::fs::set_permissions(place.path(), Permissions::from_mode(0o500)).unwrap();
-        let opened = DataFolder::open(place.path(), 1);
-        // Permissions do not hold for a superuser, so this says something for others only.
-        if rustix::process::geteuid().is_root() {
-            return;
-        }
-        assert!(matches!(opened.unwrap_err(), FolderError::NotWritable { .. }));
+        let path = place.path().join("data");
+        drop(DataFolder::open(&path, 1).unwrap());
+        let read_only = |path: &Path, mode| std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        read_only(&path.join("lock"), 0o444);
+        read_only(&path, 0o555);
+        read_only(place.path(), 0o755);
+        let opened = std::thread::scope(|threads| {
+            let open = || {
+                // Permissions do not hold for a superuser, so this thread ceases to be one.
+                if rustix::process::geteuid().is_root() {
+                    rustix::thread::set_thread_uid(rustix::fs::Uid::from_raw(65534)).unwrap();
+                }
+                DataFolder::open(&path, 1)
+            };
+            threads.spawn(open).join().unwrap()
+        });
+        let refused = opened.unwrap_err();
+        assert!(matches!(refused, FolderError::NotWritable { .. }), "{refused}");
+        assert!(refused.to_string().contains("lock: permission denied"), "{refused}");
+        read_only(&path, 0o700);
     }
 }
