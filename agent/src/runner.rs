@@ -3,12 +3,9 @@
 //! Invariant: every attempt that the core asked to spawn ends in exactly one `Ended`, also one that could
 //! not be started. Attempts for which there is no slot wait here, bounded by what the core holds.
 
-use crate::{
-    clock::{ClusterClock, boot_time, wall_time},
-    executor::{
-        ExecutorConfig, ExecutorEvent, InlineFile, LogError, Moment, OutputStream, ProcessExecutor, Report,
-        SlotCondition, SpawnError, SpawnRequest, StartError, Verdict,
-    },
+use crate::executor::{
+    ExecutorConfig, ExecutorEvent, InlineFile, LogError, Moment, OutputStream, ProcessExecutor, Report, SlotCondition,
+    SpawnError, SpawnRequest, StartError, Verdict,
 };
 use fleetwire_agent_core::Recovered;
 use fleetwire_common::{
@@ -18,7 +15,12 @@ use fleetwire_common::{
     message::{End, Message},
     time::Time,
 };
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use fleetwire_link::ClusterClock;
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 /// Runs attempts.
 #[derive(Debug)]
@@ -256,11 +258,14 @@ impl Runner {
         if moment.unix_ms == 0 {
             return 0;
         }
-        let (boot, wall) = (boot_time().0, wall_time().as_ms());
-        let by_boot_ms = boot.checked_sub(moment.boot_us).map(|ago| ago / 1_000);
-        let by_wall_ms = wall.saturating_sub(moment.unix_ms);
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let wall_ms = u64::try_from(wall.as_millis()).unwrap_or(u64::MAX);
+        let by_boot_ms = ClusterClock::local().0.checked_sub(moment.boot_us).map(|ago| ago / 1_000);
+        let by_wall_ms = wall_ms.saturating_sub(moment.unix_ms);
         match by_boot_ms {
-            Some(ago) if ago.abs_diff(by_wall_ms) < SAME_BOOT_WITHIN_MS => self.clock.at(Time(moment.boot_us)).as_ms(),
+            Some(ago) if ago.abs_diff(by_wall_ms) < SAME_BOOT_WITHIN_MS => {
+                Time(moment.boot_us.saturating_add_signed(self.clock.offset_us())).as_ms()
+            }
             _ => moment.unix_ms,
         }
     }

@@ -1,0 +1,129 @@
+//! Keeps trying to open a session, with growing, jittered delays; says what is wrong once, not each time.
+
+use crate::{limits::SESSION_LASTED, runner::error_chain};
+use fleetwire_common::{
+    envelope::{
+        Features,
+        handshake::{HelloInfo, WelcomeInfo},
+    },
+    fb,
+    time::Time,
+};
+use fleetwire_link::{Backoff, ClusterClock, ConnectError, Connected, Identity, Link, LinkConfig, connect};
+use std::{pin::Pin, sync::Arc};
+
+/// A session that was opened.
+pub(crate) struct NewSession {
+    pub link: Link,
+    pub welcome: WelcomeInfo,
+}
+
+type Trying = Pin<Box<dyn Future<Output = Result<Connected, ConnectError>> + Send>>;
+
+/// Opens sessions.
+pub(crate) struct Connector {
+    identity: Arc<Identity>,
+    config: LinkConfig,
+    clock: ClusterClock,
+    boot_id: [u8; 16],
+    process_start_id: [u8; 16],
+    software: String,
+    backoff: Backoff,
+    trying: Option<Trying>,
+    /// When the latest session was opened.
+    opened_at: Option<Time>,
+    /// What was last said to be wrong.
+    said: String,
+}
+
+impl Connector {
+    /// Nothing is tried before [`Connector::connected`] is called.
+    pub fn new(
+        identity: Identity,
+        config: LinkConfig,
+        clock: ClusterClock,
+        boot_id: [u8; 16],
+        process_start_id: [u8; 16],
+        software: String,
+    ) -> Connector {
+        Connector {
+            identity: Arc::new(identity),
+            config,
+            clock,
+            boot_id,
+            process_start_id,
+            software,
+            backoff: Backoff::default(),
+            trying: None,
+            opened_at: None,
+            said: String::new(),
+        }
+    }
+
+    /// Waits until a session is open. `receipt` is returned to the scheduler in `Hello`. May be dropped
+    /// and called again.
+    pub async fn connected(&mut self, receipt: Option<fb::Receipt>) -> NewSession {
+        loop {
+            if self.trying.is_none() {
+                self.trying = Some(self.attempt(receipt));
+            }
+            let Some(trying) = &mut self.trying else { continue };
+            let tried = trying.await;
+            self.trying = None;
+            match tried {
+                Ok(connected) => return self.on_connected(connected),
+                Err(error) => self.on_failed(&error),
+            }
+        }
+    }
+
+    /// The session ended; the next one is tried soon if it had lasted.
+    pub fn on_session_ended(&mut self) {
+        let lasted = self.opened_at.take().is_some_and(|at| ClusterClock::local().since(at) >= SESSION_LASTED);
+        if lasted {
+            self.backoff.reset();
+        }
+    }
+
+    fn attempt(&mut self, receipt: Option<fb::Receipt>) -> Trying {
+        let first = self.backoff.failures() == 0 && self.opened_at.is_none() && self.said.is_empty();
+        let delay = self.backoff.delay();
+        let hello = HelloInfo {
+            features: Features::ALL,
+            boot_id: self.boot_id,
+            process_start_id: self.process_start_id,
+            receipt,
+            software: self.software.clone(),
+        };
+        let (identity, config, clock) = (Arc::clone(&self.identity), self.config.clone(), self.clock.clone());
+        Box::pin(async move {
+            if !first {
+                tokio::time::sleep(delay).await;
+            }
+            connect(&identity.addresses, &identity, &hello, &clock, &config).await
+        })
+    }
+
+    fn on_connected(&mut self, connected: Connected) -> NewSession {
+        let Connected { link, welcome, .. } = connected;
+        tracing::info!(
+            cluster = welcome.cluster,
+            agent = %self.identity.principal.name,
+            scheduler = welcome.software,
+            "connected"
+        );
+        self.said.clear();
+        self.opened_at = Some(ClusterClock::local());
+        NewSession { link, welcome }
+    }
+
+    fn on_failed(&mut self, error: &ConnectError) {
+        let text = error_chain(error);
+        if text == self.said {
+            tracing::debug!(error = text, "still not connected");
+            return;
+        }
+        tracing::warn!(error = text, "cannot connect; trying on, and what runs goes on meanwhile");
+        self.said = text;
+    }
+}

@@ -1,0 +1,75 @@
+//! The agent's journal: opened and replayed, then written by a thread of its own.
+
+use crate::AgentError;
+use fleetwire_agent_core::{Agent, ReplayError};
+use fleetwire_common::{facts::FactBatch, ids::Position};
+use fleetwire_disk::{DataFolder, JournalWriter, WriterConfig, WriterFailed};
+use fleetwire_journal::{Identity, Journal, JournalConfig, OpenError};
+use tokio::sync::watch;
+
+/// The journal of a running agent.
+#[derive(Debug)]
+pub(crate) struct FactLog {
+    writer: JournalWriter,
+    durable: watch::Receiver<Result<Position, WriterFailed>>,
+}
+
+impl FactLog {
+    /// Replays what is there into the agent and starts the writer. A new journal gets the id `new`.
+    pub fn open(folder: &DataFolder, agent: &mut Agent, new: [u8; 16]) -> Result<FactLog, AgentError> {
+        let disk =
+            folder.disk(JOURNAL).map_err(|error| AgentError::Journal { source: Box::new(OpenError::Disk(error)) })?;
+        let config = JournalConfig::small(Identity::IfNew(new));
+        let replay = |_, fact: &[u8]| agent.replay(fact);
+        let (journal, recovery) = Journal::open::<ReplayError>(disk, &config, replay)
+            .map_err(|source| AgentError::Journal { source: Box::new(source) })?;
+        if let Some(cut) = &recovery.cut {
+            tracing::warn!(
+                ?cut,
+                "the journal's last write was cut off, as a power loss does; it was never acknowledged"
+            );
+        }
+        let (sender, durable) = watch::channel(Ok(recovery.position));
+        // One mark a second is plenty, and writes ahead are for those in a hurry.
+        let config = WriterConfig { prepare_ahead: false, ..WriterConfig::default() };
+        let pass_on = move |position| {
+            let _ = sender.send_replace(position);
+        };
+        let writer = JournalWriter::start(journal, config, pass_on).map_err(|source| AgentError::Thread { source })?;
+        Ok(FactLog { writer, durable })
+    }
+
+    /// Gives the facts to the writer; empties the batch.
+    pub fn append(&self, facts: &mut FactBatch) -> Result<(), AgentError> {
+        if facts.is_empty() {
+            return Ok(());
+        }
+        let batch = std::mem::replace(facts, self.writer.spare());
+        self.writer.append(batch).map_err(|_| self.failure())
+    }
+
+    /// Up to where facts are durable.
+    pub fn durable(&mut self) -> Result<Position, AgentError> {
+        self.durable.borrow_and_update().clone().map_err(|source| AgentError::Writer { source })
+    }
+
+    /// Waits until more is durable than [`FactLog::durable`] last said, or the writer has failed.
+    pub async fn moved(&mut self) {
+        // An error means that the writer is gone, which `durable` tells or the next append does.
+        if self.durable.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Writes what waits, and ends the thread.
+    pub fn stop(self) -> Result<(), AgentError> {
+        self.writer.stop().map(|_| ()).map_err(|source| AgentError::Writer { source })
+    }
+
+    fn failure(&self) -> AgentError {
+        let source = self.durable.borrow().clone().err().unwrap_or(WriterFailed::Panicked);
+        AgentError::Writer { source }
+    }
+}
+
+const JOURNAL: &str = "journal";

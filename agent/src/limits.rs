@@ -1,0 +1,14 @@
+//! Bounds of the agent's shell.
+
+use std::time::Duration;
+
+/// Effects that may wait for the disk before nothing more is taken in.
+pub const OUTBOX_MAX: usize = 65_536;
+/// The longest sleep of the driver: how late it may notice that the device was suspended.
+pub const SLEEP_MAX: Duration = Duration::from_secs(60);
+/// How long a stopping agent waits for its tasks, and then for its goodbye to be on the way.
+pub const STOP_WITHIN: Duration = Duration::from_secs(5);
+/// A session that lasted this long was a good one: the next delay is short again.
+pub const SESSION_LASTED: Duration = Duration::from_secs(5);
+/// The longest delay between two tries to join.
+pub const JOIN_DELAY_MAX: Duration = Duration::from_secs(30);
