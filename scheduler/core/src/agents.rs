@@ -19,7 +19,7 @@ pub struct AgentProfile {
     pub capacity: Resources,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
-    /// The kinds of agent that it is, sorted; empty = every kind.
+    /// The kinds of agent that it is, sorted. Tasks that ask for no kind go to any agent.
     pub agent_types: Vec<fb::AgentType>,
     /// What it can run, sorted.
     pub executors: Vec<fb::Executor>,

@@ -150,8 +150,8 @@ impl Core {
     pub fn leave_job(&mut self, id: JobId) {
         let Some(left) = self.live.jobs.remove(&id) else { return };
         for class in left.classes {
-            if self.live.queue.leave(class) {
-                self.live.index.forget_class(class);
+            if let Some(gone) = self.live.queue.leave(class) {
+                self.live.index.forget_class(gone);
             }
         }
         let Some(job) = self.state.jobs.get(&id) else { return };

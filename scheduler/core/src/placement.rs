@@ -79,7 +79,6 @@ const ABSENT: u64 = u64::MAX;
 /// Whether an agent's kind, executors and labels suit a request.
 pub fn suits(request: &Request, profile: &AgentProfile) -> Result<(), Lack> {
     if let Some(kind) = request.agent_type
-        && !profile.agent_types.is_empty()
         && !profile.agent_types.contains(&kind)
     {
         return Err(Lack::AgentType(kind));
@@ -154,7 +153,7 @@ impl Index {
         self.note_change(agent);
     }
 
-    /// A class is gone, or other agents suit it than before.
+    /// A class is gone.
     pub fn forget_class(&mut self, class: ClassId) {
         self.candidates.remove(&class);
     }

@@ -71,6 +71,8 @@ pub struct Class {
     pending: Ranges<(JobId, u16)>,
     /// Entries of jobs that have not ended which are of this class.
     entries: u32,
+    /// While there are none: its place among the idle ones.
+    idle: Option<u64>,
     fresh: bool,
 }
 
@@ -107,14 +109,19 @@ pub struct Queue {
     by_request: BTreeMap<Request, ClassId>,
     order: BTreeSet<Turn>,
     fresh: BTreeSet<(Reverse<i8>, ClassId)>,
+    idle: BTreeMap<u64, ClassId>,
+    idled: u64,
 }
 
 impl Queue {
     /// The class of a request, for one more entry of a job. `eligible` is asked for a new class only.
     pub fn enter(&mut self, request: &Request, eligible: impl FnOnce(&Request) -> FixedBitSet) -> ClassId {
-        if let Some(class) = self.by_request.get(request).copied() {
-            if let Some(class) = self.find_mut(class) {
-                class.entries += 1;
+        if let Some(class) = self.by_request.get(request).copied()
+            && let Some(found) = self.classes.get_mut(class.0 as usize)
+        {
+            found.entries += 1;
+            if let Some(idle) = found.idle.take() {
+                self.idle.remove(&idle);
             }
             return class;
         }
@@ -124,6 +131,7 @@ impl Queue {
             excluded: BTreeMap::new(),
             pending: Ranges::default(),
             entries: 1,
+            idle: None,
             fresh: false,
         };
         let id = ClassId(self.classes.insert(class) as u32);
@@ -131,19 +139,26 @@ impl Queue {
         id
     }
 
-    /// One entry less; says whether the class is gone.
-    pub fn leave(&mut self, class: ClassId) -> bool {
-        let Some(found) = self.find_mut(class) else { return false };
+    /// One entry less. A class without entries is kept for a while, because the next job is often like the
+    /// last; returns the class that goes in its place, if one does.
+    pub fn leave(&mut self, class: ClassId) -> Option<ClassId> {
+        let found = self.classes.get_mut(class.0 as usize)?;
         found.entries -= 1;
         if found.entries > 0 {
-            return false;
+            return None;
         }
         debug_assert!(found.pending.count() == 0, "an ended job has no pending tasks");
-        let request = found.request.clone();
-        self.by_request.remove(&request);
-        self.fresh.remove(&(Reverse(request.priority), class));
-        self.classes.remove(class.0 as usize);
-        true
+        self.idled += 1;
+        found.idle = Some(self.idled);
+        self.idle.insert(self.idled, class);
+        if self.idle.len() <= IDLE_CLASSES_MAX {
+            return None;
+        }
+        let (_, oldest) = self.idle.pop_first()?;
+        let gone = self.classes.try_remove(oldest.0 as usize)?;
+        self.fresh.remove(&(Reverse(gone.request.priority), oldest));
+        self.by_request.remove(&gone.request);
+        Some(oldest)
     }
 
     /// The class of that number.
@@ -237,3 +252,6 @@ impl Queue {
         Some(result)
     }
 }
+
+/// Classes that are kept although no job has tasks of them.
+const IDLE_CLASSES_MAX: usize = 256;

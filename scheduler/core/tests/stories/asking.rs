@@ -164,8 +164,8 @@ fn a_waiting_task_is_explained_agent_by_agent() {
     t.agent("a").kind(fb::AgentType::Trainer).register();
     t.agent("b").kind(fb::AgentType::Rater).register();
     t.agent("c").kind(fb::AgentType::Rater).register();
-    t.agent("d").capacity(small()).register();
-    t.agent("e").register().lose();
+    t.agent("d").kind(fb::AgentType::Trainer).capacity(small()).register();
+    t.agent("e").kind(fb::AgentType::Trainer).register().lose();
     t.submit(vec![TaskSpec { count: 12, ..task() }]);
     let gpu = Resources { cpu: 2_000, memory: 1, ..Resources::ZERO };
     let job = t.submit(vec![TaskSpec { agent_type: Some(fb::AgentType::Trainer), resources: gpu, ..task() }]);

@@ -184,7 +184,7 @@ fn kinds_and_labels_decide_who_may_run_a_task() {
     let mut t = T::new();
     t.agent("a").kind(fb::AgentType::Trainer).label("zone", "x").register();
     t.agent("b").kind(fb::AgentType::Rater).label("zone", "y").register();
-    t.agent("c").register();
+    t.agent("c").kind(fb::AgentType::Crawler).kind(fb::AgentType::Labeller).register();
     let constraint = |label: &str, op, value: &str| fleetwire_common::job::Constraint {
         label: fleetwire_common::ids::Name::new(label).unwrap(),
         op,
@@ -201,4 +201,11 @@ fn kinds_and_labels_decide_who_may_run_a_task() {
     let not_b = vec![constraint("zone", Op::NotEqual, "y"), constraint("zone", Op::Exists, "")];
     assert_eq!(on(Some(fb::AgentType::Trainer), not_b).as_deref(), Some("a"));
     assert_eq!(on(Some(fb::AgentType::Crawler), vec![constraint("zone", Op::Exists, "")]), None);
+    // An agent of no kind takes what asks for none.
+    t.agent("d").register();
+    let job = t.submit(vec![TaskSpec { count: 12, ..task() }]);
+    let more = t.submit(vec![TaskSpec { agent_type: Some(fb::AgentType::Labeller), count: 4, ..task() }]);
+    let agents: std::collections::BTreeSet<_> = (0..9).filter_map(|index| t.task(id(job, 0, index)).agent).collect();
+    assert!(agents.contains("d"), "{agents:?}");
+    assert!((0..4).all(|index| t.task(id(more, 0, index)).agent.as_deref() != Some("d")));
 }

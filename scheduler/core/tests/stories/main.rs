@@ -7,6 +7,7 @@ mod failing;
 mod harness;
 mod joining;
 mod losing;
+mod replaying;
 mod running;
 mod sessions;
 mod submitting;
