@@ -1,0 +1,316 @@
+//! Clients, joiners and misbehaving peers against a whole scheduler over real QUIC: each gets its typed
+//! answer, and the scheduler goes on.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+use fleetwire_client::{Client, ClientError, Work, login, new_submit_id};
+use fleetwire_common::{
+    envelope::{Features, handshake::HelloInfo},
+    fb,
+    ids::{AttemptId, JobId, Name, TaskId},
+    job::{JobSpec, TaskSpec},
+    message::{Heartbeat, Message, MessageRef, Status},
+    token::JoinToken,
+};
+use fleetwire_link::{ClusterClock, DeviceKey, Identity, Link, LinkConfig, connect, enrol};
+use fleetwire_scheduler::{Scheduler, SchedulerConfig, Started};
+use std::{net::Ipv4Addr, time::Duration};
+use tempfile::TempDir;
+
+struct Cluster {
+    scheduler: Scheduler,
+    started: Started,
+    folder: TempDir,
+}
+
+impl Cluster {
+    async fn start() -> Cluster {
+        let folder = TempDir::new().unwrap();
+        let (scheduler, started) = Self::launch(&folder, 0).await;
+        Cluster { scheduler, started, folder }
+    }
+
+    async fn launch(folder: &TempDir, port: u16) -> (Scheduler, Started) {
+        let listen = (Ipv4Addr::LOCALHOST, port).into();
+        Scheduler::start(SchedulerConfig { listen, ..SchedulerConfig::new(folder.path()) }).await.unwrap()
+    }
+
+    /// Stops it and starts it again on the same port.
+    async fn restart(&mut self) {
+        self.scheduler.stop();
+        self.scheduler.ended().await.unwrap();
+        let (scheduler, _) = Self::launch(&self.folder, self.started.address.port()).await;
+        self.scheduler = scheduler;
+    }
+
+    fn operator(&self) -> Identity {
+        Identity::load(&self.started.operator).unwrap()
+    }
+
+    async fn client(&self) -> Client {
+        Client::connect(self.operator()).await.unwrap()
+    }
+
+    async fn token(&self, role: fb::Role, uses: u32) -> JoinToken {
+        let text = self.client().await.create_token(role, uses, Duration::from_secs(60)).await.unwrap();
+        JoinToken::from_text(&text).unwrap()
+    }
+
+    async fn join(&self, role: fb::Role, name: &str) -> Identity {
+        let token = self.token(role, 1).await;
+        let key = DeviceKey::generate().unwrap();
+        enrol(&token, &Name::new(name).unwrap(), &key, &LinkConfig::default()).await.unwrap()
+    }
+}
+
+fn job(name: &str) -> JobSpec {
+    let task = TaskSpec { executor: fb::Executor::Noop, ..TaskSpec::default() };
+    JobSpec::new(Name::new(name).unwrap(), vec![task], 300).unwrap()
+}
+
+fn code<T: std::fmt::Debug>(result: Result<T, ClientError>) -> fb::ErrorCode {
+    result.unwrap_err().code().expect("a refusal")
+}
+
+async fn open(identity: &Identity) -> Link {
+    let hello = HelloInfo {
+        features: Features::ALL,
+        boot_id: [1; 16],
+        process_start_id: [2; 16],
+        receipt: None,
+        software: "test".into(),
+    };
+    let clock = ClusterClock::from_wall();
+    connect(&identity.addresses, identity, &hello, &clock, &LinkConfig::default()).await.unwrap().link
+}
+
+/// The code of the next Nack.
+async fn nack(link: &mut Link) -> fb::ErrorCode {
+    let mut frames = Vec::new();
+    loop {
+        frames.clear();
+        link.receiver.recv_many(&mut frames).await.expect("an open session");
+        for frame in &frames {
+            let opened =
+                link.opener.open(&frame.bytes, frame.stream, frame.arrived_ms, frame.tolerance_ms()).unwrap();
+            for (_, message) in opened.messages() {
+                if let MessageRef::Nack(nack) = message {
+                    return nack.code();
+                }
+            }
+        }
+    }
+}
+
+fn register() -> Message {
+    let register = fb::RegisterT {
+        capacity: Some(Box::new(fb::ResourceSpecT { cpu: 1_000, memory: 100, gpu: 0, storage: 1 })),
+        agent_types: Some(fb::AgentType::ENUM_VALUES.to_vec()),
+        executors: Some(vec![fb::Executor::Process]),
+        data_id: Some(vec![7; 16]),
+        ..Default::default()
+    };
+    Message::Rare(fb::SchedulerMessageT::Register(Box::new(register)))
+}
+
+#[tokio::test]
+async fn a_submit_is_accepted_once_however_often_it_is_sent() {
+    let mut cluster = Cluster::start().await;
+    let client = cluster.client().await;
+    let id = new_submit_id().unwrap();
+    let first = client.submit_as(id, &job("one")).await.unwrap();
+    assert!(!first.repeated);
+    let again = client.submit_as(id, &job("one")).await.unwrap();
+    assert_eq!((again.job, again.repeated), (first.job, true));
+    assert_eq!(code(client.submit_as(id, &job("two")).await), fb::ErrorCode::Conflict);
+
+    // Also after the scheduler was stopped and came back: the client connects again by itself.
+    cluster.restart().await;
+    let later = client.submit_as(id, &job("one")).await.unwrap();
+    assert_eq!((later.job, later.repeated), (first.job, true));
+    assert_eq!(client.jobs(0, 100).await.unwrap().rows.len(), 1);
+    assert_eq!(client.cluster().await.unwrap().incarnation, 2);
+}
+
+#[tokio::test]
+async fn questions_about_nothing_get_their_own_errors() {
+    let cluster = Cluster::start().await;
+    let client = cluster.client().await;
+    let nobody = TaskId { job: JobId(9), entry: 0, index: 0 };
+    assert_eq!(code(client.job(JobId(9)).await), fb::ErrorCode::UnknownJob);
+    assert_eq!(code(client.cancel(Work::Job(JobId(9))).await), fb::ErrorCode::UnknownJob);
+    assert_eq!(code(client.agent("nobody").await), fb::ErrorCode::UnknownAgent);
+    let task = code(client.task(nobody).await);
+    assert!(matches!(task, fb::ErrorCode::UnknownTask | fb::ErrorCode::UnknownJob), "{task:?}");
+    let submitted = client.submit(&job("waits")).await.unwrap();
+    let task = TaskId { job: submitted.job, entry: 0, index: 0 };
+    assert_eq!(code(client.result(task).await), fb::ErrorCode::NoResult);
+    assert_eq!(client.explain(task).await.unwrap().status, "pending");
+    client.cancel(Work::Task(task)).await.unwrap();
+    let ended = client.watch(submitted.job, |_| ()).await.unwrap();
+    assert_eq!((ended.status, ended.counts.cancelled), ("cancelled", 1));
+}
+
+#[tokio::test]
+async fn a_viewer_looks_and_changes_nothing() {
+    let cluster = Cluster::start().await;
+    let client = Client::connect(cluster.join(fb::Role::Viewer, "eye").await).await.unwrap();
+    assert!(client.jobs(0, 10).await.unwrap().rows.is_empty());
+    assert_eq!(code(client.submit(&job("one")).await), fb::ErrorCode::Authorization);
+    assert_eq!(code(client.cancel(Work::Job(JobId(1))).await), fb::ErrorCode::Authorization);
+    let token = client.create_token(fb::Role::Operator, 1, Duration::from_secs(60)).await;
+    assert_eq!(code(token), fb::ErrorCode::Authorization);
+    assert_eq!(client.cluster().await.unwrap().jobs, 0);
+}
+
+#[tokio::test]
+async fn join_tokens_are_good_for_what_they_say_and_no_more() {
+    let cluster = Cluster::start().await;
+    let token = cluster.token(fb::Role::Operator, 1).await;
+    let anna = login(&token, &Name::new("anna").unwrap()).await.unwrap();
+    assert_eq!(anna.principal.to_string(), "operator/anna");
+    Client::connect(anna).await.unwrap().cluster().await.unwrap();
+    let refused = |token: JoinToken, name: &'static str| async move {
+        login(&token, &Name::new(name).unwrap()).await.unwrap_err().code()
+    };
+    assert_eq!(refused(token, "bert").await, fb::ErrorCode::TokenUsedUp);
+
+    // A name that was issued before, to another key.
+    let token = cluster.token(fb::Role::Operator, 2).await;
+    assert_eq!(refused(token.clone(), "anna").await, fb::ErrorCode::NameTaken);
+    // Another role than the token's.
+    let agent = JoinToken { role: fb::Role::Agent, ..token.clone() };
+    assert_eq!(refused(agent, "dora").await, fb::ErrorCode::TokenWrongRole);
+    // A secret that is not the token's.
+    let forged = JoinToken { secret: fleetwire_common::envelope::keys::Secret::new([9; 32]), ..token.clone() };
+    assert_eq!(refused(forged, "emil").await, fb::ErrorCode::Authorization);
+    // A token of which nobody knows.
+    let unknown = JoinToken { id: fleetwire_common::ids::TokenId(4_711), ..token.clone() };
+    assert_eq!(refused(unknown, "fred").await, fb::ErrorCode::TokenUnknown);
+    // Another cluster's CA: not even asked.
+    let foreign = JoinToken { authority_sha256: [1; 32], ..token.clone() };
+    assert_eq!(refused(foreign, "gina").await, fb::ErrorCode::Authorization);
+
+    let short = cluster.client().await.create_token(fb::Role::Operator, 1, Duration::from_secs(1)).await.unwrap();
+    let short = JoinToken::from_text(&short).unwrap();
+    let expired = async {
+        loop {
+            let came = login(&short, &Name::new("hans").unwrap()).await;
+            match came {
+                // In time the first time round: then asked again under another key until it has ended.
+                Ok(_) => return fb::ErrorCode::TokenUsedUp,
+                Err(error) => return error.code(),
+            }
+        }
+    };
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    assert_eq!(expired.await, fb::ErrorCode::TokenExpired);
+    // And the good one is still good.
+    login(&token, &Name::new("carl").unwrap()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_lost_answer_can_be_asked_for_again_with_the_same_key() {
+    let cluster = Cluster::start().await;
+    let token = cluster.token(fb::Role::Agent, 1).await;
+    let (name, key) = (Name::new("pi").unwrap(), DeviceKey::generate().unwrap());
+    let first = enrol(&token, &name, &key, &LinkConfig::default()).await.unwrap();
+    let again = enrol(&token, &name, &key, &LinkConfig::default()).await.unwrap();
+    assert_eq!(first.principal, again.principal);
+    open(&again).await;
+}
+
+#[tokio::test]
+async fn identities_of_another_cluster_open_no_session() {
+    let (one, two) = (Cluster::start().await, Cluster::start().await);
+    let stranger = Identity { addresses: vec![two.started.address.to_string()], ..one.operator() };
+    let error = Client::connect(stranger).await.unwrap_err();
+    assert!(matches!(error, ClientError::Unreachable { .. }), "{error}");
+    two.client().await.cluster().await.unwrap();
+}
+
+#[tokio::test]
+async fn agents_may_not_submit_nor_speak_for_others_and_their_sessions_go_on() {
+    let cluster = Cluster::start().await;
+    let mut link = open(&cluster.join(fb::Role::Agent, "pi").await).await;
+    let submit = fb::SubmitJobT {
+        request: 1,
+        submit_id: Some(new_submit_id().unwrap().0.to_vec()),
+        job: Some(job("mine").to_wire()),
+    };
+    let status = |task: TaskId| {
+        Message::Status(Status {
+            attempt: AttemptId { task, attempt: 1 },
+            status: fb::TaskStatus::Completed,
+            progress: 1.0,
+            note: String::new(),
+            metrics: Vec::new(),
+            end: Some(Box::default()),
+        })
+    };
+    let task = TaskId { job: JobId(1), entry: 0, index: 0 };
+    // Before it has registered, nothing but that.
+    link.sender.send(status(task)).unwrap();
+    assert_eq!(nack(&mut link).await, fb::ErrorCode::WrongState);
+    link.sender.send(Message::Rare(fb::SchedulerMessageT::SubmitJob(Box::new(submit)))).unwrap();
+    assert_eq!(nack(&mut link).await, fb::ErrorCode::Authorization);
+    link.sender.send(register()).unwrap();
+    link.sender.send(status(task)).unwrap();
+    assert_eq!(nack(&mut link).await, fb::ErrorCode::UnknownAttempt);
+    let query = fb::QueryT { request: 5, kind: fb::QueryKind::Jobs, ..Default::default() };
+    link.sender.send(Message::Rare(fb::SchedulerMessageT::Query(Box::new(query)))).unwrap();
+    assert_eq!(nack(&mut link).await, fb::ErrorCode::Authorization);
+
+    // A number that is none is refused by itself; the session, and what follows, goes on.
+    let mut wrong = Status {
+        attempt: AttemptId { task, attempt: 1 },
+        status: fb::TaskStatus::Running,
+        progress: f32::NAN,
+        note: String::new(),
+        metrics: Vec::new(),
+        end: None,
+    };
+    link.sender.send(Message::Status(wrong.clone())).unwrap();
+    assert_eq!(nack(&mut link).await, fb::ErrorCode::Validation);
+    wrong.progress = 0.5;
+    link.sender.send(Message::Heartbeat(Heartbeat::default())).unwrap();
+    link.sender.send(Message::Status(wrong)).unwrap();
+    assert_eq!(nack(&mut link).await, fb::ErrorCode::UnknownAttempt);
+    let view = cluster.client().await.agent("pi").await.unwrap();
+    assert!(view.connected && view.capacity.cpu_millicores == 1_000);
+}
+
+#[tokio::test]
+async fn a_peer_that_floods_is_closed_and_the_others_are_served() {
+    let cluster = Cluster::start().await;
+    let mut flood = open(&cluster.join(fb::Role::Viewer, "flood").await).await;
+    let query = || {
+        let query = fb::QueryT { request: 1, kind: fb::QueryKind::Cluster, ..Default::default() };
+        Message::Rare(fb::SchedulerMessageT::Query(Box::new(query)))
+    };
+    let sending = async {
+        // Answers are not read either: the queue towards the flood is bounded too.
+        while flood.sender.send_many((0..256).map(|_| query())).is_ok() {
+            tokio::task::yield_now().await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            let mut frames = Vec::new();
+            let received = tokio::time::timeout(Duration::from_millis(1), flood.receiver.recv_many(&mut frames));
+            if matches!(received.await, Ok(Err(_))) {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), sending).await.expect("the flood is closed");
+    cluster.client().await.cluster().await.unwrap();
+}
+
+#[tokio::test]
+async fn datagrams_that_mean_nothing_change_nothing() {
+    let cluster = Cluster::start().await;
+    let socket = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    for length in [0_usize, 1, 20, 1_200, 9_000, 60_000] {
+        for fill in [0_u8, 0x40, 0xc0, 0xff] {
+            let _ = socket.send_to(&vec![fill; length], cluster.started.address);
+        }
+    }
+    cluster.client().await.cluster().await.unwrap();
+}
