@@ -109,9 +109,10 @@ impl Disk for FsDisk {
         }
         // Extents that were allocated but never written would make the first sync of each a change
         // of metadata.
+        let all = vec![0; ZEROS_BYTES];
         let mut offset = 0;
         while offset < bytes {
-            let zeros = ZEROS.get(..(bytes - offset).min(ZEROS.len() as u64) as usize).unwrap_or_default();
+            let zeros = all.get(..(bytes - offset).min(ZEROS_BYTES as u64) as usize).unwrap_or_default();
             file.write_all_at(zeros, offset).map_err(failed)?;
             offset += zeros.len() as u64;
         }
@@ -171,7 +172,8 @@ pub(crate) fn at(operation: DiskOperation, path: &Path, error: &io::Error) -> Di
     DiskError { operation, file: path.display().to_string(), kind }
 }
 
-static ZEROS: [u8; 256 << 10] = [0; 256 << 10];
+/// Zeros that are written at a time. On the heap: as a constant they would be part of the executable.
+const ZEROS_BYTES: usize = 64 << 10;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

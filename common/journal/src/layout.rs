@@ -9,7 +9,9 @@ pub(crate) const ALIGNMENT: usize = 8;
 
 /// The checksum of some bytes.
 pub(crate) fn checksum(bytes: &[u8]) -> u64 {
-    crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, bytes)
+    let mut digest = crc64fast_nvme::Digest::new();
+    digest.write(bytes);
+    digest.sum64()
 }
 
 /// The next multiple of [`ALIGNMENT`].
