@@ -9,7 +9,7 @@ use crate::{
     history::AgentHistory,
     invariants::{
         invariant_p1_agent_says_only_what_is_durable, invariant_p1_spawns_are_durable,
-        invariant_p3_nothing_is_oversubscribed,
+        invariant_p3_nothing_has_to_be_refused, invariant_p3_nothing_is_oversubscribed,
     },
     network::{ConnectionId, End, Peer},
     scheduler::{send, words},
@@ -370,6 +370,7 @@ impl AgentNode {
             match effect {
                 Effect::Send(message) => {
                     invariant_p1_agent_says_only_what_is_durable(&self.history, &message)?;
+                    invariant_p3_nothing_has_to_be_refused(self.name.as_str(), &message)?;
                     world.trace.say(world.now, || format!("{} → {}", self.name, words(&message)));
                     messages.push(message);
                 }

@@ -34,6 +34,8 @@ use std::{
 pub enum Wish {
     /// Submit a job.
     Submit(SubmitId, Vec<u8>),
+    /// Say again what was submitted, on purpose.
+    Again(SubmitId),
     /// Cancel a job, or one task of it, once it was acknowledged.
     Cancel(SubmitId, Option<(u16, u32)>),
     /// Ask something about a job, once it was acknowledged.
@@ -54,6 +56,7 @@ pub struct ClientNode {
     requests: u64,
     bulk_streams: u32,
     dials_failed: u32,
+    submitted: BTreeMap<SubmitId, Vec<u8>>,
     /// The jobs that were acknowledged.
     pub jobs: BTreeMap<SubmitId, JobId>,
     /// The cancels that were acknowledged.
@@ -80,6 +83,7 @@ impl ClientNode {
             requests: 0,
             bulk_streams: 0,
             dials_failed: 0,
+            submitted: BTreeMap::new(),
             jobs: BTreeMap::new(),
             cancelled: Vec::new(),
             ends_seen: BTreeMap::new(),
@@ -97,7 +101,9 @@ impl ClientNode {
     /// Wants a job; returns the submit id by which it is known until its number is.
     pub fn submit(&mut self, world: &mut World, at: Time, job: &JobSpec) -> SubmitId {
         let id = SubmitId::new(at.as_ms(), world.random.bytes());
-        self.wish(world, at, Wish::Submit(id, job.to_wire()));
+        let bytes = job.to_wire();
+        self.submitted.insert(id, bytes.clone());
+        self.wish(world, at, Wish::Submit(id, bytes));
         id
     }
 
@@ -249,11 +255,8 @@ impl ClientNode {
         let request = self.requests;
         let first = |job: JobId| Some(format!("{job}.0.0"));
         let message = match &wish {
-            Wish::Submit(id, bytes) => Some(fb::SchedulerMessageT::SubmitJob(Box::new(fb::SubmitJobT {
-                request,
-                submit_id: Some(id.0.to_vec()),
-                job: Some(bytes.clone()),
-            }))),
+            Wish::Submit(id, bytes) => Some(submit(request, *id, bytes.clone())),
+            Wish::Again(id) => self.submitted.get(id).map(|bytes| submit(request, *id, bytes.clone())),
             Wish::Cancel(submit, task) => job(submit).map(|job| {
                 let task_id = task.map(|(entry, index)| TaskId { job, entry, index }.to_string());
                 fb::SchedulerMessageT::CancelWork(Box::new(fb::CancelWorkT { request, job: job.0, task_id }))
@@ -299,7 +302,9 @@ impl ClientNode {
             MessageRef::JobSubmitted(answer) => {
                 let job = JobId(answer.job());
                 world.trace.say(world.now, || format!("client {} ← JobSubmitted {job}", self.number));
-                let Some((Wish::Submit(id, _), _)) = self.open.remove(&answer.request()) else { return Ok(()) };
+                let Some((Wish::Submit(id, _) | Wish::Again(id), _)) = self.open.remove(&answer.request()) else {
+                    return Ok(());
+                };
                 if self.jobs.insert(id, job).is_some_and(|before| before != job) {
                     return broken("P1", format!("one submit was acknowledged as two jobs, the second {job}"));
                 }
@@ -342,13 +347,15 @@ impl ClientNode {
         world.trace.say(world.now, || format!("client {} ← Nack {:?} {said}", self.number, nack.code()));
         if nack.retriable() {
             let at = world.now + 5 * LOOK_EVERY;
-            if let Wish::Submit(..) | Wish::Cancel(..) = wish {
+            if let Wish::Submit(..) | Wish::Again(_) | Wish::Cancel(..) = wish {
                 self.wish(world, at, wish);
             }
             return Ok(());
         }
         match wish {
-            Wish::Submit(..) => broken("P1", format!("a good submit was refused: {:?} {said}", nack.code())),
+            Wish::Submit(..) | Wish::Again(_) => {
+                broken("P1", format!("a good submit was refused: {:?} {said}", nack.code()))
+            }
             Wish::Cancel(..) => broken("P1", format!("a good cancel was refused: {:?} {said}", nack.code())),
             Wish::Ask(_, kind) if !matches!(kind, fb::QueryKind::Result | fb::QueryKind::Agent) => {
                 broken("P1", format!("a good query ({kind:?}) was refused: {:?} {said}", nack.code()))
@@ -363,6 +370,11 @@ impl ClientNode {
         let after = world.between(most / 2, most);
         world.plan(after, Happening::Dial(Peer::Client(self.number), 0));
     }
+}
+
+fn submit(request: u64, id: SubmitId, job: Vec<u8>) -> fb::SchedulerMessageT {
+    let submit = fb::SubmitJobT { request, submit_id: Some(id.0.to_vec()), job: Some(job) };
+    fb::SchedulerMessageT::SubmitJob(Box::new(submit))
 }
 
 /// Whether a cancel shows in what is durable: as a fact of its own, or because there was nothing left to

@@ -357,6 +357,11 @@ impl AgentHistory {
         self.kept.get(&attempt).is_some_and(|position| *position <= self.durable)
     }
 
+    /// Whether the assignment was ever kept, durable or not.
+    pub fn knows(&self, attempt: AttemptId) -> bool {
+        self.kept.contains_key(&attempt)
+    }
+
     /// The attempt's result, if it is durable.
     pub fn result(&self, attempt: AttemptId) -> Option<fb::TaskStatus> {
         self.results.get(&attempt).filter(|(position, _)| *position <= self.durable).map(|(_, status)| *status)

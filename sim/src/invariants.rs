@@ -71,6 +71,10 @@ pub fn invariant_p1_agent_says_only_what_is_durable(
         Message::Acceptance(id) if !history.has_kept(*id) => {
             broken("P1", format!("an agent accepted {id} before its assignment was durable"))
         }
+        // What it does not hold, it may say so of at once: nothing of it ever ran here.
+        Message::Status(status) if !history.knows(status.attempt) && status.status == fb::TaskStatus::Cancelled => {
+            Ok(())
+        }
         Message::Status(status) if status.end.is_some() && history.result(status.attempt) != Some(status.status) => {
             broken("P1", format!("an agent reported the end of {} before it was durable", status.attempt))
         }
@@ -136,6 +140,19 @@ pub fn invariant_p3_nothing_is_oversubscribed(device: &Device) -> Result<(), Vio
         .collect();
     let (name, capacity) = (&device.name, device.capacity);
     broken("P3", format!("{name} has {capacity:?}, its processes {running:?} take {in_use:?}"))
+}
+
+/// Promise P3 in what an agent answers: the scheduler never gives it more than fits.
+pub fn invariant_p3_nothing_has_to_be_refused(name: &str, message: &Message) -> Result<(), Violation> {
+    match message {
+        Message::Rare(fb::SchedulerMessageT::TaskRejection(rejection))
+            if rejection.code == fb::ErrorCode::DoesNotFit =>
+        {
+            let (task, said) = (rejection.task_id.as_deref(), rejection.message.as_deref());
+            broken("P3", format!("{name} was given more than it has: {task:?}: {said:?}"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A process starts only once its assignment is durable: after a crash nobody would know of it.

@@ -4,7 +4,7 @@
 use crate::{
     cluster::Cluster,
     device::Behaviour,
-    faults::Setting,
+    faults::{Fault, Setting},
     network::{End, Peer},
     trace::Violation,
     workload::{Offer, name},
@@ -69,8 +69,13 @@ impl Story {
 
     /// The same with another seed.
     pub fn of_seed(agents: usize, seed: u64) -> Story {
+        Story::with(Setting { agents, ..Setting::calm() }, seed)
+    }
+
+    /// A cluster of that setting.
+    pub fn with(setting: Setting, seed: u64) -> Story {
         let offer = Offer { capacity: CAPACITY, labels: Vec::new(), agent_types: vec![fb::AgentType::Trainer] };
-        let setting = Setting { agents, ..Setting::calm() };
+        let agents = setting.agents;
         let cluster = Cluster::new(seed, setting, vec![offer; agents], true);
         let cluster = cluster.unwrap_or_else(|violation| panic!("a cluster cannot be set up: {violation}"));
         let mut story = Story { cluster };
@@ -159,6 +164,12 @@ impl Story {
         }
     }
 
+    /// Something goes wrong, once, for somebody.
+    pub fn strike(&mut self, fault: Fault) {
+        let struck = self.cluster.strike(fault);
+        self.expect(struck);
+    }
+
     /// Cuts an agent off in both directions, until [`Story::heal`].
     pub fn partition(&mut self, agent: &str) {
         let number = self.agent(agent).number;
@@ -204,11 +215,6 @@ impl Story {
     /// Unwraps what the cluster said.
     pub fn expect<T>(&self, result: Result<T, Violation>) -> T {
         result.unwrap_or_else(|violation| self.fail(&violation.to_string()))
-    }
-
-    /// Prints the last of the trace.
-    pub fn show(&self) {
-        println!("{}", self.cluster.world.trace.last_lines(60).join("\n"));
     }
 
     fn fail(&self, what: &str) -> ! {
@@ -265,6 +271,13 @@ impl SchedulerOf<'_> {
     pub fn start(self) {
         let started = self.story.cluster.start_scheduler();
         self.story.expect(started);
+    }
+
+    /// It stands still for a while: what arrives waits.
+    pub fn pause(self, pause: Duration) {
+        let Cluster { world, scheduler, .. } = &mut self.story.cluster;
+        let until = world.now + pause;
+        scheduler.pause(world, until);
     }
 
     /// Kills it and starts it again after a while.

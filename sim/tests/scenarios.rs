@@ -4,8 +4,8 @@
 
 use fleetwire_common::{fb::TaskStatus, job::TaskSpec};
 use fleetwire_sim::{
-    BEGAN, Behaviour, Ending, Wish,
-    stories::{Story, runs_for, task},
+    BEGAN, Behaviour, Ending, Fault, Setting, Wish,
+    stories::{CAPACITY, Story, runs_for, task},
 };
 use std::time::Duration;
 
@@ -229,4 +229,136 @@ fn a_session_whose_connection_breaks_is_replaced_and_nothing_is_lost() {
     t.run_until_idle();
     assert!(t.all_completed(job));
     assert!((0..40).all(|index| t.attempts(job, index) == 1));
+}
+
+#[test]
+fn a_duplicate_is_answered_only_once_the_first_is_durable() {
+    // A slow disk, and a client whose connection breaks while the first submit waits for it.
+    for seed in 0..20 {
+        let mut t = Story::with(Setting { agents: 1, sync_max: SECOND, ..Setting::calm() }, seed);
+        let submit = t.submit(vec![runs_for(SECOND)], LOST_AFTER);
+        t.run_for(SECOND / 50);
+        t.strike(Fault::ClientConnection);
+        t.wish(Wish::Again(submit));
+        t.run_until_idle();
+        assert_eq!(t.cluster.history.jobs().count(), 1);
+    }
+}
+
+#[test]
+fn power_lost_again_and_again_loses_nothing_that_was_acknowledged() {
+    for seed in 0..8 {
+        let mut t = Story::with(Setting { agents: 2, power_permille: 1_000, ..Setting::calm() }, seed);
+        let mut jobs = Vec::new();
+        for round in 0..12u32 {
+            let spec = TaskSpec { arguments: vec!["for=100".into(), "result=3000".into()], ..runs_for(SECOND) };
+            jobs.push(t.submitted(array(20, spec), LOST_AFTER));
+            t.run_for(SECOND / 10 * (round % 5));
+            t.scheduler().restart_after(SECOND / 4);
+            t.run_for(SECOND / 2);
+            t.agent("a").reboot();
+            t.agent("a").start();
+        }
+        t.run_until_idle();
+        assert!(jobs.into_iter().all(|job| t.ends(job).iter().all(Option::is_some)));
+    }
+}
+
+#[test]
+fn when_the_rival_is_lost_too_the_older_attempt_ends_first() {
+    let mut t = Story::of(3);
+    let job = t.submitted(vec![TaskSpec { max_losses: 5, ..runs_for(600 * SECOND) }], LOST_AFTER);
+    for away in 1..=2 {
+        t.run_for(5 * SECOND);
+        for agent in ["a", "b", "c"] {
+            if t.agent(agent).running() > 0 {
+                t.partition(agent);
+            }
+        }
+        t.run_for(110 * SECOND);
+        assert_eq!(t.attempts(job, 0), away + 1);
+    }
+    for agent in ["a", "b", "c"] {
+        t.heal(agent);
+    }
+    t.run_until_idle();
+    assert!(t.all_completed(job));
+}
+
+#[test]
+fn what_a_beaten_rival_still_takes_is_not_given_away() {
+    // Their processes ignore SIGTERM: the originals' results commit long before the rivals are gone.
+    let mut t = Story::of(2);
+    let stubborn = task(&Behaviour { stubborn: true, runs_for: 300 * SECOND, ..Behaviour::default() });
+    let stubborn = TaskSpec { kill_grace_ms: 60_000, max_losses: 5, ..stubborn };
+    let job = t.submitted(array(4, stubborn), LOST_AFTER);
+    t.run_for(5 * SECOND);
+    assert_eq!((t.agent("a").running(), t.agent("b").running()), (2, 2));
+    t.partition("a");
+    t.run_for(120 * SECOND);
+    assert_eq!(t.agent("b").running(), 4, "two of its own, and two rivals");
+    t.heal("a");
+    // Each of these takes a whole agent.
+    let whole = TaskSpec { resources: CAPACITY, ..runs_for(SECOND) };
+    let more = t.submitted(array(3, whole), LOST_AFTER);
+    t.run_for(190 * SECOND);
+    assert!(t.all_completed(job));
+    assert_eq!(t.agent("b").running(), 2, "the rivals are still being stopped");
+    t.run_until_idle();
+    assert!(t.all_completed(more));
+}
+
+#[test]
+fn what_a_cancelled_task_still_takes_is_not_given_away() {
+    let mut t = Story::of(1);
+    let stubborn = task(&Behaviour { stubborn: true, runs_for: 600 * SECOND, ..Behaviour::default() });
+    let submit = t.submit(array(4, TaskSpec { kill_grace_ms: 20_000, ..stubborn }), LOST_AFTER);
+    t.run_for(5 * SECOND);
+    t.wish(Wish::Cancel(submit, None));
+    let more = t.submitted(array(4, runs_for(SECOND)), LOST_AFTER);
+    t.run_for(10 * SECOND);
+    assert_eq!((t.agent("a").running(), t.ended(more)), (4, 0), "what is being stopped still holds its place");
+    t.run_until_idle();
+    assert!(t.all_completed(more));
+}
+
+#[test]
+fn a_frame_that_comes_back_to_its_sender_is_refused() {
+    let mut t = Story::of(1);
+    let job = t.submitted(array(4, runs_for(20 * SECOND)), LOST_AFTER);
+    for _ in 0..10 {
+        t.run_for(SECOND);
+        t.strike(Fault::Replay);
+    }
+    t.run_until_idle();
+    assert!(t.all_completed(job));
+    assert!(t.cluster.outcome().refused >= 10);
+}
+
+#[test]
+fn the_schedulers_own_pause_makes_nobody_lost() {
+    let mut t = Story::of(3);
+    let job = t.submitted(array(8, runs_for(200 * SECOND)), LOST_AFTER);
+    t.run_for(5 * SECOND);
+    t.partition("b");
+    t.run_for(40 * SECOND);
+    t.scheduler().pause(100 * SECOND);
+    t.run_for(101 * SECOND);
+    t.heal("b");
+    t.run_until_idle();
+    assert!(t.all_completed(job));
+    assert!((0..8).all(|index| t.attempts(job, index) == 1), "only the time in which it could hear counts");
+}
+
+#[test]
+fn the_schedulers_own_absence_makes_nobody_lost() {
+    for seed in 0..10 {
+        let mut t = Story::of_seed(3, seed);
+        let job = t.submitted(array(8, runs_for(200 * SECOND)), LOST_AFTER);
+        t.run_for(5 * SECOND);
+        t.scheduler().restart_after(150 * SECOND);
+        t.run_until_idle();
+        assert!(t.all_completed(job));
+        assert!((0..8).all(|index| t.attempts(job, index) == 1));
+    }
 }

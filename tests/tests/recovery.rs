@@ -63,7 +63,11 @@ fn check(cluster: &Cluster, job: &str) {
         let id = task["task"].as_str().unwrap();
         let index: u64 = id.rsplit('.').next().unwrap().parse().unwrap();
         let attempt = task["attempt"].as_u64().unwrap();
-        assert_eq!(ran.get(&(index, attempt)), Some(&1), "task {id} committed attempt {attempt}, which did not run once");
+        assert_eq!(
+            ran.get(&(index, attempt)),
+            Some(&1),
+            "task {id} committed attempt {attempt}, which did not run once"
+        );
     }
 }
 
