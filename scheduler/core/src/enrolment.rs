@@ -7,6 +7,7 @@ use crate::{
     core::Core,
     event::{Effect, Effects, Rejected},
     fact::Fact,
+    limits::TOKEN_LIFE_MAX,
     state::TokenRecord,
 };
 use fleetwire_common::{
@@ -180,6 +181,3 @@ impl Core {
         Some(self.config.keys.token_secret(token, record.expires_at))
     }
 }
-
-/// The longest that a token may be good for.
-const TOKEN_LIFE_MAX: Duration = Duration::from_secs(10 * 366 * 24 * 3600);

@@ -3,6 +3,7 @@
 use crate::{
     core::Core,
     event::Rejected,
+    limits::OBSTACLES_MAX,
     placement::{Lack, suits},
     queue::{ClassId, Request},
 };
@@ -140,6 +141,3 @@ fn lack_in_words(lack: &Lack) -> String {
         },
     }
 }
-
-/// Groups of agents in one explanation.
-const OBSTACLES_MAX: usize = 64;

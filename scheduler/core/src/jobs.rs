@@ -7,7 +7,7 @@ use crate::{
     core::Core,
     event::{Effects, Rejected},
     fact::{Fact, array},
-    state::SUBMIT_KEPT,
+    limits::{FORGOTTEN_PER_STEP, SUBMIT_AHEAD_MAX, SUBMIT_KEPT},
 };
 use fleetwire_common::{
     envelope::keys::sha256,
@@ -17,7 +17,7 @@ use fleetwire_common::{
     message::{Ack, Message},
     time::Time,
 };
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc};
 
 impl Core {
     /// A client submits a job; it may do so again if it did not hear the answer.
@@ -193,9 +193,3 @@ pub fn read_task(text: &str) -> Result<TaskId, Rejected> {
         expected,
     })
 }
-
-/// Each may hold a million tasks, whose memory is given back at once.
-const FORGOTTEN_PER_STEP: usize = 4;
-
-/// How far ahead of cluster time a client's clock may be.
-const SUBMIT_AHEAD_MAX: Duration = Duration::from_secs(24 * 3600);

@@ -5,7 +5,7 @@
 //! position that it bears is durable; at the next start it gives them back to [`Scheduler::replay`].
 //!
 //! The floors, from the ground: tables (`agents`, `attempts`, `ranges`, `queue`, `deadlines`, `policy`,
-//! `fact`), rules (`state`, `live`, `placement`, `event`, `core`), stories (`sessions`, `enrolment`,
+//! `limits`, `fact`), rules (`state`, `live`, `placement`, `event`, `core`), stories (`sessions`, `enrolment`,
 //! `tasks`, `loss`, `jobs`, `queries`, `explain`, `logs`), and this front, which hands each event to one
 //! story. A file imports only from floors below its own.
 #![forbid(unsafe_code)]
@@ -19,6 +19,7 @@ pub mod event;
 mod explain;
 pub mod fact;
 mod jobs;
+pub mod limits;
 pub mod live;
 mod logs;
 mod loss;
@@ -251,13 +252,9 @@ fn on_received(core: &mut Core, id: SessionId, origin: Origin, message: MessageR
     }
 }
 
-/// What a message counts as: those that make the scheduler work more count as more.
+/// What a message counts as.
 fn cost(message: fb::SchedulerMessage) -> u32 {
-    match message {
-        fb::SchedulerMessage::Register | fb::SchedulerMessage::SubmitJob => 100,
-        fb::SchedulerMessage::Query | fb::SchedulerMessage::CancelWork => 10,
-        _ => 1,
-    }
+    if message == fb::SchedulerMessage::Register { limits::REGISTER_COST } else { 1 }
 }
 
 /// Says whether the message moved an attempt on: such messages are not counted as a flood.

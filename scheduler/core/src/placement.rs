@@ -6,6 +6,7 @@
 
 use crate::{
     agents::AgentProfile,
+    limits::CHANGES_KEPT,
     policy::Policy,
     queue::{Class, ClassId, Queue, Request},
 };
@@ -159,8 +160,7 @@ impl Index {
     }
 
     fn note_change(&mut self, agent: AgentId) {
-        // Whoever is further behind than this starts anew, which then costs no more.
-        if self.changed.len() > 1_024 + 2 * self.rooms.len() {
+        if self.changed.len() > CHANGES_KEPT + 2 * self.rooms.len() {
             self.changed.pop_front();
         }
         self.changed.push_back(agent);
@@ -250,4 +250,88 @@ fn score(class: &Class, agent: AgentId, room: Room, policy: &Policy) -> u64 {
     }
     let left = room.free.minus(request).dominant_share_ppm(room.capacity).min(u64::from(u32::MAX) - 1);
     left << 32 | u64::from(room.held)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use fixedbitset::FixedBitSet;
+    use fleetwire_common::{ids::JobId, job::TaskSpec};
+    use proptest::prelude::*;
+
+    const AGENTS: u32 = 6;
+
+    fn request(cpu: u32, memory: u32) -> Request {
+        Request::of(&TaskSpec { resources: Resources { cpu, memory, ..Resources::ZERO }, ..TaskSpec::default() })
+    }
+
+    fn room(cpu: u32, memory: u32, placeable: bool) -> Room {
+        let capacity = Resources { cpu: 100, memory: 100, ..Resources::ZERO };
+        Room { free: Resources { cpu, memory, ..Resources::ZERO }, capacity, held: 0, placeable }
+    }
+
+    fn all() -> FixedBitSet {
+        let mut all = FixedBitSet::with_capacity(AGENTS as usize);
+        all.insert_range(..);
+        all
+    }
+
+    #[derive(Clone, Debug)]
+    enum Change {
+        Room(u32, Room),
+        Tasks(u32, u32, u32),
+    }
+
+    fn change() -> impl Strategy<Value = Change> {
+        let rooms = (0..AGENTS, 0..100u32, 0..100u32, prop::bool::weighted(0.8));
+        prop_oneof![
+            rooms.prop_map(|(agent, cpu, memory, placeable)| Change::Room(agent, room(cpu, memory, placeable))),
+            (0..4u32, 0..4u32, 1..5u32).prop_map(|(cpu, memory, count)| Change::Tasks(cpu, memory, count)),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+        #[test]
+        fn the_lazy_index_places_as_a_full_search_would(changes in prop::collection::vec(change(), 1..60)) {
+            let (mut index, mut queue, policy) = (Index::default(), Queue::default(), Policy::default());
+            let mut classes = BTreeMap::new();
+            let mut next = 0;
+            for change in changes {
+                let mut came = None;
+                match change {
+                    Change::Room(agent, room) => index.set_room(AgentId(agent), room),
+                    Change::Tasks(cpu, memory, count) => {
+                        let asked = request(10 + 20 * cpu, 10 + 20 * memory);
+                        let class = *classes.entry((cpu, memory)).or_insert_with(|| queue.enter(&asked, |_| all()));
+                        next += 1;
+                        queue.push(class, JobId(next), 0, 0, count);
+                        came = Some(asked.resources);
+                    }
+                }
+                let mut rooms = index.rooms.clone();
+                let mut placements = Vec::new();
+                prop_assert!(!plan(&mut index, &mut queue, &policy, &mut placements));
+                for placement in &placements {
+                    let room = rooms.get_mut(placement.agent.0 as usize).unwrap();
+                    if let Some(asked) = came {
+                        // Only the class that came was tried: each of its tasks went where it fitted best.
+                        let left = |room: &Room| room.free.minus(asked).dominant_share_ppm(room.capacity);
+                        prop_assert!(room.placeable && asked.fits(room.free));
+                        let chosen = left(room);
+                        let fitting = rooms.iter().filter(|room| room.placeable && asked.fits(room.free));
+                        prop_assert_eq!(fitting.map(left).min(), Some(chosen));
+                        let room = rooms.get_mut(placement.agent.0 as usize).unwrap();
+                        room.free = room.free.minus(asked);
+                    }
+                }
+                for (_, _, class) in queue.turns(None) {
+                    let class = queue.find(class).unwrap();
+                    let fits = |agent: &u32| score(class, AgentId(*agent), index.room(AgentId(*agent)), &policy) != ABSENT;
+                    prop_assert_eq!((0..AGENTS).find(fits), None, "a task waits although it fits");
+                }
+            }
+        }
+    }
 }

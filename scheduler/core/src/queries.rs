@@ -74,7 +74,13 @@ impl Core {
     fn page_of_jobs(&self, cursor: u64, limit: usize, page: &mut fb::PageT) {
         let below = if cursor == 0 { JobId(u64::MAX) } else { JobId(cursor) };
         let mut rows = self.state.jobs.range(..below).rev();
-        let jobs: Vec<_> = rows.by_ref().take(limit).map(|(id, job)| self.job_summary(*id, job, false)).collect();
+        let (mut jobs, mut bytes) = (Vec::new(), 0);
+        while jobs.len() < limit && bytes < self.config.policy.page_bytes {
+            let Some((id, job)) = rows.next() else { break };
+            let row = self.job_summary(*id, job, false);
+            bytes += 160 + job.spec.name.as_str().len() + job.owner.len();
+            jobs.push(row);
+        }
         let last = jobs.last().map_or(0, |job| job.job);
         page.cursor = if rows.next().is_some() { last } else { 0 };
         page.jobs = Some(jobs);

@@ -3,7 +3,7 @@
 //! Invariants: a class with pending tasks is in `order` under its priority and its first task's job; a
 //! class that is not `fresh` fits no placeable agent but those that were freed since.
 
-use crate::ranges::Ranges;
+use crate::{limits::IDLE_CLASSES_MAX, ranges::Ranges};
 use fixedbitset::FixedBitSet;
 use fleetwire_common::{
     fb,
@@ -252,6 +252,3 @@ impl Queue {
         Some(result)
     }
 }
-
-/// Classes that are kept although no job has tasks of them.
-const IDLE_CLASSES_MAX: usize = 256;

@@ -7,6 +7,7 @@ use crate::{
     agents::Agents,
     attempts::{Assigned, EndedTask, Job, TaskRecord, records_of},
     fact::{Ended, Fact},
+    limits::{METRIC_NAMES_SHARED_MAX, SUBMIT_KEPT, TOKEN_KEPT},
 };
 use fleetwire_common::{
     fb,
@@ -17,15 +18,7 @@ use fleetwire_common::{
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::Duration,
 };
-
-/// How long a submit id is kept, and with it the promise that a repeat is known.
-pub const SUBMIT_KEPT: Duration = Duration::from_secs(24 * 3600);
-/// How long a token is kept after its end, so that its late use gets the right answer.
-pub const TOKEN_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
-/// Metric names that are shared by all tasks; those beyond are kept with each task.
-const METRIC_NAMES_SHARED_MAX: usize = 4_096;
 
 /// What facts say.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -155,6 +155,7 @@ impl T {
             self.take(effect);
         }
         self.check_fit();
+        self.check_nothing_waits_needlessly();
     }
 
     fn take(&mut self, effect: Effect) {
@@ -192,6 +193,22 @@ impl T {
         for (name, agent) in &self.agents {
             let sum = agent.holds.values().fold(Resources::ZERO, |sum, (amount, _)| sum.plus(*amount));
             assert!(sum.fits(agent.capacity), "{name} holds {sum:?} of {:?}", agent.capacity);
+        }
+    }
+
+    /// No class that waits fits an agent that may be given work.
+    fn check_nothing_waits_needlessly(&self) {
+        let live = self.scheduler.live();
+        if live.unplanned {
+            return;
+        }
+        for (_, _, class) in live.queue.turns(None) {
+            let class = live.queue.find(class).unwrap();
+            for (agent, record) in self.scheduler.state().agents.iter() {
+                let room = live.index.room(agent);
+                let fits = class.request.resources.fits(room.free);
+                assert!(!(room.placeable && fits && class.admits(agent)), "{} is idle", record.name);
+            }
         }
     }
 

@@ -1,0 +1,28 @@
+//! Bounds that nobody tunes: those that replay depends on, and those that keep one step short. What may be
+//! tuned is in [`crate::policy::Policy`], what the wire bounds in `fleetwire_common::limits`.
+
+use std::time::Duration;
+
+/// How long a submit id is kept, and with it the promise that a repeat is known. Replay depends on it.
+pub const SUBMIT_KEPT: Duration = Duration::from_secs(24 * 3600);
+/// How long a token is kept after its end, so that its late use gets the right answer. Replay depends on it.
+pub const TOKEN_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Metric names that are shared by all tasks; those beyond are kept with each task. Replay depends on it.
+pub const METRIC_NAMES_SHARED_MAX: usize = 4_096;
+
+/// How far ahead of cluster time a client's clock may be when it makes a submit id.
+pub const SUBMIT_AHEAD_MAX: Duration = Duration::from_secs(24 * 3600);
+/// The longest that a token may be good for.
+pub const TOKEN_LIFE_MAX: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
+/// Jobs forgotten in one step: each may hold a million tasks, whose memory is given back at once.
+pub const FORGOTTEN_PER_STEP: usize = 4;
+/// Groups of agents in one explanation.
+pub const OBSTACLES_MAX: usize = 64;
+/// Classes that are kept although no job has tasks of them.
+pub const IDLE_CLASSES_MAX: usize = 256;
+/// Changes of rooms that placement remembers, beside two for each agent; a class that is further behind
+/// starts anew, which then costs no more.
+pub const CHANGES_KEPT: usize = 1_024;
+/// What a `Register` counts as among the messages that a session may send: it makes the scheduler go
+/// through everything that the agent holds.
+pub const REGISTER_COST: u32 = 100;
