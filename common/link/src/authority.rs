@@ -86,7 +86,7 @@ impl Authority {
         params.distinguished_name.push(DnType::CommonName, format!("fleetwire {cluster} authority {short}"));
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-        let certificate = params.self_signed(&key.pair()?)?.der().to_vec();
+        let certificate = params.self_signed(&*key.pair()?)?.der().to_vec();
         Ok(Authority { cluster: cluster.to_owned(), certificate, key })
     }
 
@@ -135,7 +135,7 @@ impl Authority {
         params.distinguished_name.push(DnType::CommonName, principal.to_string());
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         let public_key = SubjectPublicKeyInfo::from_der(&csr.public_key)?;
-        Ok(params.signed_by(&public_key, &self.issuer()?)?.der().to_vec())
+        Ok(params.signed_by(&public_key, &issuer(&self.certificate, &*self.key.pair()?)?)?.der().to_vec())
     }
 
     /// Makes the scheduler's certificate, valid for a year, with a new key.
@@ -146,7 +146,8 @@ impl Authority {
         params.subject_alt_names = vec![SanType::DnsName(name)];
         params.distinguished_name.push(DnType::CommonName, "scheduler");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        let certificate = params.signed_by(&key.pair()?, &self.issuer()?)?.der().to_vec();
+        let certificate =
+            params.signed_by(&*key.pair()?, &issuer(&self.certificate, &*self.key.pair()?)?)?.der().to_vec();
         let authority = self.certificate.clone();
         Ok(ServerIdentity { cluster: self.cluster.clone(), certificate, authority, key })
     }
@@ -171,10 +172,6 @@ impl Authority {
             authority: self.certificate.clone(),
             key,
         })
-    }
-
-    fn issuer(&self) -> Result<Issuer<'static, KeyPair>, AuthorityError> {
-        Ok(Issuer::from_ca_cert_der(&CertificateDer::from(self.certificate.as_slice()), self.key.pair()?)?)
     }
 }
 
@@ -204,6 +201,10 @@ impl ServerIdentity {
     pub fn expires_at(&self) -> Result<Time, CertificateError> {
         validity(&self.certificate).map(|(_, end)| end)
     }
+}
+
+fn issuer<'k>(certificate: &[u8], key: &'k KeyPair) -> Result<Issuer<'static, &'k KeyPair>, rcgen::Error> {
+    Issuer::from_ca_cert_der(&CertificateDer::from(certificate), key)
 }
 
 /// What all certificates have in common: a validity and a random serial number.

@@ -1,8 +1,8 @@
 //! A device's own key, and the identity that a cluster gave it.
 //!
 //! The private key is made here and stays here: a [`DeviceKey`] hands out a certificate request and TLS
-//! signatures, nothing else. Its bytes are wiped when it is dropped. (The TLS library's parsed copy lives
-//! in its own memory for as long as a connection is being made.)
+//! signatures, nothing else. Its bytes are wiped when it is dropped. (The
+//! primitives' own parsed form, which TLS signs with, is out of our hands.)
 
 use crate::{
     certificate::{CertificateError, principal_of, validity},
@@ -14,7 +14,11 @@ use fleetwire_common::{
     time::Time,
 };
 use rcgen::{CertificateParams, KeyPair, PublicKeyData};
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::{
+    crypto::ring::sign::any_eddsa_type,
+    pki_types::{CertificateDer, PrivatePkcs8KeyDer},
+    sign::{CertifiedKey, SingleCertAndKey},
+};
 use std::{io, path::Path};
 use zeroize::Zeroizing;
 
@@ -42,7 +46,7 @@ pub enum KeyError {
 impl DeviceKey {
     /// Makes a new one.
     pub fn generate() -> Result<DeviceKey, KeyError> {
-        let pair = KeyPair::generate_for(&rcgen::PKCS_ED25519).map_err(KeyError::Make)?;
+        let pair = Zeroizing::new(KeyPair::generate_for(&rcgen::PKCS_ED25519).map_err(KeyError::Make)?);
         Ok(DeviceKey { pkcs8: Zeroizing::new(pair.serialize_der()), public_key: pair.subject_public_key_info() })
     }
 
@@ -75,7 +79,7 @@ impl DeviceKey {
     /// A certificate request (DER, PKCS #10), signed with the key. It asks for no names.
     pub fn csr(&self) -> Result<Vec<u8>, KeyError> {
         let params = CertificateParams::default();
-        let request = pair(&self.pkcs8).and_then(|pair| params.serialize_request(&pair)).map_err(KeyError::Make)?;
+        let request = pair(&self.pkcs8).and_then(|pair| params.serialize_request(&*pair)).map_err(KeyError::Make)?;
         Ok(request.der().to_vec())
     }
 
@@ -89,13 +93,14 @@ impl DeviceKey {
         &self.public_key
     }
 
-    pub(crate) fn pair(&self) -> Result<KeyPair, rcgen::Error> {
+    pub(crate) fn pair(&self) -> Result<Zeroizing<KeyPair>, rcgen::Error> {
         pair(&self.pkcs8)
     }
 
-    /// A copy for the TLS library.
-    pub(crate) fn for_tls(&self) -> PrivateKeyDer<'static> {
-        PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.pkcs8.to_vec()))
+    /// What TLS signs with, for that chain.
+    pub(crate) fn for_tls(&self, chain: Vec<CertificateDer<'static>>) -> Result<SingleCertAndKey, rustls::Error> {
+        let key = any_eddsa_type(&PrivatePkcs8KeyDer::from(self.pkcs8.as_slice()))?;
+        Ok(SingleCertAndKey::from(CertifiedKey::new(chain, key)))
     }
 }
 
@@ -105,8 +110,8 @@ impl std::fmt::Debug for DeviceKey {
     }
 }
 
-fn pair(pkcs8: &[u8]) -> Result<KeyPair, rcgen::Error> {
-    KeyPair::from_pkcs8_der_and_sign_algo(&PrivatePkcs8KeyDer::from(pkcs8), &rcgen::PKCS_ED25519)
+fn pair(pkcs8: &[u8]) -> Result<Zeroizing<KeyPair>, rcgen::Error> {
+    KeyPair::from_pkcs8_der_and_sign_algo(&PrivatePkcs8KeyDer::from(pkcs8), &rcgen::PKCS_ED25519).map(Zeroizing::new)
 }
 
 /// Who a device, an operator or a service is in one cluster, and how it proves that.

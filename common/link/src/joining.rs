@@ -1,6 +1,7 @@
 //! The listening side of joining: one request, one answer, under a join token's secret.
 
 use crate::{
+    admission::Slot,
     authority::{Authority, AuthorityError},
     certificate::{Csr, CsrError},
     closed::{close_code, cut_reason},
@@ -20,7 +21,6 @@ use fleetwire_common::{
     time::Time,
 };
 use std::net::SocketAddr;
-use tokio::sync::OwnedSemaphorePermit;
 
 /// A device that asks to join, its request not yet opened. Dropped, it is closed.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub struct Joining {
     pub token: TokenId,
     frame: Bytes,
     parts: Parts,
-    permit: OwnedSemaphorePermit,
+    slot: Slot,
 }
 
 /// A device that has proved the token's secret and its own new key, and waits for its certificate.
@@ -45,7 +45,7 @@ pub struct Enrolling {
     pub csr: Csr,
     secret: Secret,
     parts: Parts,
-    permit: OwnedSemaphorePermit,
+    slot: Slot,
 }
 
 /// Why a request to join is refused before anything is decided. The device was told.
@@ -84,8 +84,8 @@ impl JoinError {
 }
 
 impl Joining {
-    pub(crate) fn new(parts: Parts, frame: Bytes, permit: OwnedSemaphorePermit) -> Joining {
-        Joining { token: TokenId(key_id(&frame)), frame, parts, permit }
+    pub(crate) fn new(parts: Parts, frame: Bytes, slot: Slot) -> Joining {
+        Joining { token: TokenId(key_id(&frame)), frame, parts, slot }
     }
 
     /// Where it came from.
@@ -104,7 +104,7 @@ impl Joining {
                 csr,
                 secret: secret.clone(),
                 parts: self.parts,
-                permit: self.permit,
+                slot: self.slot,
             }),
             Err(error) => {
                 self.reject(error.code(), &error.to_string());
@@ -161,7 +161,7 @@ impl Enrolling {
         let mut frame = Vec::with_capacity(2 << 10);
         Sealer::new(key, self.token.0, Features::NONE).seal(now.as_ms(), &[Message::Rare(message)], &mut frame);
         debug_assert!(frame.len() <= ENROLMENT_FRAME_BYTES_MAX, "two certificates fit the bound");
-        self.parts.answer(frame, code, reason, self.permit);
+        self.parts.answer(frame, code, reason, self.slot);
     }
 }
 

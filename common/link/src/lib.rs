@@ -9,6 +9,7 @@
 //! nothing but enrolment; a private key never leaves the machine that made it; nothing is allocated for
 //! a frame before its length was checked; every wait on a peer ends in time.
 
+mod admission;
 mod authority;
 mod backoff;
 mod certificate;

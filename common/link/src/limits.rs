@@ -39,3 +39,7 @@ pub const AUTHORITY_LIFETIME: Duration = Duration::from_secs(30 * 365 * 24 * 360
 pub const CERTIFICATE_BACKDATE: Duration = Duration::from_secs(3600);
 /// A private file (identity, key) is read up to this size.
 pub const PRIVATE_FILE_BYTES_MAX: u64 = 64 << 10;
+/// How long a connection waits for its network's turn: less than devices wait for an answer.
+pub const WAIT_MAX: Duration = Duration::from_secs(3);
+/// Connections that may wait for a handshake, for each handshake that may run.
+pub const WAITING_PER_HANDSHAKE: usize = 4;

@@ -8,15 +8,19 @@ use crate::{
     clock::ClusterClock,
     closed::LinkClosed,
     frames::{Arrival, Frame, FrameError, FrameReader},
-    limits::{BULK_FRAMES_WAITING_MAX, CHUNKS_PER_READ},
+    limits::{BULK_FRAMES_WAITING_MAX, CHUNKS_PER_READ, FINISH_TIMEOUT},
     sender::Shared,
     writer::stream_number,
 };
 use bytes::Bytes;
 use fleetwire_common::{fb::ErrorCode, limits::FRAME_BYTES_MAX};
-use quinn::{ReadError, RecvStream};
+use quinn::{ConnectionError, ReadError, RecvStream};
 use std::{pin::pin, sync::Arc, task::Poll};
-use tokio::{runtime::Handle, sync::mpsc};
+use tokio::{
+    runtime::Handle,
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
 
 /// Receives frames from a link.
 #[derive(Debug)]
@@ -25,11 +29,17 @@ pub struct Receiver {
     control: RecvStream,
     reader: FrameReader,
     bulk: mpsc::Receiver<Result<Frame, FrameError>>,
-    bulk_sender: mpsc::Sender<Result<Frame, FrameError>>,
+    /// For the tasks that read bulk streams. `None` once no more of them can begin: then the channel
+    /// ends with the last task.
+    bulk_sender: Option<mpsc::Sender<Result<Frame, FrameError>>>,
     clock: ClusterClock,
     runtime: Handle,
     /// Cluster time (ms) at which the control stream was last seen without unread bytes.
     empty_at_ms: u64,
+    /// Nothing more comes on the control stream.
+    control_ended: bool,
+    /// Since when the peer has to close, having finished its control stream.
+    close_by: Option<Instant>,
     ended: Option<LinkClosed>,
 }
 
@@ -39,7 +49,11 @@ enum Came {
     ControlFailed(ReadError),
     Bulk(Result<Frame, FrameError>),
     BulkStream(RecvStream),
-    Ended(quinn::ConnectionError),
+    /// The connection has ended; what came before may still lie unread.
+    Ended(ConnectionError),
+    /// The connection has ended and everything was read.
+    Drained,
+    CloseOverdue,
 }
 
 impl Receiver {
@@ -52,21 +66,32 @@ impl Receiver {
     ) -> Receiver {
         let (bulk_sender, bulk) = mpsc::channel(BULK_FRAMES_WAITING_MAX);
         let empty_at_ms = clock.now().as_ms();
-        Receiver { shared, control, reader, bulk, bulk_sender, clock, runtime, empty_at_ms, ended: None }
+        Receiver {
+            shared,
+            control,
+            reader,
+            bulk,
+            bulk_sender: Some(bulk_sender),
+            clock,
+            runtime,
+            empty_at_ms,
+            control_ended: false,
+            close_by: None,
+            ended: None,
+        }
     }
 
-    /// Waits for frames and appends all that are there; returns how many. Afterwards, and again and again,
-    /// why the link ended. Nothing is lost when the future is dropped.
+    /// Waits for frames and appends all that are there; returns how many. When everything that came before
+    /// the link's end was taken: why it ended, again and again. Nothing is lost when the future is dropped.
     pub async fn recv_many(&mut self, frames: &mut Vec<Frame>) -> Result<usize, LinkClosed> {
         let before = frames.len();
-        if let Some(ended) = &self.ended {
-            return Err(ended.clone());
-        }
         // What came behind the handshake's frame.
-        let mut cut = self.cut(frames);
+        let mut cut = if self.control_ended { Ok(()) } else { self.cut(frames) };
         loop {
             if let Err(error) = cut {
-                return Err(self.refuse(error));
+                self.shared.abort(error.code(), &error.to_string());
+                self.give_up();
+                self.ended = Some(LinkClosed::Frame(error));
             }
             if frames.len() > before {
                 return Ok(frames.len() - before);
@@ -75,17 +100,10 @@ impl Receiver {
             let (came, waited) = self.next(&mut chunks).await;
             cut = match came {
                 Came::Chunks(Some(count)) => self.on_chunks(chunks, count, waited, frames),
-                Came::Chunks(None) if self.reader.pending() > 0 => {
-                    Err(FrameError::Truncated { found: self.reader.pending() })
-                }
-                // The peer sent all it had and is about to close.
-                Came::Chunks(None) => {
-                    let ended = self.shared.ended().await;
-                    return Err(self.end(ended));
-                }
-                Came::ControlFailed(ReadError::ConnectionLost(error)) | Came::Ended(error) => {
-                    let ended = self.shared.why(error);
-                    return Err(self.end(ended));
+                Came::Chunks(None) => self.on_control_end(),
+                Came::ControlFailed(ReadError::ConnectionLost(_)) => {
+                    self.control_ended = true;
+                    Ok(())
                 }
                 Came::ControlFailed(_) => Err(FrameError::StreamReset { stream: 0 }),
                 Came::Bulk(Ok(frame)) => {
@@ -97,6 +115,21 @@ impl Receiver {
                     self.begin_bulk(stream);
                     Ok(())
                 }
+                Came::Ended(error) => {
+                    self.bulk_sender = None;
+                    let why = self.shared.why(error);
+                    self.ended.get_or_insert(why);
+                    Ok(())
+                }
+                Came::CloseOverdue => {
+                    self.close_by = None;
+                    self.shared.abort(ErrorCode::MessageTimeout, "the control stream was finished and nothing closed");
+                    Ok(())
+                }
+                Came::Drained => {
+                    let unknown = || LinkClosed::Transport { what: "the connection has ended".to_owned() };
+                    return Err(self.ended.get_or_insert_with(unknown).clone());
+                }
             };
         }
     }
@@ -104,9 +137,14 @@ impl Receiver {
     /// Whatever comes next, and whether the control stream had to be waited for. Control and bulk take
     /// turns: neither can starve the other.
     async fn next(&mut self, chunks: &mut [Bytes]) -> (Came, bool) {
+        if self.control_ended && self.bulk_sender.is_none() {
+            let bulk = self.bulk.recv().await;
+            return (bulk.map_or(Came::Drained, Came::Bulk), false);
+        }
         let mut waited = false;
         let clock = &self.clock;
         let empty_at_ms = &mut self.empty_at_ms;
+        let close_by = self.close_by;
         let came = {
             let mut read = pin!(self.control.read_chunks(chunks));
             let read = std::future::poll_fn(|context| match read.as_mut().poll(context) {
@@ -118,19 +156,37 @@ impl Receiver {
                 ready => ready,
             });
             tokio::select! {
-                read = read => match read {
+                read = read, if !self.control_ended => match read {
                     Ok(count) => Came::Chunks(count),
                     Err(error) => Came::ControlFailed(error),
                 },
-                // Never closed: we hold a sender.
                 Some(frame) = self.bulk.recv() => Came::Bulk(frame),
-                stream = self.shared.connection.accept_uni() => match stream {
+                stream = self.shared.connection.accept_uni(), if self.bulk_sender.is_some() => match stream {
                     Ok(stream) => Came::BulkStream(stream),
                     Err(error) => Came::Ended(error),
                 },
+                () = sleep_until(close_by.unwrap_or_else(Instant::now)), if close_by.is_some() => Came::CloseOverdue,
             }
         };
         (came, waited)
+    }
+
+    /// The peer sent all it had and is about to close.
+    fn on_control_end(&mut self) -> Result<(), FrameError> {
+        self.control_ended = true;
+        self.close_by = Some(Instant::now() + FINISH_TIMEOUT);
+        match self.reader.pending() {
+            0 => Ok(()),
+            found => Err(FrameError::Truncated { found }),
+        }
+    }
+
+    /// Nothing more of this link is read: its bytes are no frames.
+    fn give_up(&mut self) {
+        self.control_ended = true;
+        self.bulk_sender = None;
+        self.bulk.close();
+        while self.bulk.try_recv().is_ok() {}
     }
 
     fn on_chunks(
@@ -165,17 +221,9 @@ impl Receiver {
             return;
         };
         let reader = FrameReader::new(number, FRAME_BYTES_MAX);
-        self.runtime.spawn(read_bulk(stream, reader, self.bulk_sender.clone(), self.clock.clone()));
-    }
-
-    fn refuse(&mut self, error: FrameError) -> LinkClosed {
-        self.shared.abort(error.code(), &error.to_string());
-        self.end(LinkClosed::Frame(error))
-    }
-
-    fn end(&mut self, ended: LinkClosed) -> LinkClosed {
-        self.ended = Some(ended.clone());
-        ended
+        if let Some(frames) = self.bulk_sender.clone() {
+            self.runtime.spawn(read_bulk(stream, reader, frames, self.clock.clone()));
+        }
     }
 }
 

@@ -2,7 +2,6 @@
 
 use crate::{
     closed::{LinkClosed, close_code, cut_reason},
-    limits::FINISH_TIMEOUT,
     weight::weight,
 };
 use fleetwire_common::{
@@ -202,17 +201,6 @@ impl Shared {
         match (error, self.queue().closing.clone()) {
             (quinn::ConnectionError::LocallyClosed, Some((code, reason))) => LinkClosed::ByUs { code, reason },
             (error, _) => LinkClosed::from_transport(error),
-        }
-    }
-
-    /// Waits for the connection's end, for which the peer has [`FINISH_TIMEOUT`].
-    pub(crate) async fn ended(&self) -> LinkClosed {
-        match tokio::time::timeout(FINISH_TIMEOUT, self.connection.closed()).await {
-            Ok(error) => self.why(error),
-            Err(_) => {
-                self.abort(ErrorCode::MessageTimeout, "the control stream was finished, the connection was not closed");
-                self.why(quinn::ConnectionError::LocallyClosed)
-            }
         }
     }
 

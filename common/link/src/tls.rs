@@ -102,7 +102,7 @@ pub(crate) fn server_config(server: &ServerIdentity, clock: &ClusterClock) -> Re
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(Arc::new(check))
-        .with_single_cert(chain, server.key.for_tls())?;
+        .with_cert_resolver(Arc::new(server.key.for_tls(chain)?));
     config.alpn_protocols = vec![SESSION_ALPN.to_vec(), JOIN_ALPN.to_vec()];
     config.max_early_data_size = 0;
     config.send_tls13_tickets = 0;
@@ -137,7 +137,7 @@ pub(crate) fn client_config_for(
     let mut config = match expected.identity {
         Some(identity) => {
             let chain = vec![CertificateDer::from(identity.certificate.clone())];
-            builder.with_client_auth_cert(chain, identity.key.for_tls())?
+            builder.with_client_cert_resolver(Arc::new(identity.key.for_tls(chain)?))
         }
         None => builder.with_no_client_auth(),
     };

@@ -15,8 +15,13 @@ use crate::{
 use bytes::Bytes;
 use fleetwire_common::{envelope::Sealer, fb::ErrorCode, message::Message};
 use quinn::{SendStream, VarInt};
-use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Duration};
-use tokio::time::{Instant, sleep_until, timeout};
+use std::{
+    collections::VecDeque,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::time::{Instant, sleep_until};
 
 /// The transport's priority of bulk streams; the control stream has 0.
 const BULK_PRIORITY: i32 = -1;
@@ -32,8 +37,9 @@ pub(crate) struct Writer {
     batch: VecDeque<Message>,
     out: Vec<u8>,
     bulk: Bulk,
-    /// Numbers bulk streams: the place among our unidirectional streams, from 1.
     window: Window,
+    /// When a closing link stops trying to send what is queued.
+    deadline: Option<Instant>,
 }
 
 /// The one bulk message that is being sent.
@@ -60,6 +66,8 @@ enum Bulk {
 enum Stop {
     /// The connection has ended.
     Ended,
+    /// The link closes and the peer does not take what is queued.
+    Late,
     /// The peer does something that no peer of ours does.
     Misbehaved(&'static str),
 }
@@ -83,43 +91,55 @@ impl Writer {
             out: Vec::new(),
             bulk: Bulk::None,
             window: Window::new(send_window_bytes),
+            deadline: None,
         }
     }
 
     /// Writes `first`, a frame that opens the session, then whatever is queued.
     pub(crate) async fn run(mut self, first: Vec<u8>) {
+        self.set_window();
         let stopped = match self.write(&first).await {
             Ok(()) => self.drive().await,
             Err(stop) => Err(stop),
         };
-        if let Err(Stop::Misbehaved(what)) = stopped {
-            self.shared.abort(ErrorCode::WrongState, what);
+        match stopped {
+            Ok(()) | Err(Stop::Late) => self.close(),
+            Err(Stop::Misbehaved(what)) => self.shared.abort(ErrorCode::WrongState, what),
+            Err(Stop::Ended) => {}
         }
         self.shared.end_queue();
     }
 
     async fn drive(&mut self) -> Result<(), Stop> {
-        let mut deadline = None;
         loop {
             self.write_control().await?;
             self.begin_bulk();
-            if self.shared.queue().closing.is_some() {
-                let idle = matches!(self.bulk, Bulk::None);
-                let end = *deadline.get_or_insert_with(|| Instant::now() + self.drain_timeout);
-                if idle || Instant::now() >= end {
-                    self.finish(end).await;
-                    return Ok(());
-                }
+            let idle = matches!(self.bulk, Bulk::None);
+            if idle {
+                self.window.on_idle();
+            }
+            if self.closes() && idle {
+                self.finish().await;
+                return Ok(());
             }
             let shared = Arc::clone(&self.shared);
+            let deadline = self.deadline;
             tokio::select! {
                 biased;
                 () = shared.work.notified() => {}
                 moved = self.advance_bulk() => moved?,
-                () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {}
+                () = at(deadline) => return Err(Stop::Late),
                 _ = shared.connection.closed() => return Err(Stop::Ended),
             }
         }
+    }
+
+    /// Whether the link is closing; from then on there is a deadline.
+    fn closes(&mut self) -> bool {
+        if self.deadline.is_none() && self.shared.queue().closing.is_some() {
+            self.deadline = Some(Instant::now() + self.drain_timeout);
+        }
+        self.deadline.is_some()
     }
 
     /// Everything that is queued for the control stream, a bounded write at a time.
@@ -149,7 +169,8 @@ impl Writer {
     fn seal(&mut self) {
         self.out.clear();
         let now_ms = self.clock.now().as_ms();
-        while !self.batch.is_empty() && self.out.len() < WRITE_BYTES {
+        let enough = WRITE_BYTES.min(self.window.bytes());
+        while !self.batch.is_empty() && self.out.len() < enough {
             let taken = self.sealer.seal(now_ms, self.batch.make_contiguous(), &mut self.out);
             if taken == 0 {
                 // Larger than its weight said: it needs a stream of its own.
@@ -164,16 +185,44 @@ impl Writer {
         }
     }
 
+    /// One write on the control stream. A peer that does not take it holds up neither the link's end nor
+    /// anything but its own link.
     async fn write(&mut self, bytes: &[u8]) -> Result<(), Stop> {
         if bytes.is_empty() {
             return Ok(());
         }
-        let begun = Instant::now();
-        self.control.write_all(bytes).await.map_err(stop)?;
-        if let Some(bytes) = self.window.on_write(bytes.len(), begun.elapsed()) {
-            self.shared.connection.set_send_window(bytes);
+        self.closes();
+        let (shared, drain_timeout) = (Arc::clone(&self.shared), self.drain_timeout);
+        let deadline = &mut self.deadline;
+        {
+            let mut write = pin!(self.control.write_all(bytes));
+            loop {
+                tokio::select! {
+                    biased;
+                    written = &mut write => break written.map_err(stop)?,
+                    // New work waits; a wish to close begins its deadline.
+                    () = shared.work.notified() => {
+                        if deadline.is_none() && shared.queue().closing.is_some() {
+                            *deadline = Some(Instant::now() + drain_timeout);
+                        }
+                    }
+                    () = at(*deadline) => return Err(Stop::Late),
+                }
+            }
         }
+        self.on_written(bytes.len());
         Ok(())
+    }
+
+    /// Adapts what the transport may hold to the rate at which the peer takes it.
+    fn on_written(&mut self, bytes: usize) {
+        if self.window.on_write(bytes, Instant::now()) {
+            self.set_window();
+        }
+    }
+
+    fn set_window(&self) {
+        self.shared.connection.set_send_window(self.window.bytes() as u64);
     }
 
     fn begin_bulk(&mut self) {
@@ -194,8 +243,9 @@ impl Writer {
                 self.seal_bulk(stream)
             }
             Bulk::Writing { stream, rest, weight } => {
-                stream.write_chunks(std::slice::from_mut(rest)).await.map_err(stop)?;
-                if rest.is_empty() {
+                let written = stream.write_chunks(std::slice::from_mut(rest)).await.map_err(stop)?;
+                let (bytes, all) = (written.bytes, rest.is_empty());
+                if all {
                     // The stream lives on in the transport until the peer has everything.
                     let stopped = stream.stopped();
                     let _ = stream.finish();
@@ -204,6 +254,7 @@ impl Writer {
                     });
                     self.bulk = Bulk::Finishing { acknowledged, weight: *weight };
                 }
+                self.on_written(bytes);
                 Ok(())
             }
             Bulk::Finishing { acknowledged, weight } => {
@@ -231,14 +282,28 @@ impl Writer {
         Ok(())
     }
 
-    /// Finishes the control stream, waits until the peer has all of it, and closes.
-    async fn finish(&mut self, deadline: Instant) {
+    /// Finishes the control stream and waits until the peer has all of it.
+    async fn finish(&mut self) {
         let stopped = self.control.stopped();
         let _ = self.control.finish();
-        let _ = timeout(deadline.saturating_duration_since(Instant::now()), stopped).await;
+        tokio::select! {
+            _ = stopped => {}
+            () = at(self.deadline) => {}
+        }
+    }
+
+    fn close(&self) {
         let closing = self.shared.queue().closing.clone();
         let (code, reason) = closing.unwrap_or((ErrorCode::None, String::new()));
         self.shared.connection.close(close_code(code), reason.as_bytes());
+    }
+}
+
+/// Waits until that moment; for ever if there is none.
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -257,35 +322,58 @@ fn stop(error: quinn::WriteError) -> Stop {
 }
 
 /// How much the transport may hold: about a second of the rate at which the peer takes it, so that what
-/// was sealed does not grow old there.
+/// was sealed does not grow old there. It begins low, because a new link's rate is not known, and doubles
+/// while the peer takes more than it holds.
 struct Window {
-    max: u64,
-    bytes: u64,
+    max: usize,
+    bytes: usize,
+    /// Since when there was always something to write, and how much was written since.
+    busy: Option<(Instant, usize)>,
 }
 
-/// Writes that wait longer than this say something about the rate.
-const SLOW_WRITE: Duration = Duration::from_millis(250);
-/// Two full datagrams and a heartbeat always fit.
-const WINDOW_MIN: u64 = 8 << 10;
+/// Also a link of 25 kbit/s empties this within the tolerance.
+const WINDOW_FIRST: usize = 8 << 10;
+/// Enough for a few datagrams on the slowest of links.
+const WINDOW_MIN: usize = 4 << 10;
 
 impl Window {
     fn new(max: u64) -> Window {
-        Window { max, bytes: max }
+        let max = usize::try_from(max).unwrap_or(usize::MAX);
+        Window { max, bytes: WINDOW_FIRST.min(max), busy: None }
     }
 
-    /// Takes note of a write; gives the new window if it changes.
-    fn on_write(&mut self, bytes: usize, took: Duration) -> Option<u64> {
-        let next = if took > SLOW_WRITE {
-            let per_second = bytes as u128 * 1_000 / took.as_millis().max(1);
-            u64::try_from(per_second).unwrap_or(self.max).clamp(WINDOW_MIN.min(self.max), self.max)
-        } else if took < SLOW_WRITE / 4 && self.bytes < self.max {
-            (self.bytes * 2).min(self.max)
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Nothing waits to be written: the peer takes more than there is.
+    fn on_idle(&mut self) {
+        self.busy = None;
+    }
+
+    /// Takes note of bytes that the transport took; says whether the window changed.
+    fn on_write(&mut self, bytes: usize, now: Instant) -> bool {
+        let (since, written) = self.busy.get_or_insert((now, 0));
+        *written += bytes;
+        // All but a window's worth of it surely has been acknowledged; less than that says nothing yet.
+        if *written <= 2 * self.bytes {
+            return false;
+        }
+        let took_us = now.duration_since(*since).as_micros().max(1);
+        let gone = (*written - self.bytes) as u128;
+        let per_second = usize::try_from(gone * 1_000_000 / took_us).unwrap_or(usize::MAX);
+        self.busy = Some((now, 0));
+        let next = if per_second < self.bytes / 2 {
+            per_second.max(WINDOW_MIN)
+        } else if per_second > self.bytes + self.bytes / 5 {
+            self.bytes * 2
         } else {
             self.bytes
         };
+        let next = next.min(self.max);
         let changed = next != self.bytes;
         self.bytes = next;
-        changed.then_some(next)
+        changed
     }
 }
 
@@ -293,13 +381,36 @@ impl Window {
 mod tests {
     use super::*;
 
+    /// Writes 8 KiB at a time at a rate (bytes a second) for some seconds.
+    fn run(window: &mut Window, now: &mut Instant, rate: u64, seconds: u64) {
+        for _ in 0..(rate * seconds).div_ceil(8 << 10) {
+            *now += Duration::from_micros((8 << 10) * 1_000_000 / rate);
+            window.on_write(8 << 10, *now);
+        }
+    }
+
     #[test]
-    fn the_window_follows_a_slow_link_down_and_a_fast_one_up() {
-        let mut window = Window::new(128 << 10);
-        assert_eq!(window.on_write(64 << 10, Duration::from_millis(1)), None);
-        assert_eq!(window.on_write(64 << 10, Duration::from_secs(4)), Some(16 << 10));
-        assert_eq!(window.on_write(64 << 10, Duration::from_secs(60)), Some(WINDOW_MIN));
-        let grown: Vec<_> = std::iter::from_fn(|| window.on_write(100, Duration::from_millis(1))).collect();
-        assert_eq!(grown.last(), Some(&(128 << 10)));
+    fn the_window_holds_about_a_second_of_the_links_rate() {
+        let (mut window, mut now) = (Window::new(128 << 10), Instant::now());
+        assert_eq!(window.bytes(), WINDOW_FIRST);
+        run(&mut window, &mut now, 100 << 20, 1);
+        assert_eq!(window.bytes(), 128 << 10);
+        // The radio fades to 100 kbit/s, and comes back.
+        run(&mut window, &mut now, 12_500, 60);
+        assert!((WINDOW_MIN..=25_000).contains(&window.bytes()), "{}", window.bytes());
+        run(&mut window, &mut now, 1 << 20, 10);
+        assert_eq!(window.bytes(), 128 << 10);
+    }
+
+    #[test]
+    fn pauses_say_nothing_about_the_rate() {
+        let (mut window, mut now) = (Window::new(128 << 10), Instant::now());
+        run(&mut window, &mut now, 100 << 20, 1);
+        for _ in 0..100 {
+            window.on_idle();
+            now += Duration::from_secs(30);
+            window.on_write(500, now);
+        }
+        assert_eq!(window.bytes(), 128 << 10);
     }
 }

@@ -1,7 +1,10 @@
 //! Peers that do not keep to the protocol: every wait ends, every bound holds, nothing panics, and the
 //! listener goes on.
 
-use super::{trust::dial_raw, *};
+use super::{
+    trust::{dial_from, dial_raw, try_dial_raw},
+    *,
+};
 use crate::{
     connect::{Dialed, dial},
     frames::FrameError,
@@ -221,6 +224,28 @@ async fn who_does_not_read_fills_a_bounded_queue_and_no_more() {
 }
 
 #[tokio::test]
+async fn who_does_not_read_cannot_keep_a_link_from_closing() {
+    let config = LinkConfig { drain_timeout: Duration::from_millis(300), ..LinkConfig::default() };
+    let mut cluster = Cluster::start();
+    let (agent, _scheduler) = cluster.session_with("pi-1", &config).await;
+    agent.link.sender.send_many((0..20_000).map(status)).unwrap();
+    agent.link.sender.send(log(1, 1 << 20)).unwrap();
+    agent.link.sender.close(fb::ErrorCode::Busy, "enough");
+    let ended = soon(agent.link.sender.closed()).await;
+    assert_eq!(ended, LinkClosed::ByUs { code: fb::ErrorCode::Busy, reason: "enough".into() });
+}
+
+#[tokio::test]
+async fn an_unknown_protocol_version_is_refused_with_its_alert() {
+    let mut cluster = Cluster::start();
+    let Err(error) = try_dial_raw(&cluster, b"fleetwire/9").await else { panic!("it was taken") };
+    const NO_APPLICATION_PROTOCOL: u8 = 120;
+    let closed = LinkClosed::from_transport(error);
+    assert!(matches!(closed, LinkClosed::Tls { alert: NO_APPLICATION_PROTOCOL, .. }), "{closed}");
+    cluster.refused().await;
+}
+
+#[tokio::test]
 async fn a_stale_frame_is_noticed() {
     let mut cluster = Cluster::start();
     let (_dialed, mut send, _recv, mut session, mut peer) = by_hand(&mut cluster).await;
@@ -269,6 +294,25 @@ async fn a_crowd_of_handshakes_is_bounded_and_everybody_gets_a_turn() {
     while let Some(connected) = soon(tasks.join_next()).await {
         connected.unwrap().unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_network_that_holds_its_handshakes_open_keeps_nobody_else_out() {
+    let mut cluster = Cluster::with(LinkConfig { handshakes_max: 8, ..LinkConfig::default() });
+    // Thirty strangers from one address go through TLS, as far as they are let, and say nothing.
+    let mut strangers = tokio::task::JoinSet::new();
+    for _ in 0..30 {
+        strangers.spawn(dial_from("127.0.0.2:0", cluster.address.clone(), cluster.authority.sha256()));
+    }
+    let mut held = Vec::new();
+    while held.len() < 4 {
+        held.push(soon(strangers.join_next()).await);
+    }
+    let begun = std::time::Instant::now();
+    let (agent, mut scheduler) = cluster.session("pi-1").await;
+    agent.link.sender.send(status(1)).unwrap();
+    assert_eq!(scheduler.receive(1, index_of).await, [1]);
+    assert!(begun.elapsed() < Duration::from_secs(4), "it had to wait for a stranger's timeout");
 }
 
 #[tokio::test]

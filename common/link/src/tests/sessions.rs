@@ -91,3 +91,55 @@ async fn a_frame_of_another_session_is_refused() {
     assert_eq!(open(), Ok(()));
     assert_eq!(open(), Err(OpenError::Sequence { stream: 0, found: 0, expected: 1 }));
 }
+
+#[tokio::test]
+async fn what_came_before_the_end_can_be_read_after_it() {
+    let mut cluster = Cluster::start();
+    let (agent, mut scheduler) = cluster.session("pi-1").await;
+    agent.link.sender.send_many((0..50).map(status)).unwrap();
+    agent.link.sender.send_bulk(log(5, 40_000)).unwrap();
+    agent.link.sender.close(fb::ErrorCode::None, "done");
+    // Everything has arrived, nothing was read, the connection has ended.
+    soon(agent.link.sender.closed()).await;
+    let mut came = scheduler
+        .receive(51, |message| match message {
+            MessageRef::LogChunk(chunk) => 1_000 + chunk.data().unwrap().len() as u32,
+            other => index_of(other),
+        })
+        .await;
+    came.sort_unstable();
+    assert_eq!(came, (0..50).chain([41_000]).collect::<Vec<_>>());
+    let told = LinkClosed::ByPeer { code: fb::ErrorCode::None, reason: "done".into() };
+    assert_eq!((scheduler.ended().await, scheduler.ended().await), (told.clone(), told));
+}
+
+#[tokio::test]
+async fn dropping_the_last_sender_ends_the_session_in_order() {
+    let mut cluster = Cluster::start();
+    let (agent, mut scheduler) = cluster.session("pi-1").await;
+    let Link { sender, receiver: _receiver, .. } = agent.link;
+    let clone = sender.clone();
+    drop(sender);
+    clone.send(status(1)).unwrap();
+    drop(clone);
+    assert_eq!(scheduler.receive(1, index_of).await, [1]);
+    assert_eq!(scheduler.ended().await.code(), fb::ErrorCode::None);
+}
+
+#[tokio::test]
+async fn the_scheduler_may_write_at_once_behind_its_welcome() {
+    let mut cluster = Cluster::start();
+    let identity = cluster.identity("pi-1");
+    let (addresses, info, config) = ([cluster.address.clone()], hello_info(), LinkConfig::default());
+    let clock = ClusterClock::starting_at(NOW);
+    let connecting = connect(&addresses, &identity, &info, &clock, &config);
+    let eager = async {
+        let peer = cluster.welcome().await;
+        peer.link.sender.send_many((0..3_000).map(status)).unwrap();
+        peer.link.sender.send_bulk(log(1, 300_000)).unwrap();
+        peer
+    };
+    let (connected, _scheduler) = tokio::join!(soon(connecting), eager);
+    let mut peer = Peer { link: connected.unwrap().link, clock };
+    peer.receive(3_001, |_| ()).await;
+}

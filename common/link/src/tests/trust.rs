@@ -1,11 +1,7 @@
 //! Who is trusted as what: certificates of other clusters, none, the wrong kind, the wrong time.
 
 use super::*;
-use crate::{
-    connect::{Dialed, dial},
-    frames::FrameError,
-    tls::Expected,
-};
+use crate::{connect::Dialed, frames::FrameError, tls::Expected};
 use fleetwire_common::envelope::handshake::HandshakeError;
 
 async fn try_connect(cluster: &Cluster, identity: &Identity) -> Result<Connected, ConnectError> {
@@ -259,7 +255,7 @@ fn certificate_requests_prove_their_key_and_nothing_else() {
     // Whatever names a request asks for, the certificate has the one that the scheduler decided.
     let mut params = rcgen::CertificateParams::new(vec!["scheduler.c-1.fleetwire".to_owned()]).unwrap();
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    let greedy = params.serialize_request(&key.pair().unwrap()).unwrap();
+    let greedy = params.serialize_request(&*key.pair().unwrap()).unwrap();
     let csr = Csr::parse(greedy.der()).unwrap();
     let authority = Authority::create("c-1", NOW).unwrap();
     let certificate = authority.certify(&csr, &agent("pi-1"), NOW).unwrap();
@@ -272,20 +268,31 @@ fn certificate_requests_prove_their_key_and_nothing_else() {
 
 /// A TLS connection without a certificate, under whatever protocol.
 pub(super) async fn dial_raw(cluster: &Cluster, protocol: &[u8]) -> Dialed {
+    try_dial_raw(cluster, protocol).await.unwrap()
+}
+
+pub(super) async fn try_dial_raw(cluster: &Cluster, protocol: &[u8]) -> Result<Dialed, quinn::ConnectionError> {
     let expected = Expected {
         cluster: "test-cluster",
         authority_sha256: cluster.authority.sha256(),
         known_time: NOW,
         identity: None,
     };
-    if protocol == JOIN_ALPN {
-        return soon(dial(&cluster.address, &expected, &LinkConfig::default())).await.unwrap();
-    }
     let (crypto, name, _) = crate::tls::client_config_for(&expected, protocol).unwrap();
     let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
     let settings = quinn::ClientConfig::new(Arc::new(crypto));
     let connecting = endpoint.connect_with(settings, cluster.address.parse().unwrap(), &name).unwrap();
-    Dialed { connection: soon(connecting).await.unwrap(), endpoint }
+    Ok(Dialed { connection: soon(connecting).await?, endpoint })
+}
+
+/// A connection of the joining protocol from a given address of this machine.
+pub(super) async fn dial_from(from: &str, to: String, authority_sha256: [u8; 32]) -> Option<Dialed> {
+    let expected = Expected { cluster: "test-cluster", authority_sha256, known_time: NOW, identity: None };
+    let (crypto, name, _) = crate::tls::client_config(&expected).unwrap();
+    let endpoint = quinn::Endpoint::client(from.parse().unwrap()).unwrap();
+    let settings = quinn::ClientConfig::new(Arc::new(crypto));
+    let connection = endpoint.connect_with(settings, to.parse().unwrap(), &name).unwrap().await.ok()?;
+    Some(Dialed { connection, endpoint })
 }
 
 #[test]
