@@ -100,9 +100,14 @@ impl Core {
     ) -> Result<(), Rejected> {
         let attempt = read_attempt(task_id, attempt)?;
         self.check_attempt(agent, attempt)?;
-        if self.live.held(agent, attempt).is_some_and(|held| held.phase == Phase::Running) {
-            let (found, message) = (fb::TaskStatus::Running, fb::SchedulerMessage::TaskRejection);
-            return Err(Rejected::WrongState { attempt, found, message });
+        // Whoever accepted it may have started it: then only its end says that nothing of it is left.
+        let found = match self.live.held(agent, attempt).map(|held| held.phase) {
+            Some(Phase::Assigned) | None => None,
+            Some(Phase::Accepted) => Some(fb::TaskStatus::Assigned),
+            Some(Phase::Running) => Some(fb::TaskStatus::Running),
+        };
+        if let Some(found) = found {
+            return Err(Rejected::WrongState { attempt, found, message: fb::SchedulerMessage::TaskRejection });
         }
         self.exclude(agent, attempt.task);
         let mut ending = Ending::decided(fb::TaskStatus::Cancelled, fb::EndReason::Rejected, self.now);

@@ -101,12 +101,17 @@ fn an_agent_that_rejects_is_asked_again_but_ever_less_often() {
         t.pass(std::time::Duration::from_millis(1));
     }
     assert_eq!(t.agent("a").assigned(), [attempt(job, 0, 5)]);
-    // Once it takes one, its rejections are forgotten.
+    // What it accepted it cannot reject; and once it takes one, its rejections are forgotten.
     t.agent("a").accepts(attempt(job, 0, 5)).rejects(attempt(job, 0, 5));
+    assert_eq!(t.agent("a").nacked(), C::WrongState);
+    t.agent("a").completes(attempt(job, 0, 5));
+    let job = t.submit(vec![task()]);
+    t.agent("a").inbox();
+    t.agent("a").rejects(attempt(job, 0, 1));
     t.pass(secs(1));
-    assert_eq!(t.agent("a").assigned(), [attempt(job, 0, 6)]);
-    t.agent("a").runs(attempt(job, 0, 6));
-    assert_eq!(t.agent("a").rejects(attempt(job, 0, 6)).nacked(), C::WrongState);
+    assert_eq!(t.agent("a").assigned(), [attempt(job, 0, 2)]);
+    t.agent("a").runs(attempt(job, 0, 2));
+    assert_eq!(t.agent("a").rejects(attempt(job, 0, 2)).nacked(), C::WrongState);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use fleetwire_common::{
     resources::Resources,
 };
 use proptest::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
@@ -63,6 +63,7 @@ struct Walk {
     /// What was acknowledged as a final status, by task: the attempt and its status.
     committed: BTreeMap<AttemptId, S>,
     ended: Vec<(String, AttemptId, S)>,
+    accepted: BTreeSet<AttemptId>,
     jobs: Vec<u64>,
 }
 
@@ -120,6 +121,8 @@ impl Walk {
                 let _ = t.cancel(job, index.map(|index| id(job, 0, index)));
             }
             Step::Register(agent) => {
+                let held = t.agent(NAMES[agent]).holds();
+                self.accepted.extend(held);
                 t.agent(NAMES[agent]).register();
             }
             Step::Lose(agent) if self.connected(t, NAMES[agent]) => {
@@ -139,15 +142,33 @@ impl Walk {
                 t.agent(NAMES[agent]).lose();
                 t.agent(NAMES[agent]).model().holds.retain(|_, (_, status)| *status != S::Assigned);
             }
+            Step::Pass(s) => t.pass(secs(s)),
+            Step::Stall(s) => {
+                t.now = t.now + secs(s);
+                t.handle(fleetwire_scheduler_core::Event::Stalled { gap: secs(s) });
+            }
+            Step::Restart => t.restart(),
+            other => self.report(t, other),
+        }
+        for name in NAMES {
+            self.read(t, name, None);
+        }
+    }
+
+    /// What an agent says of an attempt.
+    fn report(&mut self, t: &mut T, step: Step) {
+        match step {
             Step::Accept(agent) => {
                 if let Some(attempt) = self.pick(t, NAMES[agent]) {
+                    self.accepted.insert(attempt);
                     t.agent(NAMES[agent]).accepts(attempt);
                 }
             }
             Step::Reject(agent) => {
                 let held = self.pick(t, NAMES[agent]);
                 let waits = |t: &mut T, attempt| t.agent(NAMES[agent]).model().holds[&attempt].1 == S::Assigned;
-                if let Some(attempt) = held.filter(|attempt| waits(t, *attempt)) {
+                let accepted = self.accepted.clone();
+                if let Some(attempt) = held.filter(|attempt| waits(t, *attempt) && !accepted.contains(attempt)) {
                     t.agent(NAMES[agent]).rejects(attempt);
                 }
             }
@@ -172,16 +193,7 @@ impl Walk {
                     self.end(t, NAMES[agent], attempt, status);
                 }
             }
-            Step::Pass(s) => t.pass(secs(s)),
-            Step::Stall(s) => {
-                t.now = t.now + secs(s);
-                t.handle(fleetwire_scheduler_core::Event::Stalled { gap: secs(s) });
-            }
-            Step::Restart => t.restart(),
-            Step::Lose(_) | Step::Drop(_) => {}
-        }
-        for name in NAMES {
-            self.read(t, name, None);
+            _ => {}
         }
     }
 
