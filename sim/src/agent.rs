@@ -505,7 +505,8 @@ impl Running {
         match greeting.on_welcome(frame) {
             Ok((session, mut welcome)) => {
                 self.offset_us = clock_offset_us(sent_us, now.0, welcome.cluster_time);
-                welcome.cluster_time = self.cluster_time(now);
+                // As this Welcome measured it: what the core still believes is of the session before.
+                welcome.cluster_time = Time(now.0.saturating_add_signed(self.offset_us));
                 self.link = Link::Open(connection, Box::new(session));
                 self.dials_failed = 0;
                 self.core.handle(now, Event::Connected { welcome }, &mut self.effects);
