@@ -96,6 +96,7 @@ enum Arrived {
     Frame { connection: ConnectionId, stream: u32, bytes: Vec<u8>, arrived: Time, forged: bool },
     Gone(ConnectionId),
     News(News),
+    Stopping,
 }
 
 impl std::fmt::Debug for Running {
@@ -199,6 +200,26 @@ impl AgentNode {
         self.booted = Time(world.now.0 - 1_000_000);
         self.boot_id = world.random.bytes();
         Ok(())
+    }
+
+    /// The device comes back with another disk: nothing of what it knew is left, nor anything that ran.
+    pub fn wipe(&mut self, world: &mut World) -> Result<(), Violation> {
+        self.reboot(world)?;
+        world.trace.say(world.now, || format!("{} gets another disk", self.name));
+        self.device.wipe();
+        self.disk = SimDisk::new();
+        self.history.begin_anew();
+        Ok(())
+    }
+
+    /// The agent is asked to exit, and tells the scheduler. Returns the life that ends with it.
+    pub fn say_goodbye(&mut self, world: &mut World) -> u64 {
+        let number = self.number;
+        if let Some(up) = &mut self.up {
+            up.inbox.push_back(Arrived::Stopping);
+            up.wake_soon(world, number);
+        }
+        self.life
     }
 
     /// Tries to connect.
@@ -371,6 +392,7 @@ impl AgentNode {
                 Effect::Send(message) => {
                     invariant_p1_agent_says_only_what_is_durable(&self.history, &message)?;
                     invariant_p3_nothing_has_to_be_refused(self.name.as_str(), &message)?;
+                    world.trace.coverage.from_agent(&message);
                     world.trace.say(world.now, || format!("{} → {}", self.name, words(&message)));
                     messages.push(message);
                 }
@@ -473,6 +495,9 @@ impl Running {
                 }
             }
             Arrived::News(news) => self.on_news(now, news),
+            Arrived::Stopping => {
+                self.core.handle(now, Event::Stopping { reason: "asked to" }, &mut self.effects);
+            }
             Arrived::Frame { connection, stream, bytes, arrived, forged } => {
                 if self.link.connection() != Some(connection) || self.closed == Some(connection) {
                     return Ok(());

@@ -287,6 +287,10 @@ impl Cluster {
             Happening::Start(Node::Scheduler, life) if life == self.scheduler.life => self.start_scheduler(),
             Happening::Start(Node::Agent(number), life) if self.lives(number, life) => self.start_agent(number),
             Happening::Start(..) => Ok(()),
+            Happening::Stop(number, life) if self.lives(number, life) => {
+                self.agents.get_mut(number).map_or(Ok(()), |agent| agent.crash(&mut self.world))
+            }
+            Happening::Stop(..) => Ok(()),
             Happening::Process(number, attempt, serial, step) => {
                 let Some(agent) = self.agents.get_mut(number) else { return Ok(()) };
                 let (now, random) = (self.world.now, &mut self.world.random);
@@ -474,7 +478,7 @@ impl Cluster {
             let later = |random: &mut Random| Duration::from_micros(random.between(0, active * 3 / 4));
             let at = world.now + later(random);
             let submit = client.submit(world, at, &job);
-            if random.chance(250) {
+            if random.chance(400) {
                 let one = random.chance(500).then_some((0, 0));
                 let at = at + later(random);
                 client.wish(world, at, Wish::Cancel(submit, one));
@@ -556,5 +560,6 @@ fn kind(what: &Happening) -> u64 {
         Happening::Fault(fault) => (*fault as u64) << 8 | 9,
         Happening::Heal(_) => 10,
         Happening::Idle(connection, ..) => connection.0 << 8 | 11,
+        Happening::Stop(number, _) => (*number as u64) << 8 | 12,
     }
 }

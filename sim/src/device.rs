@@ -287,6 +287,11 @@ impl Device {
         }
     }
 
+    /// Another disk: no slot is left. What ran here once ran here all the same.
+    pub fn wipe(&mut self) {
+        self.slots.clear();
+    }
+
     /// The agent knows how it ended: the slot may be used again.
     pub fn recycle(&mut self, attempt: AttemptId) {
         if !matches!(self.slots.get(&attempt), Some(Slot::Runs(_))) {

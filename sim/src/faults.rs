@@ -27,12 +27,16 @@ pub enum Fault {
     SchedulerPause,
     /// A frame is delivered a second time.
     Replay,
+    /// A device comes back with another disk: whatever its agent knew is gone.
+    Wipe,
+    /// An agent is stopped in good order, and started again.
+    Goodbye,
     /// An agent says that another agent's attempt completed.
     Impostor,
 }
 
 /// All of them.
-pub const ALL: [Fault; 11] = [
+pub const ALL: [Fault; 13] = [
     Fault::AgentCrash,
     Fault::Reboot,
     Fault::SchedulerCrash,
@@ -44,6 +48,8 @@ pub const ALL: [Fault; 11] = [
     Fault::SchedulerPause,
     Fault::Replay,
     Fault::Impostor,
+    Fault::Wipe,
+    Fault::Goodbye,
 ];
 
 /// What a run is like.

@@ -306,6 +306,8 @@ pub struct AgentHistory {
     facts: Vec<Vec<u8>>,
     kept: BTreeMap<AttemptId, Position>,
     results: BTreeMap<AttemptId, (Position, fb::TaskStatus)>,
+    /// What was durable on disks that the device no longer has.
+    before: BTreeMap<AttemptId, fb::TaskStatus>,
 }
 
 impl AgentHistory {
@@ -344,12 +346,25 @@ impl AgentHistory {
     pub fn recover(&mut self, facts: Vec<Vec<u8>>) -> Result<(), Violation> {
         invariant_p1_durable_survives(self.durable, &self.facts, &facts)?;
         let durable = Position(facts.len() as u64);
-        *self = AgentHistory::default();
+        *self = AgentHistory { before: std::mem::take(&mut self.before), ..AgentHistory::default() };
         for fact in &facts {
             self.apply(fact)?;
         }
         self.durable = durable;
         Ok(())
+    }
+
+    /// The device gets another disk. What was durable on the old one may still be under way.
+    pub fn begin_anew(&mut self) {
+        let mut before = std::mem::take(&mut self.before);
+        let durable = self.results.iter().filter(|(_, (position, _))| *position <= self.durable);
+        before.extend(durable.map(|(attempt, (_, status))| (*attempt, *status)));
+        *self = AgentHistory { before, ..AgentHistory::default() };
+    }
+
+    /// What the attempt ended as, on this disk or on an earlier one.
+    pub fn ever(&self, attempt: AttemptId) -> Option<fb::TaskStatus> {
+        self.result(attempt).or_else(|| self.before.get(&attempt).copied())
     }
 
     /// Whether the assignment is durable.

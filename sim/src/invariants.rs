@@ -112,8 +112,8 @@ pub fn invariant_p2_commits_are_what_happened(
     if !own {
         return Ok(());
     }
-    if agent.result(attempt) != Some(status) {
-        let had = agent.result(attempt);
+    if agent.ever(attempt) != Some(status) {
+        let had = agent.ever(attempt);
         return broken("P2", format!("{attempt} committed as {status:?}; {} had {had:?}", device.name));
     }
     if !runs_processes {

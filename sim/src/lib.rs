@@ -14,6 +14,7 @@
 mod agent;
 mod client;
 mod cluster;
+mod coverage;
 mod device;
 mod faults;
 mod history;
@@ -32,9 +33,10 @@ mod writer;
 
 pub use client::Wish;
 pub use cluster::{Cluster, Outcome};
+pub use coverage::Coverage;
 pub use device::{Behaviour, Ending};
 pub use faults::{ALL as ALL_FAULTS, Fault, Setting};
 pub use history::{AttemptHistory, History, JobHistory, TaskHistory};
-pub use sweep::{Failed, run};
+pub use sweep::{Failed, run, run_covering};
 pub use trace::Violation;
 pub use world::BEGAN;

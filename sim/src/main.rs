@@ -1,20 +1,22 @@
 //! `fleetwire-sim`: runs seeds of the simulated cluster. A failing seed is printed with what it broke, and
 //! `--seed N --trace` tells its whole story again.
 
-use fleetwire_sim::{Failed, Outcome, run};
+use fleetwire_sim::{Coverage, Failed, Outcome, run, run_covering};
 use std::{
     ops::Range,
     process::ExitCode,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-const USAGE: &str = "usage: fleetwire-sim [--seeds FROM..TO | --seed N] [--trace] [--keep-going] [--threads N]";
+const USAGE: &str =
+    "usage: fleetwire-sim [--seeds FROM..TO | --seed N] [--trace] [--coverage] [--keep-going] [--threads N]";
 
 /// What was asked for.
 struct Wanted {
     seeds: Range<u64>,
     trace: bool,
     keep_going: bool,
+    coverage: bool,
     threads: usize,
 }
 
@@ -28,9 +30,12 @@ fn main() -> ExitCode {
         }
     };
     let began = std::time::Instant::now();
-    let (sum, failures) = sweep(&wanted);
+    let (sum, failures, coverage) = sweep(&wanted);
     let seconds = began.elapsed().as_secs_f64().max(1e-6);
     let hours = sum.passed.as_secs_f64() / 3600.0;
+    if wanted.coverage {
+        coverage.names().for_each(|(name, count)| println!("{count:>9}  {name}"));
+    }
     println!(
         "{} seeds, {failures} failed; {} events, {} tasks, {} attempts, {} starts, {} forged frames refused; \
          {hours:.1} cluster hours in {seconds:.1} s: {:.0} events/ms",
@@ -46,19 +51,26 @@ fn main() -> ExitCode {
 }
 
 /// Runs all seeds; prints those that fail.
-fn sweep(wanted: &Wanted) -> (Outcome, u64) {
+fn sweep(wanted: &Wanted) -> (Outcome, u64, Coverage) {
     let (next, stop, failures) = (AtomicU64::new(wanted.seeds.start), AtomicBool::new(false), AtomicU64::new(0));
     let work = || {
-        let mut sum = nothing();
+        let (mut sum, mut coverage) = (nothing(), Coverage::default());
         while !stop.load(Ordering::Relaxed) {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if seed >= wanted.seeds.end {
                 break;
             }
             // A panic in a core is a failure of its seed like any other.
-            let ran = std::panic::catch_unwind(|| run(seed, wanted.trace));
+            let ran = std::panic::catch_unwind(|| {
+                let mut covered = Coverage::default();
+                let outcome = if wanted.trace { run(seed, true) } else { run_covering(seed, &mut covered) };
+                outcome.map(|outcome| (outcome, covered))
+            });
             match ran {
-                Ok(Ok(outcome)) => add(&mut sum, &outcome),
+                Ok(Ok((outcome, covered))) => {
+                    add(&mut sum, &outcome);
+                    coverage.add(&covered);
+                }
                 Ok(Err(failed)) => {
                     failures.fetch_add(1, Ordering::Relaxed);
                     tell(&failed);
@@ -71,18 +83,19 @@ fn sweep(wanted: &Wanted) -> (Outcome, u64) {
                 }
             }
         }
-        sum
+        (sum, coverage)
     };
-    let mut total = nothing();
+    let (mut total, mut coverage) = (nothing(), Coverage::default());
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..wanted.threads).map(|_| scope.spawn(work)).collect();
         for worker in workers {
-            if let Ok(sum) = worker.join() {
+            if let Ok((sum, covered)) = worker.join() {
                 add(&mut total, &sum);
+                coverage.add(&covered);
             }
         }
     });
-    (total, failures.into_inner())
+    (total, failures.into_inner(), coverage)
 }
 
 fn tell(failed: &Failed) {
@@ -111,7 +124,7 @@ fn add(sum: &mut Outcome, outcome: &Outcome) {
 
 fn wanted(mut arguments: impl Iterator<Item = String>) -> Result<Wanted, String> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut wanted = Wanted { seeds: 0..1_000, trace: false, keep_going: false, threads };
+    let mut wanted = Wanted { seeds: 0..1_000, trace: false, keep_going: false, coverage: false, threads };
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
         let number = |text: &str| text.parse::<u64>().map_err(|error| format!("`{text}`: {error}"));
@@ -127,6 +140,7 @@ fn wanted(mut arguments: impl Iterator<Item = String>) -> Result<Wanted, String>
             }
             "--threads" => wanted.threads = number(&value()?)? as usize,
             "--trace" => wanted.trace = true,
+            "--coverage" => wanted.coverage = true,
             "--keep-going" => wanted.keep_going = true,
             _ => return Err(format!("unknown argument `{argument}`")),
         }

@@ -45,10 +45,11 @@ impl Cluster {
         let number = self.world.random.below(self.agents.len());
         let outage = Duration::from_millis(self.world.random.skewed(1, 60_000));
         match fault {
-            Fault::AgentCrash | Fault::Reboot => {
+            Fault::AgentCrash | Fault::Reboot | Fault::Wipe => {
                 let Some(agent) = self.agents.get_mut(number).filter(|agent| agent.up.is_some()) else { return Ok(()) };
                 match fault {
                     Fault::Reboot => agent.reboot(&mut self.world)?,
+                    Fault::Wipe => agent.wipe(&mut self.world)?,
                     _ => agent.crash(&mut self.world)?,
                 }
                 let life = agent.life;
@@ -58,6 +59,13 @@ impl Cluster {
                 if self.scheduler.up.is_some() {
                     self.crash_scheduler()?;
                     self.world.plan(outage, Happening::Start(Node::Scheduler, self.scheduler.life));
+                }
+            }
+            Fault::Goodbye => {
+                if let Some(agent) = self.agents.get_mut(number).filter(|agent| agent.up.is_some()) {
+                    let life = agent.say_goodbye(&mut self.world);
+                    self.world.plan(Duration::from_secs(2), Happening::Stop(number, life));
+                    self.world.plan(Duration::from_secs(2) + outage, Happening::Start(Node::Agent(number), life + 1));
                 }
             }
             Fault::AgentConnection => self.break_connection(Peer::Agent(number)),

@@ -143,7 +143,7 @@ impl SchedulerNode {
             let event = Event::EnrolLocally { name: principal.name.clone(), role: principal.role, key_sha256 };
             up.core.handle(world.now, event, &mut up.effects);
         }
-        up.settle(history, &[])?;
+        up.settle(world, history, &[])?;
         up.writer.begin()?;
         history.durable = up.writer.end()?;
         world.trace.say(world.now, || format!("scheduler starts, incarnation {incarnation}"));
@@ -237,12 +237,12 @@ impl SchedulerNode {
         let tolerance_ms = STALE_AFTER_MS + gap.unwrap_or_default().as_millis() as u64;
         while let Some(arrived) = up.inbox.pop_front() {
             self.refused += up.on_arrived(world, arrived, tolerance_ms)?;
-            up.settle(history, agents)?;
+            up.settle(world, history, agents)?;
         }
         let mut deadlines = 0;
         while up.core.next_deadline().is_some_and(|at| at <= world.now) {
             up.core.handle(world.now, Event::Deadline, &mut up.effects);
-            up.settle(history, agents)?;
+            up.settle(world, history, agents)?;
             deadlines += 1;
             if deadlines > DEADLINES_MAX {
                 return broken("P4", "the scheduler's deadlines are never done");
@@ -394,10 +394,11 @@ impl Running {
     }
 
     /// Facts that were decided go to the record, the shadow and the journal; effects to the outbox.
-    fn settle(&mut self, history: &mut History, agents: &[AgentNode]) -> Result<(), Violation> {
+    fn settle(&mut self, world: &mut World, history: &mut History, agents: &[AgentNode]) -> Result<(), Violation> {
         self.seen += 1;
         let mut touched = std::mem::take(&mut self.touched);
         for fact in self.effects.facts.iter() {
+            world.trace.coverage.fact(fact);
             let consequence = history.apply(fact)?;
             apply(&mut self.shadow, fact)?;
             if let Consequence::Ended { attempt, agent, status, end } = &consequence {
@@ -438,6 +439,7 @@ impl Running {
             match effect {
                 Effect::Send { session, message } => {
                     invariant_p1_scheduler_says_only_what_is_durable(history, &message)?;
+                    world.trace.coverage.to_peer(&message);
                     world.trace.say(world.now, || format!("scheduler → {} {}", session.0, words(&message)));
                     match writes.iter_mut().find(|(to, _)| *to == session) {
                         Some((_, messages)) => messages.push(message),

@@ -2,6 +2,7 @@
 
 use crate::{
     cluster::{Cluster, Outcome},
+    coverage::Coverage,
     trace::Violation,
 };
 
@@ -15,6 +16,18 @@ pub struct Failed {
     pub violation: Violation,
     /// The trace, if it was asked for.
     pub trace: Vec<String>,
+}
+
+/// Runs one seed to its end, and adds what it exercised to `coverage`.
+///
+/// # Errors
+/// The seed broke a promise.
+pub fn run_covering(seed: u64, coverage: &mut Coverage) -> Result<Outcome, Failed> {
+    let fail = |violation| Failed { seed, violation, trace: Vec::new() };
+    let mut cluster = Cluster::of_seed(seed, false).map_err(fail)?;
+    let outcome = cluster.run().map_err(fail)?;
+    coverage.add(&cluster.world.trace.coverage);
+    Ok(outcome)
 }
 
 /// Runs one seed to its end. With `readable`, a failure comes with its trace.

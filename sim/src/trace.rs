@@ -1,6 +1,7 @@
 //! What happened: a hash that two runs of a seed must share (promise P7), and, when asked for, the words
 //! for people.
 
+use crate::coverage::Coverage;
 use fleetwire_common::time::Time;
 use std::fmt;
 
@@ -11,12 +12,20 @@ pub struct Trace {
     events: u64,
     lines: Option<Vec<String>>,
     began: Time,
+    /// What was exercised.
+    pub coverage: Coverage,
 }
 
 impl Trace {
     /// A record that begins at this time; with words if `readable`.
     pub fn new(began: Time, readable: bool) -> Trace {
-        Trace { hash: 0xcbf2_9ce4_8422_2325, events: 0, lines: readable.then(Vec::new), began }
+        Trace {
+            hash: 0xcbf2_9ce4_8422_2325,
+            events: 0,
+            lines: readable.then(Vec::new),
+            began,
+            coverage: Coverage::default(),
+        }
     }
 
     /// Counts an event and mixes what identifies it into the hash.

@@ -128,7 +128,7 @@ fn behaviour(random: &mut Random) -> Behaviour {
         _ => 24,
     };
     Behaviour {
-        runs_for: Duration::from_millis(random.skewed(1, 60_000)),
+        runs_for: Duration::from_millis(random.skewed(1, 120_000)),
         reports_every: if random.chance(400) {
             Duration::from_millis(random.skewed(200, 10_000))
         } else {

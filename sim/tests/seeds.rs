@@ -2,7 +2,8 @@
 //! always the same story.
 #![allow(clippy::expect_used)]
 
-use fleetwire_sim::{Failed, run};
+use fleetwire_sim::{Coverage, Failed, run, run_covering};
+use std::collections::BTreeSet;
 
 /// Runs seeds and shows the whole story of the first that breaks a promise.
 fn hold(seeds: std::ops::Range<u64>) {
@@ -25,6 +26,72 @@ fn seeds_0_to_100_keep_every_promise() {
 fn seeds_100_to_200_keep_every_promise() {
     hold(100..200);
 }
+
+/// Luck is no proof: what the fixed seeds never reach, they do not test.
+#[test]
+fn the_fixed_seeds_reach_every_way_an_attempt_can_end_and_every_answer() {
+    let mut coverage = Coverage::default();
+    for seed in 0..200 {
+        run_covering(seed, &mut coverage).expect("as above");
+    }
+    let reached: BTreeSet<String> = coverage.names().map(|(name, _)| name).collect();
+    let missing: Vec<&&str> = MUST_BE_REACHED.iter().filter(|name| !reached.contains(**name)).collect();
+    assert!(missing.is_empty(), "never reached: {missing:?}; reached: {reached:#?}");
+}
+
+/// Not among them: a rejected assignment, which an honest scheduler provokes from no honest agent.
+const MUST_BE_REACHED: [&str; 50] = [
+    "fact IncarnationStarted",
+    "fact PrincipalEnrolled",
+    "fact AgentRegistered",
+    "fact AgentUnreachable",
+    "fact AgentReturned",
+    "fact AgentDeregistered",
+    "fact JobAccepted",
+    "fact AttemptAssigned",
+    "fact AttemptEnded",
+    "fact TasksEnded",
+    "fact CancelRequested",
+    "end Completed by Exited",
+    "end Failed by Exited",
+    "end Failed by Signalled",
+    "end Failed by SpawnFailed",
+    "end Cancelled by Cancelled",
+    "end TimedOut by RunTimeout",
+    "end Lost by AgentLost",
+    "end Lost by SupervisorLost",
+    "then Pending",
+    "then Assigned",
+    "then Completed",
+    "then Completed, the rival ends too",
+    "then Failed",
+    "then Cancelled",
+    "then TimedOut",
+    "then Lost",
+    "scheduler says TaskAssignment",
+    "scheduler says Registered",
+    "scheduler says TaskCancellation",
+    "scheduler says Ack of a request",
+    "scheduler says Ack of a result",
+    "scheduler says Ack of a heartbeat",
+    "scheduler says LogRequest",
+    "scheduler says LogChunk",
+    "scheduler says JobSubmitted",
+    "scheduler says Page",
+    "agent says StatusUpdate",
+    "agent says Heartbeat",
+    "agent says Register",
+    "agent says Deregister",
+    "agent says TaskAcceptance",
+    "refused as Authorization",
+    "refused as AttemptEnded",
+    "refused as NotYourAttempt",
+    "refused as NoResult",
+    "refused as LogsGone",
+    "refused as AgentUnreachable",
+    "verdict Keep",
+    "verdict Stop",
+];
 
 #[test]
 fn p7_a_seed_is_always_the_same_story() {

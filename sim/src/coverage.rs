@@ -1,0 +1,106 @@
+//! What a run exercised: every kind of fact, every way in which an attempt can end, every message and every
+//! refusal. A promise that is never put to the test is not kept by luck for long.
+
+use fleetwire_common::{
+    fb,
+    message::{Ack, Message},
+};
+use std::collections::BTreeMap;
+
+/// How often each thing happened, by its name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Coverage {
+    counts: BTreeMap<(Area, u16, u16), u64>,
+}
+
+/// What kind of thing is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Area {
+    /// A fact of the scheduler.
+    Fact,
+    /// An attempt's end, by status and reason.
+    End,
+    /// What became of the task then.
+    Then,
+    /// A message from the scheduler.
+    ToPeer,
+    /// A message from an agent.
+    FromAgent,
+    /// A refusal by the scheduler, by its code.
+    Refusal,
+    /// What a register was answered about an attempt.
+    Verdict,
+}
+
+impl Coverage {
+    /// Counts a fact of the scheduler.
+    pub fn fact(&mut self, bytes: &[u8]) {
+        let Ok(record) = flatbuffers::root::<fb::FactRecord<'_>>(bytes) else { return };
+        self.count(Area::Fact, u16::from(record.fact_type().0), 0);
+        if let Some(ended) = record.fact_as_attempt_ended() {
+            let reason = ended.end().map_or(fb::EndReason::default(), |end| end.reason());
+            self.count(Area::End, ended.status().0 as u16, u16::from(reason.0));
+            self.count(Area::Then, ended.task_status().0 as u16, u16::from(ended.ends_rival()));
+        }
+    }
+
+    /// Counts a message of the scheduler.
+    pub fn to_peer(&mut self, message: &Message) {
+        let ack = match message {
+            Message::Ack(Ack::Request(_)) => 1,
+            Message::Ack(Ack::Final(_)) => 2,
+            Message::Ack(Ack::Heartbeat(_)) => 3,
+            _ => 0,
+        };
+        self.count(Area::ToPeer, u16::from(message.kind().0), ack);
+        match message {
+            Message::Rare(fb::SchedulerMessageT::Nack(nack)) => self.count(Area::Refusal, nack.code.0, 0),
+            Message::Rare(fb::SchedulerMessageT::Registered(registered)) => {
+                for answer in registered.answers.iter().flatten() {
+                    self.count(Area::Verdict, u16::from(answer.verdict.0), 0);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Counts a message of an agent.
+    pub fn from_agent(&mut self, message: &Message) {
+        self.count(Area::FromAgent, u16::from(message.kind().0), 0);
+    }
+
+    /// Adds another run's counts.
+    pub fn add(&mut self, other: &Coverage) {
+        for (what, count) in &other.counts {
+            *self.counts.entry(*what).or_default() += count;
+        }
+    }
+
+    /// Everything that happened, by name, with how often.
+    pub fn names(&self) -> impl Iterator<Item = (String, u64)> + '_ {
+        self.counts.iter().map(|((area, first, second), count)| (name(*area, *first, *second), *count))
+    }
+
+    fn count(&mut self, area: Area, first: u16, second: u16) {
+        *self.counts.entry((area, first, second)).or_default() += 1;
+    }
+}
+
+fn name(area: Area, first: u16, second: u16) -> String {
+    let byte = first as u8;
+    let status = |status: u16| fb::TaskStatus(status as i8);
+    match area {
+        Area::Fact => format!("fact {:?}", fb::FactBody(byte)),
+        Area::End => format!("end {:?} by {:?}", status(first), fb::EndReason(second as u8)),
+        Area::Then if second == 1 => format!("then {:?}, the rival ends too", status(first)),
+        Area::Then => format!("then {:?}", status(first)),
+        Area::ToPeer if second > 0 => {
+            let of = ["", "a request", "a result", "a heartbeat"].get(usize::from(second)).copied().unwrap_or_default();
+            format!("scheduler says {:?} of {of}", fb::SchedulerMessage(byte))
+        }
+        Area::ToPeer => format!("scheduler says {:?}", fb::SchedulerMessage(byte)),
+        Area::FromAgent => format!("agent says {:?}", fb::SchedulerMessage(byte)),
+        Area::Refusal => format!("refused as {:?}", fb::ErrorCode(first)),
+        Area::Verdict => format!("verdict {:?}", fb::AttemptVerdict(byte)),
+    }
+}
