@@ -12,26 +12,29 @@ use crate::{
         invariant_p3_nothing_has_to_be_refused, invariant_p3_nothing_is_oversubscribed,
     },
     network::{ConnectionId, End, Peer},
-    scheduler::{send, words},
     trace::{Violation, broken},
+    wire::{Link, words},
     workload::Offer,
     world::{Happening, Node, World},
     writer::Writer,
 };
-use fleetwire_agent_core::{Agent, Config, Effect, Effects, Event, Fact, Recovered, RunEvent, State};
+use fleetwire_agent_core::{Agent, Config, Effect, Effects, Event, Recovered, State};
 use fleetwire_common::{
     envelope::{
         Features,
-        handshake::{Greeting, HelloInfo, Session, clock_offset_us},
+        handshake::{Greeting, HelloInfo},
     },
     fb,
     ids::{AttemptId, Name, Principal},
-    limits::STALE_AFTER_MS,
     message::Message,
     time::Time,
 };
 use fleetwire_journal::{Identity, JournalConfig, Outbox, sim_disk::SimDisk};
 use std::{collections::VecDeque, time::Duration};
+
+mod running;
+
+use running::{apply, compare_all};
 
 /// A device with its agent: what survives the agent's process.
 #[derive(Debug)]
@@ -80,17 +83,6 @@ pub struct Running {
     closed: Option<ConnectionId>,
 }
 
-/// The one connection that an agent or client has.
-#[derive(Debug)]
-pub enum Link {
-    /// None.
-    Down,
-    /// `Hello` was sent, at this time of the own clock.
-    Greeting(ConnectionId, Greeting, u64),
-    /// A session.
-    Open(ConnectionId, Box<Session>),
-}
-
 /// What has arrived and was not yet handled.
 enum Arrived {
     Frame { connection: ConnectionId, stream: u32, bytes: Vec<u8>, arrived: Time, forged: bool },
@@ -102,16 +94,6 @@ enum Arrived {
 impl std::fmt::Debug for Running {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Running").field("link", &self.link).finish_non_exhaustive()
-    }
-}
-
-impl Link {
-    /// The connection, if there is one.
-    pub fn connection(&self) -> Option<ConnectionId> {
-        match self {
-            Link::Down => None,
-            Link::Greeting(connection, ..) | Link::Open(connection, _) => Some(*connection),
-        }
     }
 }
 
@@ -468,172 +450,6 @@ impl AgentNode {
     }
 }
 
-impl Running {
-    fn wake_soon(&mut self, world: &mut World, number: usize) {
-        let after = world.between(Duration::from_micros(5), Duration::from_micros(200));
-        self.wake_by(world, number, world.now + after);
-    }
-
-    fn wake_by(&mut self, world: &mut World, number: usize, at: Time) {
-        if at < self.wake_at {
-            self.wake_at = at;
-            world.queue.plan(at, Happening::Wake(Node::Agent(number), self.life));
-        }
-    }
-
-    fn on_arrived(&mut self, world: &mut World, me: (usize, Time), arrived: Arrived) -> Result<(), Violation> {
-        let (number, now) = me;
-        match arrived {
-            Arrived::Gone(connection) => {
-                if self.link.connection() == Some(connection) {
-                    let open = matches!(self.link, Link::Open(..));
-                    self.link = Link::Down;
-                    if open {
-                        self.core.handle(now, Event::Disconnected, &mut self.effects);
-                    }
-                    self.dial_again(world, number);
-                }
-            }
-            Arrived::News(news) => self.on_news(now, news),
-            Arrived::Stopping => {
-                self.core.handle(now, Event::Stopping { reason: "asked to" }, &mut self.effects);
-            }
-            Arrived::Frame { connection, stream, bytes, arrived, forged } => {
-                if self.link.connection() != Some(connection) || self.closed == Some(connection) {
-                    return Ok(());
-                }
-                match std::mem::replace(&mut self.link, Link::Down) {
-                    Link::Down => {}
-                    Link::Greeting(connection, greeting, sent_us) => {
-                        self.on_welcome(world, me, connection, (greeting, sent_us), &bytes);
-                    }
-                    Link::Open(connection, session) => {
-                        self.link = Link::Open(connection, session);
-                        // On the own clock, as its shell would have noted it.
-                        let arrived = Time(now.0 - world.now.since(arrived).as_micros() as u64);
-                        return self.on_frame(world, me, stream, (&bytes, arrived, forged));
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn on_welcome(
-        &mut self,
-        world: &mut World,
-        (number, now): (usize, Time),
-        connection: ConnectionId,
-        (greeting, sent_us): (Greeting, u64),
-        frame: &[u8],
-    ) {
-        match greeting.on_welcome(frame) {
-            Ok((session, mut welcome)) => {
-                self.offset_us = clock_offset_us(sent_us, now.0, welcome.cluster_time);
-                // As this Welcome measured it: what the core still believes is of the session before.
-                welcome.cluster_time = Time(now.0.saturating_add_signed(self.offset_us));
-                self.link = Link::Open(connection, Box::new(session));
-                self.dials_failed = 0;
-                self.core.handle(now, Event::Connected { welcome }, &mut self.effects);
-            }
-            Err(error) => {
-                world.trace.say(world.now, || format!("agent {number}: handshake failed: {error}"));
-                world.close(connection, End::Peer);
-                self.dial_again(world, number);
-            }
-        }
-    }
-
-    fn on_frame(
-        &mut self,
-        world: &mut World,
-        (number, now): (usize, Time),
-        stream: u32,
-        (bytes, arrived, forged): (&[u8], Time, bool),
-    ) -> Result<(), Violation> {
-        let arrived_ms = self.cluster_time(arrived).as_ms();
-        let Link::Open(_, session) = &mut self.link else { return Ok(()) };
-        match session.opener.open(bytes, stream, arrived_ms, STALE_AFTER_MS) {
-            Ok(_) if forged => broken("P5", "a frame that was replayed or reflected was opened"),
-            Err(_) if forged => Ok(()),
-            Ok(opened) => {
-                for (_, message) in opened.messages() {
-                    world.trace.say(world.now, || format!("agent {number} ← {:?}", message.kind()));
-                    let event = Event::Received { message, timestamp_ms: opened.timestamp_ms };
-                    self.core.handle(now, event, &mut self.effects);
-                }
-                Ok(())
-            }
-            Err(error) if error.code() == fb::ErrorCode::Stale => {
-                world.trace.say(world.now, || format!("agent {number}: {error}"));
-                self.end(world, number);
-                Ok(())
-            }
-            Err(error) => broken("P5", format!("an honest scheduler's frame was refused: {error}")),
-        }
-    }
-
-    fn on_news(&mut self, now: Time, news: News) {
-        let event = match &news {
-            News::Started(attempt, at) => RunEvent::Started { attempt: *attempt, at_ms: at.as_ms() },
-            News::Report(attempt, progress, note, metrics) => {
-                RunEvent::Report { attempt: *attempt, progress: *progress, note, metrics }
-            }
-            News::Ended(attempt, status, end) => {
-                RunEvent::Ended { attempt: *attempt, status: *status, end: end.clone() }
-            }
-        };
-        self.core.handle(now, Event::Run(event), &mut self.effects);
-    }
-
-    fn settle(&mut self, history: &mut AgentHistory) -> Result<(), Violation> {
-        for fact in self.effects.facts.iter() {
-            history.apply(fact)?;
-            apply(&mut self.shadow, fact)?;
-        }
-        if !self.effects.facts.is_empty() {
-            compare_all(self.core.state(), &self.shadow)?;
-        }
-        self.writer.take(&mut self.effects.facts);
-        for (position, effect) in self.effects.drain() {
-            self.outbox.push(position, effect);
-        }
-        if self.core.position() != history.position() {
-            return broken("P7", "an agent's core and its record count facts differently");
-        }
-        Ok(())
-    }
-
-    fn send(&mut self, world: &mut World, now: Time, messages: &[Message]) {
-        let cluster_now = self.cluster_time(now);
-        let Link::Open(connection, session) = &mut self.link else { return };
-        let streams = &mut self.bulk_streams;
-        send(world, *connection, End::Scheduler, &mut session.sealer, streams, cluster_now, messages);
-    }
-
-    /// The shell ends the session: the core hears of it as of any other end.
-    fn end(&mut self, world: &mut World, number: usize) {
-        if let Some(connection) = self.link.connection().filter(|open| self.closed != Some(*open)) {
-            self.closed = Some(connection);
-            world.close(connection, End::Peer);
-            self.inbox.push_back(Arrived::Gone(connection));
-            self.wake_soon(world, number);
-        }
-    }
-
-    fn dial_again(&mut self, world: &mut World, number: usize) {
-        self.dials_failed += 1;
-        let most = Duration::from_millis(100) * 2u32.pow(self.dials_failed.min(7));
-        let after = world.between(most / 2, most);
-        world.plan(after, Happening::Dial(Peer::Agent(number), self.life));
-    }
-
-    fn cluster_time(&self, now: Time) -> Time {
-        let offset = self.core.cluster_offset_us().unwrap_or(self.offset_us);
-        Time(now.0.saturating_add_signed(offset))
-    }
-}
-
 fn log_chunk(
     request: u64,
     attempt: AttemptId,
@@ -661,17 +477,4 @@ fn log_chunk(
         size: text.len() as u64,
     };
     Message::Rare(fb::SchedulerMessageT::LogChunk(Box::new(chunk)))
-}
-
-fn apply(shadow: &mut State, bytes: &[u8]) -> Result<(), Violation> {
-    match Fact::decode(bytes) {
-        Ok((at, fact)) => {
-            shadow.apply(at, &fact).or_else(|error| broken("P7", format!("an agent's fact does not apply: {error}")))
-        }
-        Err(error) => broken("P7", format!("an agent's fact cannot be read back: {error}")),
-    }
-}
-
-fn compare_all(live: &State, shadow: &State) -> Result<(), Violation> {
-    if live == shadow { Ok(()) } else { broken("P7", "an agent's live state is not what its facts say") }
 }

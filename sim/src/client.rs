@@ -5,11 +5,10 @@
 //! that was seen ended stays as it was seen.
 
 use crate::{
-    agent::Link,
     history::History,
     network::{ConnectionId, End, Peer},
-    scheduler::send,
     trace::{Violation, broken},
+    wire::{Link, send},
     world::{Happening, World},
 };
 use fleetwire_common::{

@@ -7,7 +7,7 @@
 //! against the tables of the cores that they check.
 //!
 //! `random`, `queue`, `network`, `device` are the world; `scheduler`, `agent`, `client` drive the real
-//! cores as their shells do; `history` and `invariants` hold the promises; `cluster` and `misfortune` make
+//! cores as their shells do, with `wire` and `writer`; `history`, `shadow` and `invariants` hold the promises; `cluster` and `misfortune` make
 //! things happen; `stories` are the words of scenarios, `sweep` runs seeds.
 #![forbid(unsafe_code)]
 
@@ -24,9 +24,11 @@ mod network;
 mod queue;
 mod random;
 mod scheduler;
+mod shadow;
 pub mod stories;
 mod sweep;
 mod trace;
+mod wire;
 mod workload;
 mod world;
 mod writer;

@@ -8,30 +8,26 @@
 use crate::{
     agent::AgentNode,
     history::{Consequence, History},
-    invariants::{invariant_p1_scheduler_says_only_what_is_durable, invariant_p2_commits_are_what_happened},
     network::{ConnectionId, End},
+    shadow::{apply, compare_all},
     trace::{Violation, broken},
     world::{Happening, Node, World},
     writer::Writer,
 };
 use fleetwire_common::{
-    envelope::{
-        Features, Opener, Sealer,
-        handshake::{Greeted, HelloInfo, WelcomeInfo},
-    },
-    fb,
+    envelope::{Opener, Sealer, handshake::HelloInfo},
     ids::{Principal, SessionId},
-    job::JobSpec,
     limits::STALE_AFTER_MS,
-    message::Message,
     time::Time,
 };
 use fleetwire_journal::{Identity, JournalConfig, Outbox, sim_disk::SimDisk};
-use fleetwire_scheduler_core::{Config, Effect, Effects, Event, Origin, Policy, Scheduler, State, fact::Fact};
+use fleetwire_scheduler_core::{Config, Effect, Effects, Event, Policy, Scheduler, State};
 use std::{
     collections::{BTreeMap, VecDeque},
     time::Duration,
 };
+
+mod running;
 
 /// The scheduler's machine: what survives its process.
 #[derive(Debug)]
@@ -293,235 +289,6 @@ impl SchedulerNode {
     }
 }
 
-impl Running {
-    /// Whether nothing waits inside the process.
-    pub fn is_idle(&self) -> bool {
-        self.inbox.is_empty() && self.writer.is_idle() && self.outbox.is_empty()
-    }
-
-    fn wake_soon(&mut self, world: &mut World) {
-        let after = world.between(Duration::from_micros(5), Duration::from_micros(200));
-        self.wake_by(world, world.now + after);
-    }
-
-    fn wake_by(&mut self, world: &mut World, at: Time) {
-        if at < self.wake_at {
-            self.wake_at = at;
-            world.queue.plan(at, Happening::Wake(Node::Scheduler, self.life));
-        }
-    }
-
-    /// The handshake, which the link does before the core hears of a session.
-    fn greet(&mut self, world: &mut World, connection: ConnectionId, frame: &[u8], peer: &Principal) {
-        let enrolment = world.keys.enrolment_key(peer);
-        let Ok(greeted) = Greeted::on_hello(&enrolment, frame) else {
-            return world.close(connection, End::Scheduler);
-        };
-        let info = WelcomeInfo {
-            features: Features::ALL,
-            cluster_time: world.now,
-            incarnation: self.incarnation,
-            receipt: Some(self.core.receipt(self.writer.durable())),
-            cluster: "sim".to_owned(),
-            software: "sim".to_owned(),
-        };
-        let hello = greeted.hello.clone();
-        let mut frame = Vec::new();
-        let session = greeted.welcome(peer, &world.epoch, world.random.bytes(), &info, &mut frame);
-        world.send_frames(connection, End::Peer, 0, &frame);
-        let id = SessionId(connection.0);
-        let link = Link { connection, sealer: session.sealer, opener: session.opener, bulk_streams: 0, closed: false };
-        self.links.insert(id, link);
-        self.inbox.push_back(Arrived::Connected(id, peer.clone(), hello));
-        self.wake_soon(world);
-    }
-
-    /// Returns how many forged frames were refused.
-    fn on_arrived(&mut self, world: &mut World, arrived: Arrived, tolerance_ms: u64) -> Result<u64, Violation> {
-        match arrived {
-            Arrived::Connected(session, principal, hello) => {
-                world.trace.say(world.now, || format!("scheduler: {principal} connects as session {}", session.0));
-                let event = Event::Connected { session, principal, hello };
-                self.core.handle(world.now, event, &mut self.effects);
-            }
-            Arrived::Gone(session) => {
-                if self.links.remove(&session).is_some() {
-                    world.trace.say(world.now, || format!("scheduler: session {} is gone", session.0));
-                    self.core.handle(world.now, Event::Disconnected { session }, &mut self.effects);
-                }
-            }
-            Arrived::Frame { session, stream, bytes, arrived, forged } => {
-                return self.on_frame(world, session, stream, (&bytes, arrived, forged), tolerance_ms);
-            }
-        }
-        Ok(0)
-    }
-
-    fn on_frame(
-        &mut self,
-        world: &mut World,
-        session: SessionId,
-        stream: u32,
-        (bytes, arrived, forged): (&[u8], Time, bool),
-        tolerance_ms: u64,
-    ) -> Result<u64, Violation> {
-        let Some(link) = self.links.get_mut(&session).filter(|link| !link.closed) else { return Ok(0) };
-        let opened = match link.opener.open(bytes, stream, arrived.as_ms(), tolerance_ms) {
-            Ok(_) if forged => return broken("P5", "a frame that was replayed or reflected was opened"),
-            Ok(opened) => opened,
-            Err(_) if forged => return Ok(1),
-            Err(error) => {
-                world.trace.say(world.now, || format!("scheduler: session {} refused: {error}", session.0));
-                let (code, fatal) = (error.code(), error.is_fatal());
-                if code != fb::ErrorCode::Stale {
-                    return broken("P5", format!("an honest peer's frame was refused: {error}"));
-                }
-                let nack = fb::NackT { code, message: Some(error.to_string()), ..fb::NackT::default() };
-                self.send(world, session, &[Message::Rare(fb::SchedulerMessageT::Nack(Box::new(nack)))]);
-                if fatal {
-                    self.end(world, session);
-                }
-                return Ok(0);
-            }
-        };
-        let (timestamp_ms, sequence) = (opened.timestamp_ms, opened.sequence);
-        for (item, message) in opened.messages() {
-            world.trace.say(world.now, || format!("scheduler ← {} {:?}", session.0, message.kind()));
-            let from = Origin { stream, sequence, item, timestamp_ms };
-            self.core.handle(world.now, Event::Received { session, from, message }, &mut self.effects);
-        }
-        Ok(0)
-    }
-
-    /// Facts that were decided go to the record, the shadow and the journal; effects to the outbox.
-    fn settle(&mut self, world: &mut World, history: &mut History, agents: &[AgentNode]) -> Result<(), Violation> {
-        self.seen += 1;
-        let mut touched = std::mem::take(&mut self.touched);
-        for fact in self.effects.facts.iter() {
-            world.trace.coverage.fact(fact);
-            let consequence = history.apply(fact)?;
-            apply(&mut self.shadow, fact)?;
-            if let Consequence::Ended { attempt, agent, status, end } = &consequence {
-                let spec = history.job(attempt.task.job).map(|job| &job.spec);
-                let processes = spec.is_some_and(|spec| runs_processes(spec, attempt.task.entry));
-                if let Some(node) = agents.iter().find(|node| node.name.as_str() == agent) {
-                    let commit = (*attempt, *status, end);
-                    invariant_p2_commits_are_what_happened(&node.device, &node.history, processes, commit)?;
-                }
-            }
-            touched.push(consequence);
-        }
-        for consequence in touched.drain(..) {
-            compare_touched(self.core.state(), &self.shadow, &consequence)?;
-        }
-        self.touched = touched;
-        if self.seen.is_multiple_of(COMPARE_EVERY) {
-            compare_all(self.core.state(), &self.shadow)?;
-        }
-        self.writer.take(&mut self.effects.facts);
-        for (position, effect) in self.effects.drain() {
-            self.outbox.push(position, effect);
-        }
-        if self.core.position() != history.position() {
-            return broken(
-                "P7",
-                format!("the core counts {:?}, the record {:?}", self.core.position(), history.position()),
-            );
-        }
-        Ok(())
-    }
-
-    /// Sends what is durable, one write per peer.
-    fn release(&mut self, world: &mut World, history: &History) -> Result<(), Violation> {
-        let effects: Vec<Effect> = self.outbox.release(self.writer.durable()).collect();
-        let mut writes: Vec<(SessionId, Vec<Message>)> = Vec::new();
-        for effect in effects {
-            match effect {
-                Effect::Send { session, message } => {
-                    invariant_p1_scheduler_says_only_what_is_durable(history, &message)?;
-                    world.trace.coverage.to_peer(&message);
-                    world.trace.say(world.now, || format!("scheduler → {} {}", session.0, words(&message)));
-                    match writes.iter_mut().find(|(to, _)| *to == session) {
-                        Some((_, messages)) => messages.push(message),
-                        None => writes.push((session, vec![message])),
-                    }
-                }
-                Effect::Close { session, code, reason } => {
-                    world.trace.say(world.now, || format!("scheduler closes {}: {code:?} {reason}", session.0));
-                    if let Some(place) = writes.iter().position(|(to, _)| *to == session) {
-                        let (_, messages) = writes.remove(place);
-                        self.send(world, session, &messages);
-                    }
-                    self.end(world, session);
-                }
-                Effect::Certify { .. } | Effect::RefuseEnrolment { .. } | Effect::Token { .. } => {}
-            }
-        }
-        for (session, messages) in writes {
-            self.send(world, session, &messages);
-        }
-        Ok(())
-    }
-
-    fn send(&mut self, world: &mut World, session: SessionId, messages: &[Message]) {
-        let Some(link) = self.links.get_mut(&session).filter(|link| !link.closed) else { return };
-        send(world, link.connection, End::Peer, &mut link.sealer, &mut link.bulk_streams, world.now, messages);
-    }
-
-    /// The shell ends a session: the core hears of it as of any other end.
-    fn end(&mut self, world: &mut World, session: SessionId) {
-        if let Some(link) = self.links.get_mut(&session).filter(|link| !link.closed) {
-            link.closed = true;
-            world.close(link.connection, End::Scheduler);
-            self.inbox.push_back(Arrived::Gone(session));
-            self.wake_soon(world);
-        }
-    }
-}
-
-/// Seals messages and sends them: many as one batch, what is too large for a frame on a bulk stream.
-pub fn send(
-    world: &mut World,
-    connection: ConnectionId,
-    to: End,
-    sealer: &mut Sealer,
-    bulk_streams: &mut u32,
-    now: Time,
-    messages: &[Message],
-) {
-    let mut rest = messages;
-    while let Some(first) = rest.first() {
-        let mut out = Vec::new();
-        let taken = sealer.seal(now.as_ms(), rest, &mut out);
-        if taken > 0 {
-            world.send_frames(connection, to, 0, &out);
-            rest = rest.get(taken..).unwrap_or_default();
-            continue;
-        }
-        *bulk_streams += 1;
-        if sealer.seal_bulk(now.as_ms(), *bulk_streams, first, &mut out).is_ok() {
-            world.send_frames(connection, to, *bulk_streams, &out);
-        }
-        rest = rest.get(1..).unwrap_or_default();
-    }
-}
-
-/// A message in a few words.
-pub fn words(message: &Message) -> String {
-    match message {
-        Message::Assignment(assignment) => format!("Assignment {}", assignment.attempt),
-        Message::Status(status) => format!("Status {} {:?}", status.attempt, status.status),
-        Message::Acceptance(id) => format!("Acceptance {id}"),
-        Message::Cancellation(id, reason) => format!("Cancellation {id} {reason:?}"),
-        Message::Ack(ack) => format!("{ack:?}"),
-        Message::Rare(fb::SchedulerMessageT::Nack(nack)) => {
-            let (code, text, task) = (nack.code, nack.message.as_deref(), nack.task_id.as_deref());
-            format!("Nack {code:?} {} {}", task.unwrap_or_default(), text.unwrap_or_default())
-        }
-        other => format!("{:?}", other.kind()),
-    }
-}
-
 fn config(world: &mut World) -> Config {
     Config {
         cluster: "sim".to_owned(),
@@ -534,37 +301,4 @@ fn config(world: &mut World) -> Config {
         software: "sim".to_owned(),
         policy: Policy::default(),
     }
-}
-
-fn runs_processes(spec: &JobSpec, entry: u16) -> bool {
-    spec.tasks.get(usize::from(entry)).is_some_and(|task| task.executor == fb::Executor::Process)
-}
-
-/// Applies a fact to the shadow, from its bytes.
-fn apply(shadow: &mut State, bytes: &[u8]) -> Result<(), Violation> {
-    match Fact::decode(bytes) {
-        Ok((at, fact)) => {
-            shadow.apply(at, &fact).or_else(|error| broken("P7", format!("a fact does not apply: {error}")))
-        }
-        Err(error) => broken("P7", format!("a fact cannot be read back: {error}")),
-    }
-}
-
-/// Promise P7, cheaply: what a fact touched is the same in the live core and in the shadow.
-fn compare_touched(live: &State, shadow: &State, consequence: &Consequence) -> Result<(), Violation> {
-    let (what, agrees) = match consequence {
-        Consequence::Task(task) => (task.to_string(), live.agrees_on_task(shadow, *task)),
-        Consequence::Ended { attempt, .. } => (attempt.to_string(), live.agrees_on_task(shadow, attempt.task)),
-        Consequence::Job(job) => (format!("job {job}"), live.agrees_on_job(shadow, *job)),
-        Consequence::None => return Ok(()),
-    };
-    if agrees { Ok(()) } else { broken("P7", format!("the live state of {what} is not what its facts say")) }
-}
-
-/// Promise P7: the live state is what the journal's bytes say, in every part.
-pub fn compare_all(live: &State, shadow: &State) -> Result<(), Violation> {
-    if live == shadow {
-        return Ok(());
-    }
-    broken("P7", "the live state is not what its facts say")
 }

@@ -1,0 +1,212 @@
+//! What happens to whom: each happening is handed to the part of the cluster that it concerns.
+
+use super::Cluster;
+use crate::{
+    network::{ConnectionId, End, Peer},
+    trace::Violation,
+    world::{Happening, Node},
+};
+
+impl Cluster {
+    pub(super) fn happen(&mut self, what: Happening) -> Result<(), Violation> {
+        match what {
+            Happening::Look(connection, end) => self.on_look(connection, end),
+            Happening::Gone(connection, end) => {
+                self.on_gone(connection, end);
+                Ok(())
+            }
+            Happening::Dial(peer, life) => {
+                self.on_dial(peer, life);
+                Ok(())
+            }
+            Happening::Wake(node, life) => self.on_wake(node, life),
+            Happening::Synced(node, life) => self.on_synced(node, life),
+            Happening::Release(node, life) => self.on_release(node, life),
+            Happening::Start(Node::Scheduler, life) if life == self.scheduler.life => self.start_scheduler(),
+            Happening::Start(Node::Agent(number), life) if self.lives(number, life) => self.start_agent(number),
+            Happening::Start(..) => Ok(()),
+            Happening::Stop(number, life) if self.lives(number, life) => {
+                self.agents.get_mut(number).map_or(Ok(()), |agent| agent.crash(&mut self.world))
+            }
+            Happening::Stop(..) => Ok(()),
+            Happening::Process(number, attempt, serial, step) => {
+                let Some(agent) = self.agents.get_mut(number) else { return Ok(()) };
+                let (now, random) = (self.world.now, &mut self.world.random);
+                let (news, plans) = agent.device.step(attempt, serial, step, now, random);
+                for (at, attempt, serial, step) in plans {
+                    self.world.queue.plan(at, Happening::Process(number, attempt, serial, step));
+                }
+                if let Some(news) = news {
+                    agent.on_news(&mut self.world, news);
+                }
+                Ok(())
+            }
+            Happening::Client(number) => {
+                if let Some(client) = self.clients.get_mut(number) {
+                    client.on_tick(&mut self.world);
+                }
+                Ok(())
+            }
+            Happening::Fault(fault) => self.on_fault(fault),
+            Happening::Heal(peer) => {
+                self.heal(peer);
+                Ok(())
+            }
+            Happening::Idle(connection, end, cut) => {
+                self.on_idle(connection, end, cut);
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn on_look(&mut self, connection: ConnectionId, end: End) -> Result<(), Violation> {
+        let Some(peer) = self.world.network.connection(connection).map(|open| open.peer) else { return Ok(()) };
+        let mut arrived = std::mem::take(&mut self.arrived);
+        self.world.network.arrived(connection, end, self.world.now, &mut arrived);
+        let result =
+            arrived.drain(..).try_for_each(|(stream, bytes)| self.deliver(connection, (peer, end), stream, bytes));
+        self.arrived = arrived;
+        result
+    }
+
+    pub(super) fn deliver(
+        &mut self,
+        connection: ConnectionId,
+        (peer, end): (Peer, End),
+        stream: u32,
+        bytes: Vec<u8>,
+    ) -> Result<(), Violation> {
+        match (end, peer) {
+            (End::Scheduler, _) => {
+                if let Some(principal) = self.principal(peer) {
+                    self.scheduler.on_frame(&mut self.world, connection, stream, bytes, &principal);
+                }
+                Ok(())
+            }
+            (End::Peer, Peer::Agent(number)) => {
+                if let Some(agent) = self.agents.get_mut(number) {
+                    agent.on_frame(&mut self.world, connection, stream, bytes, false);
+                }
+                Ok(())
+            }
+            (End::Peer, Peer::Client(number)) => match self.clients.get_mut(number) {
+                Some(client) if client.connection() == Some(connection) => {
+                    client.on_frame(&mut self.world, &self.history, stream, &bytes)
+                }
+                Some(_) | None => Ok(()),
+            },
+        }
+    }
+
+    pub(super) fn on_gone(&mut self, connection: ConnectionId, end: End) {
+        let Some(peer) = self.world.network.connection(connection).map(|open| open.peer) else { return };
+        match (end, peer) {
+            (End::Scheduler, _) => self.scheduler.on_gone(&mut self.world, connection),
+            (End::Peer, Peer::Agent(number)) => {
+                if let Some(agent) = self.agents.get_mut(number) {
+                    agent.on_gone(&mut self.world, connection);
+                }
+            }
+            (End::Peer, Peer::Client(number)) => {
+                if let Some(client) = self.clients.get_mut(number) {
+                    client.on_gone(&mut self.world, connection);
+                }
+            }
+        }
+    }
+
+    pub(super) fn on_dial(&mut self, peer: Peer, life: u64) {
+        let reachable = self.scheduler.up.is_some()
+            && self.scheduler.paused_until.is_none()
+            && self.world.network.reaches(peer, End::Scheduler)
+            && self.world.network.reaches(peer, End::Peer);
+        match peer {
+            Peer::Agent(number) if self.lives(number, life) => {
+                if let Some(agent) = self.agents.get_mut(number) {
+                    agent.on_dial(&mut self.world, reachable);
+                }
+            }
+            Peer::Agent(_) => {}
+            Peer::Client(number) => {
+                if let Some(client) = self.clients.get_mut(number) {
+                    client.on_dial(&mut self.world, reachable);
+                }
+            }
+        }
+    }
+
+    /// A handshake is late, or a connection that is cut off has heard nothing for too long.
+    pub(super) fn on_idle(&mut self, connection: ConnectionId, end: End, cut: u64) {
+        let Some(peer) = self.world.network.connection(connection).map(|open| open.peer) else { return };
+        if cut == u64::MAX {
+            match peer {
+                Peer::Agent(number) => {
+                    if let Some(agent) = self.agents.get_mut(number) {
+                        agent.on_greeting_late(&mut self.world, connection);
+                    }
+                }
+                Peer::Client(number) => {
+                    if let Some(client) = self.clients.get_mut(number) {
+                        client.on_greeting_late(&mut self.world, connection);
+                    }
+                }
+            }
+        } else if [End::Scheduler, End::Peer].into_iter().any(|end| !self.world.network.reaches(peer, end)) {
+            self.world.network.break_off(connection);
+            self.on_gone(connection, end);
+        }
+    }
+
+    pub(super) fn on_wake(&mut self, node: Node, life: u64) -> Result<(), Violation> {
+        match node {
+            Node::Scheduler if life == self.scheduler.life => {
+                self.scheduler.on_wake(&mut self.world, &mut self.history, &self.agents)
+            }
+            Node::Agent(number) if self.lives(number, life) => {
+                self.agents.get_mut(number).map_or(Ok(()), |agent| agent.on_wake(&mut self.world))
+            }
+            Node::Scheduler | Node::Agent(_) => Ok(()),
+        }
+    }
+
+    pub(super) fn on_synced(&mut self, node: Node, life: u64) -> Result<(), Violation> {
+        match node {
+            Node::Scheduler if life == self.scheduler.life => {
+                self.scheduler.on_synced(&mut self.world, &mut self.history)
+            }
+            Node::Agent(number) if self.lives(number, life) => {
+                self.agents.get_mut(number).map_or(Ok(()), |agent| agent.on_synced(&mut self.world))
+            }
+            Node::Scheduler | Node::Agent(_) => Ok(()),
+        }
+    }
+
+    pub(super) fn on_release(&mut self, node: Node, life: u64) -> Result<(), Violation> {
+        match node {
+            Node::Scheduler if life == self.scheduler.life => self.scheduler.on_release(&mut self.world, &self.history),
+            Node::Agent(number) if self.lives(number, life) => {
+                self.agents.get_mut(number).map_or(Ok(()), |agent| agent.on_release(&mut self.world))
+            }
+            Node::Scheduler | Node::Agent(_) => Ok(()),
+        }
+    }
+}
+
+/// A number that tells one happening from another in the trace's hash.
+pub(super) fn kind(what: &Happening) -> u64 {
+    match what {
+        Happening::Look(connection, _) => connection.0 << 8,
+        Happening::Gone(connection, _) => connection.0 << 8 | 1,
+        Happening::Dial(..) => 2,
+        Happening::Wake(_, life) => life << 8 | 3,
+        Happening::Synced(_, life) => life << 8 | 4,
+        Happening::Release(_, life) => life << 8 | 5,
+        Happening::Start(_, life) => life << 8 | 6,
+        Happening::Process(_, _, serial, _) => serial << 8 | 7,
+        Happening::Client(_) => 8,
+        Happening::Fault(fault) => (*fault as u64) << 8 | 9,
+        Happening::Heal(_) => 10,
+        Happening::Idle(connection, ..) => connection.0 << 8 | 11,
+        Happening::Stop(number, _) => (*number as u64) << 8 | 12,
+    }
+}
