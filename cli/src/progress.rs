@@ -28,7 +28,7 @@ struct Bars {
 
 impl Progress {
     /// With bars if standard error is a terminal.
-    pub fn new() -> Progress {
+    pub fn to_stderr() -> Progress {
         let bars = std::io::stderr().is_terminal().then(|| {
             let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
             let job = all.add(ProgressBar::new(1_000));

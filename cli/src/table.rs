@@ -194,16 +194,15 @@ pub fn ago(then_ms: u64, now_ms: u64) -> String {
 
 /// A length of time in its two largest units.
 pub fn span(time: Duration) -> String {
-    let seconds = time.as_secs();
+    let (seconds, millis) = (time.as_secs(), time.subsec_millis());
     match seconds {
-        0 if time.subsec_millis() == 0 && time.subsec_micros() > 0 => format!("{} µs", time.subsec_micros()),
-        0 if time.subsec_millis() > 0 => format!("{} ms", time.subsec_millis()),
-        0 => String::from("0 s"),
-        1..10 if time.subsec_millis() >= 100 => format!("{}.{} s", seconds, time.subsec_millis() / 100),
-        ..60 => format!("{seconds} s"),
-        ..3_600 => format!("{} min {} s", seconds / 60, seconds % 60),
-        ..86_400 => format!("{} h {} min", seconds / 3_600, seconds / 60 % 60),
-        _ => format!("{} d {} h", seconds / 86_400, seconds / 3_600 % 24),
+        0 if millis > 0 => format!("{millis} ms"),
+        0 if time.subsec_micros() > 0 => format!("{} µs", time.subsec_micros()),
+        1..10 if millis >= 100 => format!("{seconds}.{} s", millis / 100),
+        0..60 => format!("{seconds} s"),
+        60..3_600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        3_600..86_400 => format!("{} h {} min", seconds / 3_600, seconds / 60 % 60),
+        86_400.. => format!("{} d {} h", seconds / 86_400, seconds / 3_600 % 24),
     }
 }
 
@@ -285,7 +284,7 @@ mod tests {
         assert_eq!(percent(0.999_9), "99%");
         assert_eq!(percent(1.0), "100%");
         assert_eq!(
-            (short(0.25), short(1e9), short(1.234_567_8e7)),
+            (short(0.25), short(1e9), short(1.234_567_891e7)),
             ("0.25".into(), "1000000000".into(), "1.235e7".into())
         );
     }

@@ -219,3 +219,47 @@ async fn first_token(driver: &mut Driver) -> Result<Option<String>, StartError> 
     let event = Event::IssueToken { role: fb::Role::Agent, uses: FIRST_TOKEN_USES, expires_in: FIRST_TOKEN_LIFE };
     Ok(driver.locally(event).await?.map(|token| token.to_text()))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use fleetwire_common::envelope::keys::{RootKeys, Secret};
+    use fleetwire_scheduler_core::Effects;
+
+    const HOUR_US: u64 = 3_600_000_000;
+
+    /// A core whose last fact was decided then.
+    fn core(last_fact_at: Time) -> Core {
+        let mut core = Core::new(Config {
+            cluster: "c".into(),
+            keys: RootKeys::new(Secret::new([1; 32])),
+            authority_sha256: [2; 32],
+            addresses: Vec::new(),
+            incarnation_id: [3; 16],
+            seed: 4,
+            heartbeat_interval: Duration::from_secs(30),
+            software: "test".into(),
+            policy: Policy::default(),
+        });
+        core.start(last_fact_at, &mut Effects::new());
+        core
+    }
+
+    #[test]
+    fn cluster_time_never_goes_back_and_a_far_jump_needs_a_word() {
+        let clock = ClusterClock::from_wall();
+        let wall = clock.now();
+        let far = core(Time(wall.0 - 30 * HOUR_US));
+        let error = set_clock(&clock, wall, &far, false).unwrap_err();
+        assert!(matches!(error, StartError::ClockAhead { ahead_h: 30 }), "{error}");
+        assert!(error.to_string().contains("--accept-clock"));
+        set_clock(&clock, wall, &far, true).unwrap();
+        set_clock(&clock, wall, &core(Time(wall.0 - 23 * HOUR_US)), false).unwrap();
+        assert!(clock.now().since(wall) < Duration::from_secs(60), "the wall clock is believed");
+
+        // A clock that was set back: cluster time goes on where the journal ended.
+        set_clock(&clock, wall, &core(Time(wall.0 + 5 * HOUR_US)), false).unwrap();
+        assert!(clock.now() >= Time(wall.0 + 5 * HOUR_US));
+    }
+}

@@ -90,8 +90,7 @@ async fn nack(link: &mut Link) -> fb::ErrorCode {
         frames.clear();
         link.receiver.recv_many(&mut frames).await.expect("an open session");
         for frame in &frames {
-            let opened =
-                link.opener.open(&frame.bytes, frame.stream, frame.arrived_ms, frame.tolerance_ms()).unwrap();
+            let opened = link.opener.open(&frame.bytes, frame.stream, frame.arrived_ms, frame.tolerance_ms()).unwrap();
             for (_, message) in opened.messages() {
                 if let MessageRef::Nack(nack) = message {
                     return nack.code();
@@ -190,20 +189,17 @@ async fn join_tokens_are_good_for_what_they_say_and_no_more() {
     let foreign = JoinToken { authority_sha256: [1; 32], ..token.clone() };
     assert_eq!(refused(foreign, "gina").await, fb::ErrorCode::Authorization);
 
-    let short = cluster.client().await.create_token(fb::Role::Operator, 1, Duration::from_secs(1)).await.unwrap();
+    // A token whose time is over while it is used.
+    let short = cluster.client().await.create_token(fb::Role::Operator, 1_000, Duration::from_secs(1)).await.unwrap();
     let short = JoinToken::from_text(&short).unwrap();
-    let expired = async {
-        loop {
-            let came = login(&short, &Name::new("hans").unwrap()).await;
-            match came {
-                // In time the first time round: then asked again under another key until it has ended.
-                Ok(_) => return fb::ErrorCode::TokenUsedUp,
-                Err(error) => return error.code(),
-            }
+    let mut joined = 0;
+    let refused = loop {
+        match login(&short, &Name::new(&format!("hans-{joined}")).unwrap()).await {
+            Ok(_) => joined += 1,
+            Err(error) => break error.code(),
         }
     };
-    tokio::time::sleep(Duration::from_millis(1_100)).await;
-    assert_eq!(expired.await, fb::ErrorCode::TokenExpired);
+    assert_eq!((refused, joined > 0), (fb::ErrorCode::TokenExpired, true));
     // And the good one is still good.
     login(&token, &Name::new("carl").unwrap()).await.unwrap();
 }
@@ -222,7 +218,8 @@ async fn a_lost_answer_can_be_asked_for_again_with_the_same_key() {
 #[tokio::test]
 async fn identities_of_another_cluster_open_no_session() {
     let (one, two) = (Cluster::start().await, Cluster::start().await);
-    let stranger = Identity { addresses: vec![two.started.address.to_string()], ..one.operator() };
+    let mut stranger = one.operator();
+    stranger.addresses = vec![two.started.address.to_string()];
     let error = Client::connect(stranger).await.unwrap_err();
     assert!(matches!(error, ClientError::Unreachable { .. }), "{error}");
     two.client().await.cluster().await.unwrap();
@@ -261,19 +258,17 @@ async fn agents_may_not_submit_nor_speak_for_others_and_their_sessions_go_on() {
     assert_eq!(nack(&mut link).await, fb::ErrorCode::Authorization);
 
     // A number that is none is refused by itself; the session, and what follows, goes on.
-    let mut wrong = Status {
-        attempt: AttemptId { task, attempt: 1 },
-        status: fb::TaskStatus::Running,
-        progress: f32::NAN,
-        note: String::new(),
-        metrics: Vec::new(),
-        end: None,
+    // (Our own sender would not write it, so it is written as the schema's table.)
+    let update = |progress| {
+        let task_id = Some(task.to_string());
+        let update =
+            fb::StatusUpdateT { task_id, attempt: 1, status: fb::TaskStatus::Running, progress, ..Default::default() };
+        Message::Rare(fb::SchedulerMessageT::StatusUpdate(Box::new(update)))
     };
-    link.sender.send(Message::Status(wrong.clone())).unwrap();
+    link.sender.send(update(f32::NAN)).unwrap();
     assert_eq!(nack(&mut link).await, fb::ErrorCode::Validation);
-    wrong.progress = 0.5;
     link.sender.send(Message::Heartbeat(Heartbeat::default())).unwrap();
-    link.sender.send(Message::Status(wrong)).unwrap();
+    link.sender.send(update(0.5)).unwrap();
     assert_eq!(nack(&mut link).await, fb::ErrorCode::UnknownAttempt);
     let view = cluster.client().await.agent("pi").await.unwrap();
     assert!(view.connected && view.capacity.cpu_millicores == 1_000);

@@ -51,7 +51,7 @@ pub async fn submit(client: &Client, command: &Submit, as_json: bool) -> Result<
 
 /// Waits for a job's end, with live progress or without.
 pub async fn wait(client: &Client, job: JobId, live: bool) -> Result<JobView, ClientError> {
-    if live { Progress::new().follow(client, job).await } else { client.watch(job, |_| ()).await }
+    if live { Progress::to_stderr().follow(client, job).await } else { client.watch(job, |_| ()).await }
 }
 
 /// What is shown at the end of a job; its exit status.
