@@ -7,9 +7,9 @@ use crate::{
     frames::{FrameError, FrameReader},
     handshake::{FirstFrameError, first_frame, nonce},
     identity::Identity,
-    limits::{GREETING_FRAME_BYTES_MAX, RESOLVE_TIMEOUT},
+    limits::{BETWEEN_PLACES, GREETING_FRAME_BYTES_MAX, PLACES_MAX, RESOLVE_TIMEOUT},
     link::{Link, Parts},
-    tls::{self, Expected, TrustError},
+    tls::{self, Expected, Finding, TrustError},
 };
 use fleetwire_common::{
     envelope::handshake::{Greeting, HandshakeError, HelloInfo, WelcomeInfo, clock_offset_us},
@@ -19,8 +19,9 @@ use quinn::{Connection, Endpoint};
 use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
+    time::Duration,
 };
-use tokio::{runtime::Handle, time::timeout};
+use tokio::{runtime::Handle, task::JoinSet, time::timeout};
 
 /// An opened session.
 #[derive(Debug)]
@@ -164,44 +165,82 @@ pub(crate) struct Dialed {
     pub(crate) connection: Connection,
 }
 
-/// Connects to one address; of several that its name has, to the first that answers.
+/// Connects to one address. Of several that its name has, all are tried, each a little after the one
+/// before, and the first that answers is taken (RFC 8305): a name with an IPv6 address that leads nowhere
+/// costs a quarter of a second.
 pub(crate) async fn dial(address: &str, expected: &Expected<'_>, config: &LinkConfig) -> Result<Dialed, ConnectError> {
     let transport = config.transport(0)?;
     let resolve = |error| ConnectError::Resolve { address: address.to_owned(), error };
     let late = || std::io::Error::new(std::io::ErrorKind::TimedOut, "the resolver does not answer");
     let found = timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host(address)).await;
-    let found = found.unwrap_or_else(|_| Err(late())).map_err(resolve)?;
+    let mut places = found.unwrap_or_else(|_| Err(late())).map_err(resolve)?.take(PLACES_MAX);
     let mut last = resolve(std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address"));
-    for place in found.take(4) {
-        let (crypto, name, finding) = tls::client_config(expected)?;
-        let mut settings = quinn::ClientConfig::new(Arc::new(crypto));
-        settings.transport_config(Arc::clone(&transport));
+    let mut attempts = JoinSet::new();
+    let mut next = places.next();
+    loop {
+        if let Some(place) = next.take() {
+            let (crypto, name, finding) = tls::client_config(expected)?;
+            let mut settings = quinn::ClientConfig::new(Arc::new(crypto));
+            settings.transport_config(Arc::clone(&transport));
+            let attempt = Attempt { address: address.to_owned(), place, settings, name, finding };
+            // Half of the time for one place, so that the next gets its turn.
+            attempts.spawn(attempt.run(config.handshake_timeout / 2));
+        }
+        let ended = match timeout(BETWEEN_PLACES, attempts.join_next()).await {
+            Ok(ended) => ended,
+            Err(_) => {
+                next = places.next();
+                continue;
+            }
+        };
+        match ended {
+            Some(Ok(Ok(dialed))) => return Ok(dialed),
+            Some(Ok(Err(error))) => {
+                // What was found out says more than that somebody did not answer.
+                if !matches!(error, ConnectError::TimedOut { .. }) || matches!(last, ConnectError::Resolve { .. }) {
+                    last = error;
+                }
+                next = places.next();
+            }
+            Some(Err(_)) => next = places.next(),
+            None => match places.next() {
+                None => return Err(last),
+                place => next = place,
+            },
+        }
+    }
+}
+
+/// One try at one place.
+struct Attempt {
+    address: String,
+    place: SocketAddr,
+    settings: quinn::ClientConfig,
+    name: String,
+    finding: Finding,
+}
+
+impl Attempt {
+    async fn run(self, limit: Duration) -> Result<Dialed, ConnectError> {
+        let Attempt { address, place, settings, name, finding } = self;
         let any: SocketAddr = match place {
             SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
             SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
         };
         let endpoint = Endpoint::client(any).map_err(ConnectError::Socket)?;
-        let connecting = match endpoint.connect_with(settings, place, &name) {
-            Ok(connecting) => connecting,
-            Err(error) => {
-                let error = std::io::Error::new(std::io::ErrorKind::InvalidInput, error);
-                last = ConnectError::Resolve { address: address.to_owned(), error };
-                continue;
-            }
-        };
-        // Half of the time for one place, so that the next gets its turn.
-        match timeout(config.handshake_timeout / 2, connecting).await {
-            Ok(Ok(connection)) => return Ok(Dialed { endpoint, connection }),
-            Ok(Err(error)) => {
-                last = match finding.take() {
-                    Some(error) => ConnectError::Untrusted { address: address.to_owned(), error },
-                    None => closed(address, error),
-                }
-            }
-            Err(_) => last = ConnectError::TimedOut { address: address.to_owned() },
+        let connecting = endpoint.connect_with(settings, place, &name).map_err(|error| {
+            let error = std::io::Error::new(std::io::ErrorKind::InvalidInput, error);
+            ConnectError::Resolve { address: address.clone(), error }
+        })?;
+        match timeout(limit, connecting).await {
+            Ok(Ok(connection)) => Ok(Dialed { endpoint, connection }),
+            Ok(Err(error)) => Err(match finding.take() {
+                Some(error) => ConnectError::Untrusted { address, error },
+                None => closed(&address, error),
+            }),
+            Err(_) => Err(ConnectError::TimedOut { address }),
         }
     }
-    Err(last)
 }
 
 async fn greet(

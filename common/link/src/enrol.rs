@@ -9,7 +9,7 @@ use crate::{
     frames::FrameReader,
     handshake::first_frame,
     identity::{DeviceKey, Identity, KeyError},
-    limits::ENROLMENT_FRAME_BYTES_MAX,
+    limits::{ENROLMENT_FRAME_BYTES_MAX, LAST_PACKET_TIMEOUT},
     tls::Expected,
 };
 use fleetwire_common::{
@@ -126,7 +126,7 @@ async fn ask(
     let code = if identity.is_ok() { ErrorCode::None } else { ErrorCode::Validation };
     connection.close(close_code(code), b"the answer was read");
     // The transport lingers to repeat itself; the first copy leaves at once.
-    let _ = timeout(std::time::Duration::from_millis(10), endpoint.wait_idle()).await;
+    let _ = timeout(LAST_PACKET_TIMEOUT, endpoint.wait_idle()).await;
     identity
 }
 

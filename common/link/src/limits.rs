@@ -43,3 +43,9 @@ pub const PRIVATE_FILE_BYTES_MAX: u64 = 64 << 10;
 pub const WAIT_MAX: Duration = Duration::from_secs(3);
 /// Connections that may wait for a handshake, for each handshake that may run.
 pub const WAITING_PER_HANDSHAKE: usize = 4;
+/// Addresses that are tried of those that a name has.
+pub const PLACES_MAX: usize = 4;
+/// How long one of them has before the next is tried beside it (RFC 8305 section 5).
+pub const BETWEEN_PLACES: Duration = Duration::from_millis(250);
+/// How long a closed connection's last packet has to leave; it leaves at once.
+pub const LAST_PACKET_TIMEOUT: Duration = Duration::from_millis(2);

@@ -2,6 +2,7 @@
 
 use crate::{
     closed::{LinkClosed, close_code, cut_reason},
+    limits::LAST_PACKET_TIMEOUT,
     weight::weight,
 };
 use fleetwire_common::{
@@ -147,7 +148,7 @@ impl Sender {
         let error = self.shared.connection.closed().await;
         if let Some(endpoint) = &self.shared.endpoint {
             // The transport lingers to repeat itself; the first copy leaves at once.
-            let _ = tokio::time::timeout(std::time::Duration::from_millis(10), endpoint.wait_idle()).await;
+            let _ = tokio::time::timeout(LAST_PACKET_TIMEOUT, endpoint.wait_idle()).await;
         }
         self.shared.why(error)
     }

@@ -143,3 +143,19 @@ async fn the_scheduler_may_write_at_once_behind_its_welcome() {
     let mut peer = Peer { link: connected.unwrap().link, clock };
     peer.receive(3_001, |_| ()).await;
 }
+
+#[tokio::test]
+async fn a_place_where_nobody_answers_costs_a_moment_and_no_more() {
+    let mut cluster = Cluster::start();
+    let identity = cluster.identity("pi-1");
+    let port = cluster.address.rsplit(':').next().unwrap().to_owned();
+    // Nobody listens at the first address, nor at the IPv6 address that the name may have.
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let addresses = [silent.local_addr().unwrap().to_string(), format!("localhost:{port}")];
+    let config = LinkConfig { handshake_timeout: Duration::from_secs(2), ..LinkConfig::default() };
+    let (info, clock) = (hello_info(), ClusterClock::from_wall());
+    let connecting = connect(&addresses, &identity, &info, &clock, &config);
+    let (agent, mut scheduler) = tokio::join!(soon(connecting), cluster.welcome());
+    agent.unwrap().link.sender.send(status(1)).unwrap();
+    assert_eq!(scheduler.receive(1, index_of).await, [1]);
+}
