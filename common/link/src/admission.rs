@@ -6,7 +6,7 @@
 //! that one small frame.
 
 use crate::{
-    JOIN_ALPN, SESSION_ALPN,
+    JOIN_ALPN,
     certificate::principal_of,
     clock::ClusterClock,
     closed::{LinkClosed, close_code},
@@ -195,8 +195,7 @@ impl Admission {
         let protocol = connection.handshake_data().and_then(|data| data.downcast::<HandshakeData>().ok());
         let protocol = protocol.and_then(|data| data.protocol);
         let joins = protocol.as_deref() == Some(JOIN_ALPN);
-        debug_assert!(joins || protocol.as_deref() == Some(SESSION_ALPN), "TLS agrees on one of ours");
-        // Who has no certificate learns so at once, before anything of it is read.
+        // Whatever is not joining is a session. Who has no certificate learns so before anything is read.
         let principal = if joins { None } else { Some(self.principal(connection)?) };
         let max = if joins { ENROLMENT_FRAME_BYTES_MAX } else { GREETING_FRAME_BYTES_MAX };
         let (send, mut recv) = connection.accept_bi().await.map_err(tls_error)?;
