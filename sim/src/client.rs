@@ -323,6 +323,7 @@ impl ClientNode {
             }
             MessageRef::Page(page) => {
                 self.open.remove(&page.request());
+                page.jobs().into_iter().flatten().try_for_each(|row| check_counts(history, row))?;
                 for row in page.tasks().into_iter().flatten().filter(|row| is_final(row.status())) {
                     let Ok(task) = row.task_id().unwrap_or_default().parse::<TaskId>() else { continue };
                     if self.ends_seen.insert(task, row.status()).is_some_and(|before| before != row.status()) {
@@ -394,4 +395,20 @@ fn is_stopping(history: &History, job: JobId, task: Option<(u16, u32)>) -> bool 
             .zip(&record.spec.tasks)
             .all(|(entry, spec)| (0..spec.count).all(|index| ended(TaskId { job, entry, index }))),
     }
+}
+
+/// A job's counts, as a client sees them: together they are all its tasks, and no more have ended than
+/// the record knows of.
+fn check_counts(history: &History, row: fb::JobSummary<'_>) -> Result<(), Violation> {
+    let job = JobId(row.job());
+    let (Some(counts), Some(record)) = (row.counts(), history.job(job)) else {
+        return broken("P1", format!("a page has job {job}, which is not in the record"));
+    };
+    let ended = u64::from(counts.completed()) + u64::from(counts.failed()) + u64::from(counts.cancelled());
+    let open = u64::from(counts.pending()) + u64::from(counts.assigned()) + u64::from(counts.running());
+    let all = record.spec.task_count();
+    if ended + open != all || ended > all - record.open {
+        return broken("P1", format!("job {job} has {all} tasks, {} open; a page says {counts:?}", record.open));
+    }
+    Ok(())
 }

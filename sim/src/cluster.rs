@@ -348,7 +348,7 @@ impl Cluster {
             waits.push(format!("client {client:?}"));
         }
         if let Some(up) = self.scheduler.up.as_ref().filter(|up| !up.is_idle()) {
-            waits.push(format!("scheduler {up:?}"));
+            waits.push(format!("scheduler {up:?}, its ledger: {:?}", up.ledger().collect::<Vec<_>>()));
         }
         broken("liveness", format!("without faults it is not done after {PATIENCE:?}: {}", waits.join("; ")))
     }

@@ -18,18 +18,29 @@ use fleetwire_common::{
         handshake::{Greeted, WelcomeInfo},
     },
     fb,
-    ids::{Principal, SessionId},
+    ids::{AgentId, AttemptId, Principal, SessionId},
     job::JobSpec,
     message::Message,
+    resources::Resources,
     time::Time,
 };
-use fleetwire_scheduler_core::{Effect, Event, Origin};
+use fleetwire_scheduler_core::{Effect, Event, Origin, live::AgentLive};
 use std::time::Duration;
 
 impl Running {
     /// Whether nothing waits inside the process.
     pub fn is_idle(&self) -> bool {
-        self.inbox.is_empty() && self.writer.is_idle() && self.outbox.is_empty()
+        self.inbox.is_empty() && self.writer.is_idle() && self.outbox.is_empty() && self.ledger().next().is_none()
+    }
+
+    /// What the scheduler still counts as in use: empty once everything has ended, or resources leak.
+    pub fn ledger(&self) -> impl Iterator<Item = String> + '_ {
+        let held = |(agent, live): (AgentId, &AgentLive)| {
+            let attempts: Vec<String> = live.held.keys().map(AttemptId::to_string).collect();
+            let nothing = attempts.is_empty() && live.in_use() == Resources::ZERO;
+            (!nothing).then(|| format!("agent {}: {attempts:?}, {:?}", agent.0, live.in_use()))
+        };
+        self.core.live().agents().filter_map(held)
     }
 
     pub(super) fn wake_soon(&mut self, world: &mut World) {
