@@ -1,6 +1,9 @@
 //! Keeps trying to open a session, with growing, jittered delays; says what is wrong once, not each time.
 
-use crate::{limits::SESSION_LASTED, runner::error_chain};
+use crate::{
+    limits::{KNOWN_TIME_INTERVAL, SESSION_LASTED},
+    runner::error_chain,
+};
 use fleetwire_common::{
     envelope::{
         Features,
@@ -10,7 +13,7 @@ use fleetwire_common::{
     time::Time,
 };
 use fleetwire_link::{Backoff, ClusterClock, ConnectError, Connected, Identity, Link, LinkConfig, connect};
-use std::{pin::Pin, sync::Arc};
+use std::{path::PathBuf, pin::Pin, sync::Arc};
 
 /// A session that was opened.
 pub(crate) struct NewSession {
@@ -18,16 +21,22 @@ pub(crate) struct NewSession {
     pub welcome: WelcomeInfo,
 }
 
+/// What this process says of itself in every `Hello`.
+pub(crate) struct Hello {
+    pub boot_id: [u8; 16],
+    pub process_start_id: [u8; 16],
+    pub software: String,
+}
+
 type Trying = Pin<Box<dyn Future<Output = Result<Connected, ConnectError>> + Send>>;
 
 /// Opens sessions.
 pub(crate) struct Connector {
     identity: Arc<Identity>,
+    identity_path: PathBuf,
     config: LinkConfig,
     clock: ClusterClock,
-    boot_id: [u8; 16],
-    process_start_id: [u8; 16],
-    software: String,
+    hello: Hello,
     backoff: Backoff,
     trying: Option<Trying>,
     /// When the latest session was opened.
@@ -40,19 +49,17 @@ impl Connector {
     /// Nothing is tried before [`Connector::connected`] is called.
     pub fn new(
         identity: Identity,
+        identity_path: PathBuf,
         config: LinkConfig,
         clock: ClusterClock,
-        boot_id: [u8; 16],
-        process_start_id: [u8; 16],
-        software: String,
+        hello: Hello,
     ) -> Connector {
         Connector {
             identity: Arc::new(identity),
+            identity_path,
             config,
             clock,
-            boot_id,
-            process_start_id,
-            software,
+            hello,
             backoff: Backoff::default(),
             trying: None,
             opened_at: None,
@@ -90,10 +97,10 @@ impl Connector {
         let delay = self.backoff.delay();
         let hello = HelloInfo {
             features: Features::ALL,
-            boot_id: self.boot_id,
-            process_start_id: self.process_start_id,
+            boot_id: self.hello.boot_id,
+            process_start_id: self.hello.process_start_id,
             receipt,
-            software: self.software.clone(),
+            software: self.hello.software.clone(),
         };
         let (identity, config, clock) = (Arc::clone(&self.identity), self.config.clone(), self.clock.clone());
         Box::pin(async move {
@@ -112,9 +119,21 @@ impl Connector {
             scheduler = welcome.software,
             "connected"
         );
+        self.remember_time(welcome.cluster_time);
         self.said.clear();
         self.opened_at = Some(ClusterClock::local());
         NewSession { link, welcome }
+    }
+
+    /// Writes cluster time down, at most once a day.
+    fn remember_time(&mut self, cluster_time: Time) {
+        if cluster_time < self.identity.known_time + KNOWN_TIME_INTERVAL {
+            return;
+        }
+        Arc::make_mut(&mut self.identity).known_time = cluster_time;
+        if let Err(error) = self.identity.save(&self.identity_path) {
+            tracing::warn!(%error, path = %self.identity_path.display(), "the identity's known time is not kept");
+        }
     }
 
     fn on_failed(&mut self, error: &ConnectError) {

@@ -14,7 +14,13 @@ use crate::{
     runner::{News, Runner},
 };
 use fleetwire_agent_core::{Agent, Effect, Effects, Event, RunEvent};
-use fleetwire_common::{envelope::OpenError, fb, ids::Position, message::Message, time::Time};
+use fleetwire_common::{
+    envelope::OpenError,
+    fb,
+    ids::{AttemptId, Position},
+    message::Message,
+    time::Time,
+};
 use fleetwire_journal::Outbox;
 use fleetwire_link::{ClusterClock, Frame, Link, Sender};
 use std::{future::pending, path::PathBuf, pin::Pin, time::Duration};
@@ -104,7 +110,14 @@ impl Driver {
             Woken::Connected(new) => self.on_connected(*new),
             Woken::Frames => self.on_frames(),
             Woken::SessionEnded(reason) => self.end_session(fb::ErrorCode::None, &reason),
-            Woken::News(news) => self.on_news(*news),
+            Woken::News(news) => {
+                self.on_news(*news);
+                // One write and one sync for what came together.
+                for _ in 0..NEWS_MAX {
+                    let Some(news) = self.runner.try_next() else { break };
+                    self.on_news(news);
+                }
+            }
         }
         // What had arrived came first; a flood of it does not hold deadlines up.
         if self.agent.next_deadline().is_some_and(|at| at <= ClusterClock::local()) {
@@ -220,14 +233,29 @@ impl Driver {
                     self.runner.cancel(attempt, grace);
                 }
                 Effect::ReadLog { request, attempt, stream, offset, limit } => {
-                    let answer = self.runner.read_log(request, attempt, stream, offset, limit);
                     if session == self.sessions {
+                        let answer = self.read_log(request, attempt, stream, offset, limit);
                         self.send(answer, true);
                     }
                 }
                 Effect::Settled { attempt } => self.runner.release(attempt),
             }
         }
+    }
+
+    fn read_log(&self, request: u64, attempt: AttemptId, stream: fb::LogStream, offset: u64, limit: u32) -> Message {
+        let waiting = self.session.as_ref().map_or(0, |link| link.sender.bulk_bytes_waiting());
+        if waiting < LOG_BYTES_WAITING_MAX {
+            return self.runner.read_log(request, attempt, stream, offset, limit);
+        }
+        let nack = fb::NackT {
+            code: fb::ErrorCode::Busy,
+            message: Some(format!("{waiting} bytes of output wait to be sent by this agent")),
+            request,
+            retriable: true,
+            ..Default::default()
+        };
+        Message::Rare(fb::SchedulerMessageT::Nack(Box::new(nack)))
     }
 
     fn send(&mut self, message: Message, bulk: bool) {

@@ -69,7 +69,7 @@ fn name_of_host(host: &str) -> Result<Name, AgentError> {
     Name::new(text.trim_start_matches(['.', '_', '-'])).map_err(|_| AgentError::NoName { host: host.to_owned() })
 }
 
-const IDENTITY_FILE: &str = "identity";
+pub(crate) const IDENTITY_FILE: &str = "identity";
 const KEY_FILE: &str = "identity.key";
 
 #[cfg(test)]

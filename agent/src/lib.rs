@@ -20,7 +20,7 @@ pub use config::{AgentConfig, CapacityConfig, OnStop};
 pub use error::AgentError;
 pub use options::Options;
 
-use connector::Connector;
+use connector::{Connector, Hello};
 use driver::Driver;
 use executor::ExecutorConfig;
 use fleetwire_agent_core::{Agent, Config, Effects, Event};
@@ -42,6 +42,9 @@ pub async fn run(config: AgentConfig, shutdown: impl Future<Output = ()>) -> Res
         () = &mut shutdown => return Ok(()),
     };
     let mut driver = begin(&config, &folder, identity)?;
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        tracing::debug!(%error, "systemd was not told");
+    }
     driver.drive(shutdown).await?;
     driver.journal.stop()
 }
@@ -66,8 +69,13 @@ fn begin(config: &AgentConfig, folder: &DataFolder, identity: Identity) -> Resul
         tracing::info!(%attempt, ?state, "found after the restart");
         agent.handle(now, Event::Recovered { attempt, state }, &mut effects);
     }
-    let connector =
-        Connector::new(identity, LinkConfig::default(), clock.clone(), probe::boot_id(), random()?, software());
+    let connector = Connector::new(
+        identity,
+        config.data.join(joining::IDENTITY_FILE),
+        LinkConfig::default(),
+        clock.clone(),
+        Hello { boot_id: probe::boot_id(), process_start_id: random()?, software: software() },
+    );
     Ok(Driver {
         agent,
         effects,

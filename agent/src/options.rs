@@ -15,7 +15,7 @@ use std::{path::PathBuf, time::Duration};
 #[command(name = "fleetwire-agent", version, max_term_width = 100)]
 pub struct Options {
     /// Join the cluster with this token (from `fleetwire token create`). Needed on the first start only
-    #[arg(long, value_name = "TOKEN", value_parser = JoinToken::from_text)]
+    #[arg(long, value_name = "TOKEN", env = "FLEETWIRE_JOIN", hide_env_values = true, value_parser = JoinToken::from_text)]
     join: Option<JoinToken>,
     /// Folder for the agent's identity, journal and running tasks
     #[arg(long, value_name = "DIR")]

@@ -18,7 +18,9 @@ use fleetwire_common::{
 use fleetwire_link::ClusterClock;
 use std::{
     collections::VecDeque,
+    pin::pin,
     sync::Arc,
+    task::{Context, Poll, Waker},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -140,6 +142,15 @@ impl Runner {
                     tracing::error!(error, "the spawner died and cannot be started; tried again every second");
                 }
             }
+        }
+    }
+
+    /// What has happened already.
+    pub fn try_next(&mut self) -> Option<News> {
+        let mut context = Context::from_waker(Waker::noop());
+        match pin!(self.next()).poll(&mut context) {
+            Poll::Ready(news) => Some(news),
+            Poll::Pending => None,
         }
     }
 
