@@ -57,6 +57,8 @@ pub struct AgentNode {
     pub life: u64,
     /// Its process, while it runs.
     pub up: Option<Box<Running>>,
+    /// Until then the device is suspended.
+    pub suspended_until: Time,
     /// The virtual time at which its boot-time clock was zero.
     booted: Time,
     boot_id: [u8; 16],
@@ -68,7 +70,10 @@ pub struct Running {
     pub core: Agent,
     shadow: State,
     writer: Writer,
-    outbox: Outbox<Effect>,
+    /// Effects with the session in which the core decided them: messages die with it.
+    outbox: Outbox<(u64, Effect)>,
+    /// Counts sessions, and their ends.
+    sessions: u64,
     effects: Effects,
     link: Link,
     inbox: VecDeque<Arrived>,
@@ -112,6 +117,7 @@ impl AgentNode {
             disk,
             history: AgentHistory::default(),
             life: 0,
+            suspended_until: Time::ZERO,
             up: None,
             booted: Time(world.now.0 - world.random.skewed(1_000_000, 10_000_000_000)),
             boot_id: world.random.bytes(),
@@ -144,6 +150,7 @@ impl AgentNode {
             shadow,
             writer,
             outbox: Outbox::default(),
+            sessions: 0,
             effects,
             link: Link::Down,
             inbox: VecDeque::new(),
@@ -155,6 +162,7 @@ impl AgentNode {
             dials_failed: 0,
             closed: None,
         });
+        up.settle(&mut self.history)?;
         up.wake_by(world, self.number, world.now);
         self.up = Some(up);
         world.plan(Duration::from_millis(1), Happening::Dial(Peer::Agent(self.number), self.life));
@@ -366,11 +374,12 @@ impl AgentNode {
     fn release(&mut self, world: &mut World) -> Result<(), Violation> {
         let (number, now) = (self.number, self.clock(world.now));
         let Some(up) = &mut self.up else { return Ok(()) };
-        let effects: Vec<Effect> = up.outbox.release(up.writer.durable()).collect();
+        let effects: Vec<(u64, Effect)> = up.outbox.release(up.writer.durable()).collect();
         let mut messages = Vec::new();
         let mut plans = Plans::new();
-        for effect in effects {
+        for (session, effect) in effects {
             match effect {
+                Effect::Send(_) | Effect::Close { .. } if session != up.sessions => {}
                 Effect::Send(message) => {
                     invariant_p1_agent_says_only_what_is_durable(&self.history, &message)?;
                     invariant_p3_nothing_has_to_be_refused(self.name.as_str(), &message)?;

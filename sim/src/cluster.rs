@@ -193,6 +193,7 @@ impl Cluster {
         let life = self.scheduler.life;
         self.world.plan(Duration::ZERO, Happening::Wake(Node::Scheduler, life));
         for number in 0..self.agents.len() {
+            // What slept goes on when it would have: its events are planned for then.
             self.start_agent(number)?;
         }
         Ok(())

@@ -25,6 +25,8 @@ pub enum Fault {
     RadioGap,
     /// The scheduler stands still: SIGSTOP, or a suspended host.
     SchedulerPause,
+    /// A device is suspended: its agent and its processes stand still, its boot-time clock does not.
+    Suspend,
     /// A frame is delivered a second time.
     Replay,
     /// A device comes back with another disk: whatever its agent knew is gone.
@@ -36,7 +38,7 @@ pub enum Fault {
 }
 
 /// All of them.
-pub const ALL: [Fault; 13] = [
+pub const ALL: [Fault; 14] = [
     Fault::AgentCrash,
     Fault::Reboot,
     Fault::SchedulerCrash,
@@ -50,6 +52,7 @@ pub const ALL: [Fault; 13] = [
     Fault::Impostor,
     Fault::Wipe,
     Fault::Goodbye,
+    Fault::Suspend,
 ];
 
 /// What a run is like.

@@ -64,8 +64,7 @@ impl Cluster {
             Fault::Goodbye => {
                 if let Some(agent) = self.agents.get_mut(number).filter(|agent| agent.up.is_some()) {
                     let life = agent.say_goodbye(&mut self.world);
-                    self.world.plan(Duration::from_secs(2), Happening::Stop(number, life));
-                    self.world.plan(Duration::from_secs(2) + outage, Happening::Start(Node::Agent(number), life + 1));
+                    self.world.plan(Duration::from_secs(2), Happening::Stop(number, life, outage));
                 }
             }
             Fault::AgentConnection => self.break_connection(Peer::Agent(number)),
@@ -87,6 +86,13 @@ impl Cluster {
                 if self.scheduler.up.is_some() && self.scheduler.paused_until.is_none() {
                     let until = self.world.now + outage;
                     self.scheduler.pause(&mut self.world, until);
+                }
+            }
+            Fault::Suspend => {
+                let until = self.world.now + outage * 2;
+                if let Some(agent) = self.agents.get_mut(number).filter(|agent| agent.up.is_some()) {
+                    self.world.trace.say(self.world.now, || format!("{} is suspended", agent.name));
+                    agent.suspended_until = until;
                 }
             }
             Fault::Replay => self.replay(number),

@@ -43,8 +43,8 @@ pub enum Happening {
     Release(Node, u64),
     /// A process is started again.
     Start(Node, u64),
-    /// An agent that said goodbye exits.
-    Stop(usize, u64),
+    /// An agent that said goodbye exits, and is started again after so long.
+    Stop(usize, u64, Duration),
     /// A step of a task's process.
     Process(usize, AttemptId, u64, Step),
     /// A client looks at what it wants next.

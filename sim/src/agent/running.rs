@@ -45,6 +45,7 @@ impl Running {
                 if self.link.connection() == Some(connection) {
                     let open = matches!(self.link, Link::Open(..));
                     self.link = Link::Down;
+                    self.sessions += 1;
                     if open {
                         self.core.handle(now, Event::Disconnected, &mut self.effects);
                     }
@@ -90,6 +91,7 @@ impl Running {
                 // As this Welcome measured it: what the core still believes is of the session before.
                 welcome.cluster_time = Time(now.0.saturating_add_signed(self.offset_us));
                 self.link = Link::Open(connection, Box::new(session));
+                self.sessions += 1;
                 self.dials_failed = 0;
                 self.core.handle(now, Event::Connected { welcome }, &mut self.effects);
             }
@@ -153,7 +155,7 @@ impl Running {
         }
         self.writer.take(&mut self.effects.facts);
         for (position, effect) in self.effects.drain() {
-            self.outbox.push(position, effect);
+            self.outbox.push(position, (self.sessions, effect));
         }
         if self.core.position() != history.position() {
             return broken("P7", "an agent's core and its record count facts differently");
@@ -172,6 +174,7 @@ impl Running {
     pub(super) fn end(&mut self, world: &mut World, number: usize) {
         if let Some(connection) = self.link.connection().filter(|open| self.closed != Some(*open)) {
             self.closed = Some(connection);
+            self.sessions += 1;
             world.close(connection, End::Peer);
             self.inbox.push_back(Arrived::Gone(connection));
             self.wake_soon(world, number);

@@ -6,9 +6,14 @@ use crate::{
     trace::Violation,
     world::{Happening, Node},
 };
+use fleetwire_common::time::Time;
 
 impl Cluster {
     pub(super) fn happen(&mut self, what: Happening) -> Result<(), Violation> {
+        if let Some(until) = self.sleeps_until(&what) {
+            self.world.queue.plan(until, what);
+            return Ok(());
+        }
         match what {
             Happening::Look(connection, end) => self.on_look(connection, end),
             Happening::Gone(connection, end) => {
@@ -25,7 +30,8 @@ impl Cluster {
             Happening::Start(Node::Scheduler, life) if life == self.scheduler.life => self.start_scheduler(),
             Happening::Start(Node::Agent(number), life) if self.lives(number, life) => self.start_agent(number),
             Happening::Start(..) => Ok(()),
-            Happening::Stop(number, life) if self.lives(number, life) => {
+            Happening::Stop(number, life, pause) if self.lives(number, life) => {
+                self.world.plan(pause, Happening::Start(Node::Agent(number), life + 1));
                 self.agents.get_mut(number).map_or(Ok(()), |agent| agent.crash(&mut self.world))
             }
             Happening::Stop(..) => Ok(()),
@@ -57,6 +63,28 @@ impl Cluster {
                 Ok(())
             }
         }
+    }
+
+    /// What happens on a suspended device happens when it wakes up.
+    fn sleeps_until(&self, what: &Happening) -> Option<Time> {
+        let peer = |connection: &ConnectionId| match self.world.network.connection(*connection)?.peer {
+            Peer::Agent(number) => Some(number),
+            Peer::Client(_) => None,
+        };
+        let number = match what {
+            Happening::Look(connection, End::Peer)
+            | Happening::Gone(connection, End::Peer)
+            | Happening::Idle(connection, End::Peer, _) => peer(connection)?,
+            Happening::Dial(Peer::Agent(number), _)
+            | Happening::Wake(Node::Agent(number), _)
+            | Happening::Synced(Node::Agent(number), _)
+            | Happening::Release(Node::Agent(number), _)
+            | Happening::Start(Node::Agent(number), _)
+            | Happening::Process(number, ..)
+            | Happening::Stop(number, ..) => *number,
+            _ => return None,
+        };
+        self.agents.get(number).map(|agent| agent.suspended_until).filter(|until| *until > self.world.now)
     }
 
     pub(super) fn on_look(&mut self, connection: ConnectionId, end: End) -> Result<(), Violation> {
@@ -207,6 +235,6 @@ pub(super) fn kind(what: &Happening) -> u64 {
         Happening::Fault(fault) => (*fault as u64) << 8 | 9,
         Happening::Heal(_) => 10,
         Happening::Idle(connection, ..) => connection.0 << 8 | 11,
-        Happening::Stop(number, _) => (*number as u64) << 8 | 12,
+        Happening::Stop(number, ..) => (*number as u64) << 8 | 12,
     }
 }
