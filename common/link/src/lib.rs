@@ -28,6 +28,7 @@ mod listener;
 mod pem;
 mod private_file;
 mod receiver;
+mod reset;
 mod sender;
 #[cfg(test)]
 mod tests;

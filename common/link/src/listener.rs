@@ -11,7 +11,7 @@ use crate::{
     joining::Joining,
     limits::{ACCEPTED_WAITING_MAX, ANSWER_TIMEOUT, WAITING_PER_HANDSHAKE},
     link::{Link, Parts},
-    tls,
+    reset, tls,
 };
 use fleetwire_common::{
     envelope::{
@@ -161,7 +161,10 @@ impl Listener {
             .max_incoming(2 * WAITING_PER_HANDSHAKE * config.handshakes_max)
             .incoming_buffer_size(16 << 10)
             .incoming_buffer_size_total(4 << 20);
-        let endpoint = Endpoint::server(settings, address).map_err(|error| BindError::Address { address, error })?;
+        let bound = std::net::UdpSocket::bind(address).and_then(|socket| {
+            Endpoint::new(reset::endpoint_config(server), Some(settings), socket, Arc::new(quinn::TokioRuntime))
+        });
+        let endpoint = bound.map_err(|error| BindError::Address { address, error })?;
         let (sender, accepted) = mpsc::channel(ACCEPTED_WAITING_MAX);
         let admission = Admission::new(keys, clock, server.cluster.clone(), config, sender);
         let acceptor = tokio::spawn(Arc::new(admission).drive(endpoint.clone()));
