@@ -13,7 +13,7 @@ use fleetwire_common::{
     time::Time,
 };
 use fleetwire_link::{Backoff, ClusterClock, ConnectError, Connected, Identity, Link, LinkConfig, connect};
-use std::{path::PathBuf, pin::Pin, sync::Arc};
+use std::{path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 
 /// A session that was opened.
 pub(crate) struct NewSession {
@@ -38,6 +38,7 @@ pub(crate) struct Connector {
     clock: ClusterClock,
     hello: Hello,
     backoff: Backoff,
+    tried: bool,
     trying: Option<Trying>,
     /// When the latest session was opened.
     opened_at: Option<Time>,
@@ -61,6 +62,7 @@ impl Connector {
             clock,
             hello,
             backoff: Backoff::default(),
+            tried: false,
             trying: None,
             opened_at: None,
             said: String::new(),
@@ -93,8 +95,9 @@ impl Connector {
     }
 
     fn attempt(&mut self, receipt: Option<fb::Receipt>) -> Trying {
-        let first = self.backoff.failures() == 0 && self.opened_at.is_none() && self.said.is_empty();
-        let delay = self.backoff.delay();
+        // Only a process's first try goes out at once: a fleet that lost its scheduler comes back spread.
+        let first = !std::mem::replace(&mut self.tried, true);
+        let delay = if first { Duration::ZERO } else { self.backoff.delay() };
         let hello = HelloInfo {
             features: Features::ALL,
             boot_id: self.hello.boot_id,
@@ -104,9 +107,7 @@ impl Connector {
         };
         let (identity, config, clock) = (Arc::clone(&self.identity), self.config.clone(), self.clock.clone());
         Box::pin(async move {
-            if !first {
-                tokio::time::sleep(delay).await;
-            }
+            tokio::time::sleep(delay).await;
             connect(&identity.addresses, &identity, &hello, &clock, &config).await
         })
     }

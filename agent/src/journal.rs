@@ -30,8 +30,8 @@ impl FactLog {
             );
         }
         let (sender, durable) = watch::channel(Ok(recovery.position));
-        // One mark a second is plenty, and writes ahead are for those in a hurry.
-        let config = WriterConfig { prepare_ahead: false, ..WriterConfig::default() };
+        // Little memory and little disk: a segment is prepared when it is needed, and few batches wait.
+        let config = WriterConfig { prepare_ahead: false, queue_batches: 8, ..WriterConfig::default() };
         let pass_on = move |position| {
             let _ = sender.send_replace(position);
         };

@@ -24,7 +24,10 @@ use connector::{Connector, Hello};
 use driver::Driver;
 use executor::ExecutorConfig;
 use fleetwire_agent_core::{Agent, Config, Effects, Event};
-use fleetwire_common::{fb, ids::AttemptId};
+use fleetwire_common::{
+    fb,
+    ids::{AttemptId, Position},
+};
 use fleetwire_disk::DataFolder;
 use fleetwire_link::{ClusterClock, Identity, LinkConfig};
 use journal::FactLog;
@@ -92,6 +95,7 @@ fn begin(config: &AgentConfig, folder: &DataFolder, identity: Identity) -> Resul
         frames: Vec::new(),
         left: None,
         stopping: false,
+        rested_at: Position(0),
     })
 }
 
