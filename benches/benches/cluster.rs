@@ -133,7 +133,10 @@ fn cluster(criterion: &mut Criterion) {
     group.finish();
     if !pairs.is_empty() {
         pairs.sort_by(f64::total_cmp);
-        println!("cluster/process: {:.0} % of posix_spawn, the median of pairs in turn", 100.0 * pairs[pairs.len() / 2]);
+        println!(
+            "cluster/process: {:.0} % of posix_spawn, the median of pairs in turn",
+            100.0 * pairs[pairs.len() / 2]
+        );
     }
 
     let mut group = criterion.benchmark_group("cluster");

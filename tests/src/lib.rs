@@ -27,8 +27,8 @@ pub fn binaries() -> &'static Path {
         }
         let release = folder.ends_with("release");
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.args(["build", "--quiet", "--bins"]);
-        cargo.args(["-p", "fleetwire-scheduler", "-p", "fleetwire-agent", "-p", "fleetwire-cli"]);
+        // The whole workspace, so that features are those of a build of all of it, and nothing is built twice.
+        cargo.args(["build", "--quiet", "--workspace", "--bins"]);
         cargo.args(release.then_some("--release"));
         cargo.arg("--target-dir").arg(folder.parent().unwrap());
         cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
@@ -118,9 +118,10 @@ impl Drop for Process {
 
 /// A scheduler and its agents.
 pub struct Cluster {
-    pub folder: TempDir,
     pub scheduler: Option<Process>,
     pub agents: Vec<(String, Process)>,
+    // The last: processes show their logs when they are dropped in a panic.
+    pub folder: TempDir,
 }
 
 impl Cluster {
@@ -136,7 +137,7 @@ impl Cluster {
     pub fn with_agents(count: usize) -> Cluster {
         let mut cluster = Cluster::start();
         for number in 0..count {
-            cluster.join_agent(&format!("a{number}"), &[]);
+            cluster.join_agent(&format!("a{number}"), &["--cpu", "2"]);
         }
         cluster.wait_for_agents(count);
         cluster
@@ -158,7 +159,7 @@ impl Cluster {
         let listen = listen.unwrap_or_else(|_| "127.0.0.1:0".to_owned());
         let process = Process::start(
             "fleetwire-scheduler",
-            &["--data", &self.data(), "--listen", &listen],
+            &["--data", &self.data(), "--listen", &listen, "--heartbeat", "1"],
             self.path("scheduler.log"),
         );
         self.scheduler = Some(process);
