@@ -231,11 +231,11 @@ fn on_deadline(core: &mut Core, effects: &mut Effects) {
 /// A message: first whether the sender may send that at all, then what it says.
 fn on_received(core: &mut Core, id: SessionId, origin: Origin, message: MessageRef<'_>, effects: &mut Effects) {
     let (per_s, burst) = (core.config.policy.messages_per_s, core.config.policy.messages_burst);
-    let now = core.now;
+    let (now, cost) = (core.now, cost(core, &message));
     // A session that was closed may still have sent something; it is not answered.
     let Some(session) = core.live.sessions.get_mut(&id) else { return };
     session.heard_at = now;
-    if !session.allowance.take(now, cost(message.kind()), (per_s, burst)) {
+    if !session.allowance.take(now, cost, (per_s, burst)) {
         let reason = format!("more than {per_s} messages a second");
         core.close(id, fb::ErrorCode::RateLimited, reason, effects);
         return;
@@ -252,9 +252,13 @@ fn on_received(core: &mut Core, id: SessionId, origin: Origin, message: MessageR
     }
 }
 
-/// What a message counts as.
-fn cost(message: fb::SchedulerMessage) -> u32 {
-    if message == fb::SchedulerMessage::Register { limits::REGISTER_COST } else { 1 }
+/// What a message counts as: one, or more if it asks for more work or for a larger answer than most.
+fn cost(core: &Core, message: &MessageRef<'_>) -> u32 {
+    match message {
+        MessageRef::Register(_) => limits::REGISTER_COST,
+        MessageRef::Query(query) => core.query_cost(*query),
+        _ => 1,
+    }
 }
 
 /// Says whether the message moved an attempt on: such messages are not counted as a flood.

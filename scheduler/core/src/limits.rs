@@ -26,3 +26,10 @@ pub const CHANGES_KEPT: usize = 1_024;
 /// What a `Register` counts as among the messages that a session may send: it makes the scheduler go
 /// through everything that the agent holds.
 pub const REGISTER_COST: u32 = 100;
+/// What an `Explain` counts as: it looks at every agent.
+pub const EXPLAIN_COST: u32 = 100;
+/// A query's answer counts as one message more for each so many rows: a full page as a hundred, so that
+/// what a session can have answered at once is some tens of MB, and not the GB of as many small messages.
+pub const ROWS_PER_COST: usize = 10;
+/// A result counts as one message more for each so many bytes.
+pub const RESULT_BYTES_PER_COST: usize = 1 << 10;

@@ -9,6 +9,7 @@ use crate::{
     deadlines::Deadline,
     event::{Effects, Origin, Rejected},
     jobs::read_task,
+    limits::{EXPLAIN_COST, RESULT_BYTES_PER_COST, ROWS_PER_COST},
     live::{Phase, Watch},
 };
 use fleetwire_common::{
@@ -21,6 +22,32 @@ use fleetwire_common::{
 use std::time::Duration;
 
 impl Core {
+    /// What a query counts as among the messages that its session may send: by what its answer can weigh.
+    pub fn query_cost(&self, message: fb::Query<'_>) -> u32 {
+        let rows = match message.kind() {
+            fb::QueryKind::Jobs | fb::QueryKind::Tasks | fb::QueryKind::Agents => {
+                message.limit().clamp(1, PAGE_ROWS_MAX) as usize
+            }
+            fb::QueryKind::Job => self.state.jobs.get(&JobId(message.job())).map_or(0, |job| job.entries.len()),
+            fb::QueryKind::Agent => self.attempts_of(message.agent().unwrap_or_default()),
+            fb::QueryKind::Result => {
+                let task = read_task(message.task_id().unwrap_or_default()).ok();
+                let result = task.and_then(|task| self.state.last_end(task)?.result());
+                return 1 + (result.map_or(0, <[u8]>::len) / RESULT_BYTES_PER_COST) as u32;
+            }
+            fb::QueryKind::Explain => return EXPLAIN_COST,
+            _ => 0,
+        };
+        1 + (rows / ROWS_PER_COST) as u32
+    }
+
+    /// How many attempts the answer about an agent lists.
+    fn attempts_of(&self, agent: &str) -> usize {
+        let known = Name::new(agent).ok().and_then(|name| self.state.agents.named(&name));
+        let live = known.and_then(|agent| self.live.agent(agent));
+        live.map_or(0, |live| live.held.len().min(PAGE_ROWS_MAX as usize))
+    }
+
     /// A client asks.
     pub fn on_query(
         &mut self,

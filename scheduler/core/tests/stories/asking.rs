@@ -81,6 +81,35 @@ fn what_does_not_exist_is_said_to() {
     assert_eq!(t.query(result), Err(C::NoResult));
 }
 
+#[test]
+fn a_viewer_cannot_have_more_answered_than_its_allowance() {
+    let closed_after = |query: &dyn Fn(u64) -> fb::QueryT| {
+        let mut t = T::new();
+        let job = t.submit(vec![TaskSpec { count: 2_000, ..task() }]);
+        let viewer = t.connect(fb::Role::Viewer, "v");
+        let mut asked = 0;
+        while t.closed.is_empty() && asked < 50_000 {
+            t.send(viewer, Message::Rare(fb::SchedulerMessageT::Query(Box::new(query(job)))));
+            asked += 1;
+        }
+        assert_eq!(t.closed, [(viewer, C::RateLimited)]);
+        asked
+    };
+    let page = |kind| move |job| fb::QueryT { job, limit: u32::MAX, ..ask(kind) };
+    assert_eq!(closed_after(&page(Q::Tasks)), 50_000 / 101 + 1);
+    assert_eq!(closed_after(&page(Q::Jobs)), 50_000 / 101 + 1);
+    assert_eq!(closed_after(&page(Q::Agents)), 50_000 / 101 + 1);
+    let explain = |job| fb::QueryT { task_id: Some(id(job, 0, 0).to_string()), ..ask(Q::Explain) };
+    assert_eq!(closed_after(&explain), 501);
+    // Short pages are cheap.
+    let mut t = T::new();
+    let viewer = t.connect(fb::Role::Viewer, "v");
+    for _ in 0..10_000 {
+        t.send(viewer, Message::Rare(fb::SchedulerMessageT::Query(Box::new(fb::QueryT { limit: 9, ..ask(Q::Jobs) }))));
+    }
+    assert!(t.closed.is_empty());
+}
+
 fn pages(messages: Vec<Message>) -> Vec<fb::JobSummaryT> {
     let page = |message| match message {
         Message::Rare(fb::SchedulerMessageT::Page(page)) => page.jobs.unwrap().pop(),
