@@ -156,7 +156,9 @@ impl Core {
             let found = format!("{} s", expires_in.as_secs());
             return Err(Rejected::Invalid { what: "expires", found, expected: "from 1 s to 10 years" });
         }
-        if self.state.tokens.len() >= policy.tokens_max {
+        // Those that are over go with the fact that makes this one, and only then.
+        let full = self.state.tokens.len() >= policy.tokens_max;
+        if full && self.state.tokens.values().filter(|token| !token.is_over(self.now)).count() >= policy.tokens_max {
             return Err(Rejected::Busy { what: "join tokens", max: policy.tokens_max as u64 });
         }
         let token = TokenId(self.state.last_token.0 + 1);

@@ -7,7 +7,8 @@ use crate::{
     core::Core,
     event::{Effects, Rejected},
     fact::{Fact, array},
-    limits::{FORGOTTEN_PER_STEP, SUBMIT_AHEAD_MAX, SUBMIT_KEPT},
+    limits::{FORGOTTEN_PER_STEP, SUBMIT_AHEAD_MAX},
+    state::is_over,
 };
 use fleetwire_common::{
     envelope::keys::sha256,
@@ -42,7 +43,7 @@ impl Core {
             return Ok(());
         }
         let made_at_ms = submit_id.made_at_ms();
-        if Time::from_ms(made_at_ms) + SUBMIT_KEPT < self.now {
+        if is_over(submit_id, self.now) {
             return Err(Rejected::TooOld { made_at_ms });
         }
         if Time::from_ms(made_at_ms) > self.now + SUBMIT_AHEAD_MAX {
@@ -61,7 +62,7 @@ impl Core {
     fn check_room(&self, spec: &JobSpec, spec_bytes: u64) -> Result<(), Rejected> {
         let policy = &self.config.policy;
         let bounds = [
-            ("submit ids in a day", self.state.submits.len() as u64 + 1, policy.submits_max as u64),
+            ("submit ids in a day", self.submits_after(self.now) as u64 + 1, policy.submits_max as u64),
             ("jobs", self.state.jobs.len() as u64 + 1, policy.jobs_max as u64),
             ("tasks", self.state.task_count + spec.task_count(), policy.tasks_max),
             ("bytes of jobs and results", self.state.kept_bytes + spec_bytes, policy.kept_bytes_max),
@@ -70,6 +71,16 @@ impl Core {
             Some((what, _, max)) => Err(Rejected::Busy { what, max }),
             None => Ok(()),
         }
+    }
+
+    /// Submit ids that will be left once the next job is accepted: those that have had their time go then,
+    /// and only then, so they are not what a full table is full of.
+    fn submits_after(&self, now: Time) -> usize {
+        let kept = self.state.submits.len();
+        if kept < self.config.policy.submits_max {
+            return kept;
+        }
+        kept - self.state.submits.keys().take_while(|id| is_over(**id, now)).count()
     }
 
     /// Forgets ended jobs that are kept no longer: the lowest number first, a few at a time.

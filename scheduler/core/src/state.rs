@@ -82,6 +82,13 @@ pub struct TokenRecord {
     pub redeemed: BTreeMap<[u8; 32], Principal>,
 }
 
+impl TokenRecord {
+    /// Whether it ended so long ago that it goes when the next one is made.
+    pub fn is_over(&self, at: Time) -> bool {
+        self.expires_at + TOKEN_KEPT <= at
+    }
+}
+
 /// How a fact contradicts the state.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)]
@@ -227,7 +234,7 @@ impl State {
         if token.0 != self.last_token.0 + 1 {
             return Err(ApplyError::Token { found: token, latest: self.last_token });
         }
-        self.tokens.retain(|_, token| token.expires_at + TOKEN_KEPT > at);
+        self.tokens.retain(|_, token| !token.is_over(at));
         self.last_token = token;
         let record = TokenRecord { role, uses, issued_at: at, expires_at, redeemed: BTreeMap::new() };
         self.tokens.insert(token, record);
@@ -261,7 +268,7 @@ impl State {
     /// Ids lie in the order of their time, so the oldest are first.
     fn forget_submits(&mut self, at: Time) {
         while let Some(first) = self.submits.first_entry()
-            && Time::from_ms(first.key().made_at_ms()) + SUBMIT_KEPT < at
+            && is_over(*first.key(), at)
         {
             first.remove();
         }
@@ -409,6 +416,11 @@ impl State {
             }
         }
     }
+}
+
+/// Whether a submit id has been kept for as long as is promised.
+pub fn is_over(submit: SubmitId, at: Time) -> bool {
+    Time::from_ms(submit.made_at_ms()) + SUBMIT_KEPT < at
 }
 
 fn release(agents: &mut Agents, task: TaskId, assigned: Assigned) -> Result<(), ApplyError> {

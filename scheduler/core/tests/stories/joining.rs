@@ -7,7 +7,7 @@ use fleetwire_common::{
     message::Message,
     token::JoinToken,
 };
-use fleetwire_scheduler_core::{Effect, Event};
+use fleetwire_scheduler_core::{Config, Effect, Event, Policy};
 
 fn issue(t: &mut T, role: Role, uses: u32) -> JoinToken {
     t.handle(Event::IssueToken { role, uses, expires_in: secs(3600) });
@@ -59,6 +59,28 @@ fn a_token_ends_but_a_lost_reply_may_still_be_asked_for() {
     t.pass(secs(3601));
     assert_eq!(enrol(&mut t, token, "b", Role::Agent, 2), Err(C::TokenExpired));
     assert_eq!(enrol(&mut t, token, "a", Role::Agent, 1), Ok("agent/a".into()));
+}
+
+#[test]
+fn tokens_that_ended_long_ago_do_not_keep_new_ones_out() {
+    let policy = Policy { tokens_max: 2, ..Policy::default() };
+    let mut t = T::with(Config { policy, ..config() });
+    let create = |t: &mut T| {
+        let answer = t.request(|request| {
+            fb::SchedulerMessageT::CreateToken(Box::new(fb::CreateTokenT {
+                request,
+                role: Role::Agent,
+                uses: 1,
+                expires_s: 3600,
+            }))
+        });
+        matches!(answer, Message::Rare(fb::SchedulerMessageT::TokenCreated(_)))
+    };
+    assert!(create(&mut t) && create(&mut t));
+    assert!(!create(&mut t));
+    t.pass(secs(7 * 24 * 3600 + 3601));
+    assert!(create(&mut t));
+    assert_eq!(t.scheduler.state().tokens.len(), 1);
 }
 
 #[test]

@@ -49,6 +49,10 @@ fn a_full_scheduler_says_so() {
     t.submit(vec![task()]);
     let submit = t.submit_id();
     assert_eq!(t.submit_as(submit, &job(vec![task()])), Err(C::Busy));
+    // The ids of today are not what keeps tomorrow's jobs out.
+    t.pass(secs(25 * 3600));
+    assert_eq!(t.submit(vec![task()]), 3);
+    assert_eq!(t.scheduler.state().submits.len(), 1);
 }
 
 #[test]
