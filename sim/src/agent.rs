@@ -10,8 +10,10 @@ use crate::{
     invariants::{
         invariant_p1_agent_says_only_what_is_durable, invariant_p1_spawns_are_durable,
         invariant_p3_nothing_has_to_be_refused, invariant_p3_nothing_is_oversubscribed,
+        invariant_p4_deadlines_are_done, invariant_p7_state_is_what_facts_say,
     },
     network::{ConnectionId, End, Peer},
+    shadow::apply_of_agent,
     trace::{Violation, broken},
     wire::{Link, words},
     workload::Offer,
@@ -33,8 +35,6 @@ use fleetwire_journal::{Identity, JournalConfig, Outbox, sim_disk::SimDisk};
 use std::{collections::VecDeque, time::Duration};
 
 mod running;
-
-use running::{apply, compare_all};
 
 /// A device with its agent: what survives the agent's process.
 #[derive(Debug)]
@@ -103,7 +103,6 @@ impl std::fmt::Debug for Running {
 }
 
 const SEGMENT_BYTES: u64 = 16 << 10;
-const DEADLINES_MAX: u32 = 10_000;
 
 impl AgentNode {
     /// A device on which nothing ran yet.
@@ -133,7 +132,7 @@ impl AgentNode {
         let journal = JournalConfig { segment_bytes: SEGMENT_BYTES, ..JournalConfig::small(Identity::IfNew([2; 16])) };
         let writer = Writer::open(self.disk.clone(), &journal, |bytes| {
             facts.push(bytes.to_vec());
-            apply(&mut shadow, bytes)?;
+            apply_of_agent(&mut shadow, bytes)?;
             core.replay(bytes).or_else(|error| broken("P7", format!("an agent cannot replay: {error}")))
         })?;
         self.history.recover(facts)?;
@@ -172,7 +171,7 @@ impl AgentNode {
     /// The agent's process is killed, now; its supervisors and their tasks go on.
     pub fn crash(&mut self, world: &mut World) -> Result<(), Violation> {
         let Some(up) = self.up.take() else { return Ok(()) };
-        compare_all(up.core.state(), &up.shadow)?;
+        invariant_p7_state_is_what_facts_say("an agent", up.core.state(), &up.shadow)?;
         world.trace.say(world.now, || format!("{} crashes", self.name));
         self.life += 1;
         if let Some(connection) = up.link.connection() {
@@ -299,9 +298,7 @@ impl AgentNode {
             up.core.handle(now, Event::Deadline, &mut up.effects);
             up.settle(&mut self.history)?;
             deadlines += 1;
-            if deadlines > DEADLINES_MAX {
-                return broken("P4", "an agent's deadlines are never done");
-            }
+            invariant_p4_deadlines_are_done("an agent", deadlines)?;
         }
         self.begin(world)?;
         self.release(world)?;

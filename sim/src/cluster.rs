@@ -6,6 +6,7 @@ use crate::{
     client::{ClientNode, Wish},
     faults::Setting,
     history::History,
+    invariants::invariant_p6_every_result_arrived,
     network::{End, Peer},
     random::Random,
     scheduler::SchedulerNode,
@@ -357,6 +358,9 @@ impl Cluster {
     /// When all is done: everything acknowledged is there, and the shadow agrees.
     fn invariant_at_the_end(&self) -> Result<(), Violation> {
         self.scheduler.compare_all()?;
+        for agent in &self.agents {
+            invariant_p6_every_result_arrived(agent.name.as_str(), &agent.history, &self.history)?;
+        }
         self.invariant_p1_after_a_crash()
     }
 }

@@ -382,6 +382,11 @@ impl AgentHistory {
         self.results.get(&attempt).filter(|(position, _)| *position <= self.durable).map(|(_, status)| *status)
     }
 
+    /// All attempts that have a result here.
+    pub fn results(&self) -> impl Iterator<Item = AttemptId> + '_ {
+        self.results.keys().copied()
+    }
+
     /// How many facts there are.
     pub fn position(&self) -> Position {
         Position(self.facts.len() as u64)

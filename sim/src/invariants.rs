@@ -4,10 +4,11 @@
 
 use crate::{
     device::{Device, Slot},
-    history::{AgentHistory, History},
+    history::{AgentHistory, Consequence, History},
     trace::{Violation, broken},
 };
 use fleetwire_common::{
+    envelope::OpenError,
     fb,
     ids::{AttemptId, JobId, Position, TaskId},
     message::{Ack, End, Message, attempt_id, is_final},
@@ -162,3 +163,56 @@ pub fn invariant_p1_spawns_are_durable(history: &AgentHistory, attempt: AttemptI
     }
     broken("P1", format!("{attempt} was started before its assignment was durable"))
 }
+
+/// Promise P4: what is due is done in a bounded number of steps.
+pub fn invariant_p4_deadlines_are_done(whose: &str, steps: u32) -> Result<(), Violation> {
+    if steps <= DEADLINES_MAX { Ok(()) } else { broken("P4", format!("the deadlines of {whose} are never done")) }
+}
+
+/// Promise P5: what was replayed or reflected is never opened, and what an honest peer sends is, unless it
+/// was under way for too long.
+pub fn invariant_p5_only_honest_frames_are_opened(
+    forged: bool,
+    opened: Result<(), &OpenError>,
+) -> Result<(), Violation> {
+    match opened {
+        Ok(()) if forged => broken("P5", "a frame that was replayed or reflected was opened"),
+        Err(error) if !forged && error.code() != fb::ErrorCode::Stale => {
+            broken("P5", format!("an honest peer's frame was refused: {error}"))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Promise P6, once nothing is under way: every result that an agent ever had arrived, and its attempt has
+/// ended by it or had ended before.
+pub fn invariant_p6_every_result_arrived(name: &str, agent: &AgentHistory, history: &History) -> Result<(), Violation> {
+    let ended = |id: &AttemptId| history.attempt(*id).is_some_and(|attempt| attempt.ended.is_some());
+    match agent.results().find(|id| !ended(id)) {
+        Some(id) => broken("P6", format!("the result of {id} on {name} never arrived")),
+        None => Ok(()),
+    }
+}
+
+/// Promise P7: the live state is what the journal's bytes say, in every part.
+pub fn invariant_p7_state_is_what_facts_say<S: PartialEq>(whose: &str, live: &S, shadow: &S) -> Result<(), Violation> {
+    if live == shadow { Ok(()) } else { broken("P7", format!("the live state of {whose} is not what its facts say")) }
+}
+
+/// The same, cheaply, for what a fact touched.
+pub fn invariant_p7_touched_is_what_facts_say(
+    live: &fleetwire_scheduler_core::State,
+    shadow: &fleetwire_scheduler_core::State,
+    consequence: &Consequence,
+) -> Result<(), Violation> {
+    let (what, agrees) = match consequence {
+        Consequence::Task(task) => (task.to_string(), live.agrees_on_task(shadow, *task)),
+        Consequence::Ended { attempt, .. } => (attempt.to_string(), live.agrees_on_task(shadow, attempt.task)),
+        Consequence::Job(job) => (format!("job {job}"), live.agrees_on_job(shadow, *job)),
+        Consequence::None => return Ok(()),
+    };
+    if agrees { Ok(()) } else { broken("P7", format!("the live state of {what} is not what its facts say")) }
+}
+
+/// Deadlines handled at one moment before we say that a core goes round in circles.
+const DEADLINES_MAX: u32 = 10_000;

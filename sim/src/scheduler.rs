@@ -8,8 +8,9 @@
 use crate::{
     agent::AgentNode,
     history::{Consequence, History},
+    invariants::{invariant_p4_deadlines_are_done, invariant_p7_state_is_what_facts_say},
     network::{ConnectionId, End},
-    shadow::{apply, compare_all},
+    shadow::apply,
     trace::{Violation, broken},
     world::{Happening, Node, World},
     writer::Writer,
@@ -87,8 +88,6 @@ impl std::fmt::Debug for Running {
 }
 
 const SEGMENT_BYTES: u64 = 32 << 10;
-/// Deadlines handled at one moment before we say that the core goes round in circles.
-const DEADLINES_MAX: u32 = 10_000;
 /// After so many events everything is compared with the shadow, not only what was touched.
 const COMPARE_EVERY: u64 = 1_000;
 
@@ -113,7 +112,7 @@ impl SchedulerNode {
             core.replay(bytes).or_else(|error| broken("P7", format!("the scheduler cannot replay: {error}")))
         })?;
         history.recover(facts)?;
-        compare_all(core.state(), &shadow)?;
+        invariant_p7_state_is_what_facts_say("the scheduler", core.state(), &shadow)?;
 
         let mut effects = Effects::new();
         core.start(world.now, &mut effects);
@@ -151,7 +150,7 @@ impl SchedulerNode {
     /// The process is killed, now. What the disk had not synced is gone, or some of it.
     pub fn crash(&mut self, world: &mut World, history: &History) -> Result<(), Violation> {
         let Some(up) = self.up.take() else { return Ok(()) };
-        compare_all(up.core.state(), &up.shadow)?;
+        invariant_p7_state_is_what_facts_say("the scheduler", up.core.state(), &up.shadow)?;
         world.trace.say(world.now, || {
             format!("scheduler crashes: {} facts decided, {} durable", history.position().0, history.durable.0)
         });
@@ -240,9 +239,7 @@ impl SchedulerNode {
             up.core.handle(world.now, Event::Deadline, &mut up.effects);
             up.settle(world, history, agents)?;
             deadlines += 1;
-            if deadlines > DEADLINES_MAX {
-                return broken("P4", "the scheduler's deadlines are never done");
-            }
+            invariant_p4_deadlines_are_done("the scheduler", deadlines)?;
         }
         if up.writer.begin()? {
             let sync = world.between(Duration::from_micros(30), world.setting.sync_max);
@@ -285,7 +282,8 @@ impl SchedulerNode {
 
     /// Everything that a live core believes must be what its journal says.
     pub fn compare_all(&self) -> Result<(), Violation> {
-        self.up.as_ref().map_or(Ok(()), |up| compare_all(up.core.state(), &up.shadow))
+        let Some(up) = &self.up else { return Ok(()) };
+        invariant_p7_state_is_what_facts_say("the scheduler", up.core.state(), &up.shadow)
     }
 }
 

@@ -5,15 +5,16 @@ use super::{Arrived, Running};
 use crate::{
     device::News,
     history::AgentHistory,
+    invariants::{invariant_p5_only_honest_frames_are_opened, invariant_p7_state_is_what_facts_say},
     network::{ConnectionId, End, Peer},
+    shadow::apply_of_agent,
     trace::{Violation, broken},
     wire::{Link, send},
     world::{Happening, Node, World},
 };
-use fleetwire_agent_core::{Event, Fact, RunEvent, State};
+use fleetwire_agent_core::{Event, RunEvent};
 use fleetwire_common::{
     envelope::handshake::{Greeting, clock_offset_us},
-    fb,
     limits::STALE_AFTER_MS,
     message::Message,
     time::Time,
@@ -112,8 +113,9 @@ impl Running {
     ) -> Result<(), Violation> {
         let arrived_ms = self.cluster_time(arrived).as_ms();
         let Link::Open(_, session) = &mut self.link else { return Ok(()) };
-        match session.opener.open(bytes, stream, arrived_ms, STALE_AFTER_MS) {
-            Ok(_) if forged => broken("P5", "a frame that was replayed or reflected was opened"),
+        let opened = session.opener.open(bytes, stream, arrived_ms, STALE_AFTER_MS);
+        invariant_p5_only_honest_frames_are_opened(forged, opened.as_ref().map(|_| ()))?;
+        match opened {
             Err(_) if forged => Ok(()),
             Ok(opened) => {
                 for (_, message) in opened.messages() {
@@ -123,12 +125,11 @@ impl Running {
                 }
                 Ok(())
             }
-            Err(error) if error.code() == fb::ErrorCode::Stale => {
+            Err(error) => {
                 world.trace.say(world.now, || format!("agent {number}: {error}"));
                 self.end(world, number);
                 Ok(())
             }
-            Err(error) => broken("P5", format!("an honest scheduler's frame was refused: {error}")),
         }
     }
 
@@ -148,10 +149,10 @@ impl Running {
     pub(super) fn settle(&mut self, history: &mut AgentHistory) -> Result<(), Violation> {
         for fact in self.effects.facts.iter() {
             history.apply(fact)?;
-            apply(&mut self.shadow, fact)?;
+            apply_of_agent(&mut self.shadow, fact)?;
         }
         if !self.effects.facts.is_empty() {
-            compare_all(self.core.state(), &self.shadow)?;
+            invariant_p7_state_is_what_facts_say("an agent", self.core.state(), &self.shadow)?;
         }
         self.writer.take(&mut self.effects.facts);
         for (position, effect) in self.effects.drain() {
@@ -192,19 +193,4 @@ impl Running {
         let offset = self.core.cluster_offset_us().unwrap_or(self.offset_us);
         Time(now.0.saturating_add_signed(offset))
     }
-}
-
-/// Applies a fact to the shadow, from its bytes.
-pub(super) fn apply(shadow: &mut State, bytes: &[u8]) -> Result<(), Violation> {
-    match Fact::decode(bytes) {
-        Ok((at, fact)) => {
-            shadow.apply(at, &fact).or_else(|error| broken("P7", format!("an agent's fact does not apply: {error}")))
-        }
-        Err(error) => broken("P7", format!("an agent's fact cannot be read back: {error}")),
-    }
-}
-
-/// Promise P7 for an agent.
-pub(super) fn compare_all(live: &State, shadow: &State) -> Result<(), Violation> {
-    if live == shadow { Ok(()) } else { broken("P7", "an agent's live state is not what its facts say") }
 }

@@ -5,9 +5,13 @@ use super::{Arrived, COMPARE_EVERY, Link, Running};
 use crate::{
     agent::AgentNode,
     history::{Consequence, History},
-    invariants::{invariant_p1_scheduler_says_only_what_is_durable, invariant_p2_commits_are_what_happened},
+    invariants::{
+        invariant_p1_scheduler_says_only_what_is_durable, invariant_p2_commits_are_what_happened,
+        invariant_p5_only_honest_frames_are_opened, invariant_p7_state_is_what_facts_say,
+        invariant_p7_touched_is_what_facts_say,
+    },
     network::{ConnectionId, End},
-    shadow::{apply, compare_all, compare_touched},
+    shadow::apply,
     trace::{Violation, broken},
     wire::{send, words},
     world::{Happening, Node, World},
@@ -115,16 +119,14 @@ impl Running {
         tolerance_ms: u64,
     ) -> Result<u64, Violation> {
         let Some(link) = self.links.get_mut(&session).filter(|link| !link.closed) else { return Ok(0) };
-        let opened = match link.opener.open(bytes, stream, arrived.as_ms(), tolerance_ms) {
-            Ok(_) if forged => return broken("P5", "a frame that was replayed or reflected was opened"),
+        let opened = link.opener.open(bytes, stream, arrived.as_ms(), tolerance_ms);
+        invariant_p5_only_honest_frames_are_opened(forged, opened.as_ref().map(|_| ()))?;
+        let opened = match opened {
             Ok(opened) => opened,
             Err(_) if forged => return Ok(1),
             Err(error) => {
                 world.trace.say(world.now, || format!("scheduler: session {} refused: {error}", session.0));
                 let (code, fatal) = (error.code(), error.is_fatal());
-                if code != fb::ErrorCode::Stale {
-                    return broken("P5", format!("an honest peer's frame was refused: {error}"));
-                }
                 let nack = fb::NackT { code, message: Some(error.to_string()), ..fb::NackT::default() };
                 self.send(world, session, &[Message::Rare(fb::SchedulerMessageT::Nack(Box::new(nack)))]);
                 if fatal {
@@ -133,6 +135,9 @@ impl Running {
                 return Ok(0);
             }
         };
+        if let Some((_, error)) = opened.refused().first() {
+            return broken("P5", format!("an honest peer's message was refused: {error}"));
+        }
         let (timestamp_ms, sequence) = (opened.timestamp_ms, opened.sequence);
         for (item, message) in opened.messages() {
             world.trace.say(world.now, || format!("scheduler ← {} {:?}", session.0, message.kind()));
@@ -166,11 +171,11 @@ impl Running {
             touched.push(consequence);
         }
         for consequence in touched.drain(..) {
-            compare_touched(self.core.state(), &self.shadow, &consequence)?;
+            invariant_p7_touched_is_what_facts_say(self.core.state(), &self.shadow, &consequence)?;
         }
         self.touched = touched;
         if self.seen.is_multiple_of(COMPARE_EVERY) {
-            compare_all(self.core.state(), &self.shadow)?;
+            invariant_p7_state_is_what_facts_say("the scheduler", self.core.state(), &self.shadow)?;
         }
         self.writer.take(&mut self.effects.facts);
         for (position, effect) in self.effects.drain() {
