@@ -80,11 +80,17 @@ impl Core {
         }
     }
 
+    /// How long a registered agent may be silent.
+    fn silence_allowed(&self) -> Duration {
+        self.config.heartbeat_interval.saturating_mul(self.config.policy.silent_intervals)
+    }
+
     /// A session of an agent may have been silent for too long.
     pub fn on_silence(&mut self, id: SessionId, effects: &mut Effects) {
+        let silent_for = self.silence_allowed();
         let Some(session) = self.live.sessions.get_mut(&id) else { return };
         let allowed = match session.agent {
-            Some(_) => self.config.heartbeat_interval.saturating_mul(self.config.policy.silent_intervals),
+            Some(_) => silent_for,
             None => self.config.policy.register_within,
         };
         let due = session.heard_at + allowed.max(Duration::from_millis(1));
@@ -139,8 +145,13 @@ impl Core {
         let profile = read_profile(&message)?;
         let listed = read_attempts(&message)?;
         let (agent, same_data) = self.note_profile(&name, profile, effects)?;
+        let (now, allowed) = (self.now, self.silence_allowed());
         if let Some(session) = self.live.sessions.get_mut(&id) {
             session.agent = Some(agent);
+            // Until now it had the time to register; from now on it must be heard.
+            let before = std::mem::replace(&mut session.silence_at, now + allowed);
+            self.live.deadlines.disarm(before, Deadline::Silence(id));
+            self.live.deadlines.arm(now + allowed, Deadline::Silence(id));
         }
         if self.state.agents.find(agent).is_some_and(|record| record.unreachable) {
             self.decide(&Fact::AgentReturned { agent }, effects);
