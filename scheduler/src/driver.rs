@@ -2,27 +2,30 @@
 //! what is durable. The core, the openers and the outbox live on this one thread.
 //!
 //! Invariants: nothing leaves before its position is durable; deadlines are handled only after everything
-//! that had arrived; time never goes back; after a failed write or sync nothing more is released.
+//! that had arrived when they came due, and not much later; what waits is bounded in number and bytes,
+//! beyond which the rest is left where it came from; time never goes back; after a failed write or sync
+//! nothing more is released.
 
 use crate::{
     data::Data,
+    decider::Decider,
     error::RunError,
     joining::Joiners,
-    limits::{ARRIVED_MAX, OUTBOX_MAX, STALL_MIN, TICK},
+    limits::{ARRIVED_MAX, INPUTS_MAX, SETTLE_WITHIN, STALL_MIN, TICK},
+    patience::Patience,
     peers::Peers,
 };
 use fleetwire_common::{
     envelope::handshake::HelloInfo,
-    facts::FactBatch,
     ids::{Position, Principal, SessionId},
     time::Time,
     token::JoinToken,
 };
 use fleetwire_disk::{JournalWriter, WriterFailed};
-use fleetwire_journal::Outbox;
 use fleetwire_link::{ClusterClock, Frame, Joining, LinkClosed, Sender};
-use fleetwire_scheduler_core::{Effect, Effects, Event, Scheduler};
+use fleetwire_scheduler_core::{Effect, Event, Scheduler};
 use std::{
+    collections::VecDeque,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -31,7 +34,8 @@ use std::{
 };
 use tokio::{
     sync::{Notify, mpsc},
-    time::{Instant, MissedTickBehavior, interval, sleep_until},
+    task::yield_now,
+    time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
 };
 
 /// What the network hands to the driver.
@@ -45,7 +49,7 @@ pub(crate) enum Input {
         opener: Box<fleetwire_common::envelope::Opener>,
     },
     /// Frames came.
-    Frames { session: SessionId, frames: Vec<Frame> },
+    Frames { session: SessionId, frames: VecDeque<Frame> },
     /// A session is gone.
     Disconnected { session: SessionId, why: LinkClosed },
     /// A device asks to be let in.
@@ -54,17 +58,16 @@ pub(crate) enum Input {
 
 /// Drives the core.
 pub(crate) struct Driver {
-    core: Scheduler,
-    effects: Effects,
-    outbox: Outbox<Effect>,
-    journal: JournalWriter,
+    decider: Decider,
     clock: ClusterClock,
     peers: Peers,
     joiners: Joiners,
-    durable: Position,
-    /// The same for those who welcome sessions.
+    /// The durable position, for those who welcome sessions.
     durable_shared: Arc<AtomicU64>,
     inputs: mpsc::Receiver<Input>,
+    /// What was taken from `inputs` and not handled yet: of the first, maybe a part.
+    arrived: VecDeque<Input>,
+    patience: Patience,
     synced: mpsc::UnboundedReceiver<Result<Position, WriterFailed>>,
     now: Time,
     /// The locked folder lives as long as we do.
@@ -87,16 +90,14 @@ impl Driver {
     pub fn new(parts: Parts) -> Driver {
         let now = parts.clock.now();
         Driver {
-            core: parts.core,
-            effects: Effects::new(),
-            outbox: Outbox::default(),
-            journal: parts.journal,
+            decider: Decider::new(parts.core, parts.journal, parts.durable),
             clock: parts.clock,
             peers: Peers::default(),
             joiners: parts.joiners,
-            durable: parts.durable,
             durable_shared: parts.durable_shared,
             inputs: parts.inputs,
+            arrived: VecDeque::with_capacity(ARRIVED_MAX),
+            patience: Patience::default(),
             synced: parts.synced,
             now,
             data: None,
@@ -105,7 +106,7 @@ impl Driver {
 
     /// The core, for what the start report says.
     pub fn core(&self) -> &Scheduler {
-        &self.core
+        self.decider.core()
     }
 
     /// Holds on to the data folder until the end.
@@ -116,7 +117,7 @@ impl Driver {
     /// Decides that this incarnation has started, and waits until that is durable.
     pub async fn begin(&mut self) -> Result<(), RunError> {
         self.advance();
-        self.core.start(self.now, &mut self.effects);
+        self.decider.start(self.now);
         self.settle().await.map(|_| ())
     }
 
@@ -124,7 +125,7 @@ impl Driver {
     /// if one was made.
     pub async fn locally(&mut self, event: Event<'_>) -> Result<Option<JoinToken>, RunError> {
         self.advance();
-        self.core.handle(self.now, event, &mut self.effects);
+        self.decider.handle(self.now, event);
         self.settle().await
     }
 
@@ -132,52 +133,64 @@ impl Driver {
     pub async fn run(mut self, stop: &Notify) -> Result<(), RunError> {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut arrived = Vec::with_capacity(ARRIVED_MAX);
         let mut stopping = false;
         while !stopping {
-            let due = self.core.next_deadline();
-            let wake = due.map(|due| Instant::now() + due.since(self.clock.now()));
-            let takes_in = !self.outbox.is_full(OUTBOX_MAX);
+            let takes_in = !self.decider.is_full();
+            let wake = self.decider.core().next_deadline().map(|due| Instant::now() + due.since(self.clock.now()));
             tokio::select! {
                 biased;
                 () = stop.notified() => stopping = true,
                 synced = self.synced.recv() => self.on_synced(synced)?,
-                _ = self.inputs.recv_many(&mut arrived, ARRIVED_MAX), if takes_in => {}
-                () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
+                () = yield_now(), if takes_in && !self.arrived.is_empty() => {}
+                input = self.inputs.recv(), if takes_in => {
+                    self.arrived.push_back(input.ok_or(RunError::Thread("network"))?);
+                }
+                () = sleep_until(wake.unwrap_or_else(Instant::now)), if takes_in && wake.is_some() => {}
                 _ = tick.tick() => {}
             }
-            self.turn(&mut arrived, takes_in)?;
+            self.turn()?;
         }
-        self.stop()
+        self.stop().await
     }
 
-    /// Handles everything that has arrived, then what is due, then lets out what is durable.
-    fn turn(&mut self, arrived: &mut Vec<Input>, takes_in: bool) -> Result<(), RunError> {
-        let stalled = self.advance();
-        while takes_in
-            && arrived.len() < ARRIVED_MAX
-            && let Ok(input) = self.inputs.try_recv()
-        {
-            arrived.push(input);
-        }
-        if let Some(gap) = stalled {
+    /// Handles what has arrived, then what is due, then lets out what is durable. Once too much waits for
+    /// the disk, the rest of what has arrived is left for a later turn.
+    fn turn(&mut self) -> Result<(), RunError> {
+        if let Some(gap) = self.advance() {
             tracing::warn!("this process stood still for {} ms: leases are extended by that", gap.as_millis());
-            self.core.handle(self.now, Event::Stalled { gap }, &mut self.effects);
+            self.decider.handle(self.now, Event::Stalled { gap });
         }
-        // Was there more than one turn takes, then deadlines wait for the rest of it.
-        let all = takes_in && arrived.len() < ARRIVED_MAX;
-        for input in arrived.drain(..) {
+        let took_all = self.take_in();
+        let mut handled = 0;
+        while !self.decider.is_full()
+            && let Some(input) = self.arrived.pop_front()
+        {
+            handled += 1;
             self.on_input(input);
         }
-        if all && self.core.next_deadline().is_some_and(|due| due <= self.now) {
-            self.core.handle(self.now, Event::Deadline, &mut self.effects);
+        let is_due = self.decider.core().next_deadline().is_some_and(|due| due <= self.now);
+        // Each session's task can hold one more input, for which the queue had no room.
+        let queued_max = ARRIVED_MAX + INPUTS_MAX + self.peers.count();
+        if self.patience.is_over(is_due, handled, took_all && self.arrived.is_empty(), queued_max) {
+            self.decider.handle(self.now, Event::Deadline);
         }
-        self.commit()?;
+        self.decider.commit();
         while let Ok(synced) = self.synced.try_recv() {
             self.on_synced(Some(synced))?;
         }
         self.release();
         Ok(())
+    }
+
+    /// Takes in as much as one turn may handle; says whether that was everything.
+    fn take_in(&mut self) -> bool {
+        while self.arrived.len() < ARRIVED_MAX && !self.decider.is_full() {
+            match self.inputs.try_recv() {
+                Ok(input) => self.arrived.push_back(input),
+                Err(_) => return true,
+            }
+        }
+        false
     }
 
     /// Moves time on; says by how much this thread itself stood still, if it did.
@@ -189,47 +202,43 @@ impl Driver {
     }
 
     fn on_input(&mut self, input: Input) {
-        let (now, core, effects) = (self.now, &mut self.core, &mut self.effects);
+        let (now, decider) = (self.now, &mut self.decider);
         match input {
             Input::Connected { session, principal, hello, sender, opener } => {
                 tracing::debug!(%principal, session = session.0, "connected");
                 self.peers.add(session, principal.clone(), sender, opener);
-                core.handle(now, Event::Connected { session, principal, hello }, effects);
+                decider.handle(now, Event::Connected { session, principal, hello });
             }
-            Input::Frames { session, frames } => self.peers.on_frames(session, &frames, now, core, effects),
+            Input::Frames { session, mut frames } => {
+                while !decider.is_full()
+                    && let Some(frame) = frames.pop_front()
+                {
+                    self.peers.on_frame(session, &frame, now, decider);
+                }
+                if !frames.is_empty() {
+                    self.arrived.push_front(Input::Frames { session, frames });
+                }
+            }
             Input::Disconnected { session, why } => {
                 if let Some(principal) = self.peers.remove(session) {
                     tracing::debug!(%principal, session = session.0, "disconnected: {why}");
-                    core.handle(now, Event::Disconnected { session }, effects);
+                    decider.handle(now, Event::Disconnected { session });
                 }
             }
-            Input::Joining { session, joining } => self.joiners.on_request(session, *joining, now, core, effects),
+            Input::Joining { session, joining } => self.joiners.on_request(session, *joining, now, decider),
         }
-    }
-
-    /// Hands what was decided to the journal, and its effects to the outbox.
-    fn commit(&mut self) -> Result<(), RunError> {
-        if !self.effects.facts.is_empty() {
-            let facts: FactBatch = std::mem::replace(&mut self.effects.facts, self.journal.spare());
-            // Why the writer stopped comes on the other channel; nothing is released meanwhile.
-            let _ = self.journal.append(facts);
-        }
-        for (position, effect) in self.effects.drain() {
-            self.outbox.push(position, effect);
-        }
-        Ok(())
     }
 
     fn on_synced(&mut self, synced: Option<Result<Position, WriterFailed>>) -> Result<(), RunError> {
         let durable = synced.ok_or(RunError::Thread("journal"))?.map_err(RunError::Journal)?;
-        self.durable = self.durable.max(durable);
-        self.durable_shared.store(self.durable.0, Ordering::Release);
+        self.decider.on_durable(durable);
+        self.durable_shared.fetch_max(durable.0, Ordering::Release);
         Ok(())
     }
 
     fn release(&mut self) -> Option<JoinToken> {
         let mut made = None;
-        for effect in self.outbox.release(self.durable) {
+        for effect in self.decider.release() {
             match effect {
                 Effect::Send { session, message } => self.peers.send(session, message),
                 Effect::Close { session, code, reason } => self.peers.close(session, code, &reason),
@@ -246,18 +255,26 @@ impl Driver {
 
     /// Commits, and waits until all of it is durable.
     async fn settle(&mut self) -> Result<Option<JoinToken>, RunError> {
-        self.commit()?;
-        while self.durable < self.core.position() {
+        self.decider.commit();
+        while !self.decider.is_settled() {
             let synced = self.synced.recv().await;
             self.on_synced(synced)?;
         }
         Ok(self.release())
     }
 
-    fn stop(mut self) -> Result<(), RunError> {
-        self.commit()?;
+    /// Answers what was decided, then ends the sessions, then the journal.
+    async fn stop(mut self) -> Result<(), RunError> {
+        match timeout(SETTLE_WITHIN, self.settle()).await {
+            Ok(settled) => drop(settled?),
+            // Whoever was not answered asks again.
+            Err(_) => {
+                tracing::warn!("the disk is slow: not everything that was decided could be answered");
+                self.release();
+            }
+        }
         self.peers.close_all();
-        let durable = self.journal.stop().map_err(RunError::Journal)?;
+        let durable = self.decider.stop().map_err(RunError::Journal)?;
         tracing::debug!(position = durable.0, "the journal is closed");
         Ok(())
     }

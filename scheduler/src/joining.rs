@@ -3,6 +3,7 @@
 //! Invariant: every request is answered or closed. How many there can be at a time is bounded by the
 //! listener's handshakes, as which they count until then.
 
+use crate::decider::Decider;
 use fleetwire_common::{
     envelope::keys::RootKeys,
     fb,
@@ -10,7 +11,7 @@ use fleetwire_common::{
     time::Time,
 };
 use fleetwire_link::{Authority, Enrolling, Joining};
-use fleetwire_scheduler_core::{Effects, Event, Scheduler};
+use fleetwire_scheduler_core::Event;
 use std::{collections::BTreeMap, sync::Arc};
 
 /// Requests whose decision is not durable yet.
@@ -26,16 +27,9 @@ impl Joiners {
     }
 
     /// Opens a request under its token's secret and lets the core decide.
-    pub fn on_request(
-        &mut self,
-        session: SessionId,
-        joining: Joining,
-        now: Time,
-        core: &mut Scheduler,
-        effects: &mut Effects,
-    ) {
+    pub fn on_request(&mut self, session: SessionId, joining: Joining, now: Time, decider: &mut Decider) {
         let remote = joining.remote_address();
-        let Some(secret) = core.token_secret(joining.token) else {
+        let Some(secret) = decider.core().token_secret(joining.token) else {
             tracing::warn!(%remote, token = joining.token.0, "a request to join with a token that is not known");
             joining.reject(fb::ErrorCode::TokenUnknown, "the join token is not known here: ask for a new one");
             return;
@@ -44,7 +38,7 @@ impl Joiners {
             Ok(request) => {
                 let (token, role, key_sha256) = (request.token, request.role, request.csr.key_sha256);
                 let event = Event::Enrolling { session, token, name: &request.name, role, key_sha256 };
-                core.handle(now, event, effects);
+                decider.handle(now, event);
                 self.waiting.insert(session, request);
             }
             Err(error) => tracing::warn!(%remote, "a request to join was refused: {error}"),

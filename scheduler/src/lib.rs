@@ -4,11 +4,13 @@
 
 mod config;
 mod data;
+mod decider;
 mod driver;
 mod error;
 mod joining;
 mod limits;
 mod network;
+mod patience;
 mod peers;
 mod scheduler;
 

@@ -166,7 +166,7 @@ async fn hand_over(session: SessionId, mut receiver: Receiver, inputs: mpsc::Sen
     loop {
         let mut frames = Vec::with_capacity(FRAMES_AT_ONCE);
         let input = match receiver.recv_many(&mut frames).await {
-            Ok(_) => Input::Frames { session, frames },
+            Ok(_) => Input::Frames { session, frames: frames.into() },
             Err(why) => Input::Disconnected { session, why },
         };
         let ended = matches!(input, Input::Disconnected { .. });

@@ -1,8 +1,13 @@
 //! The sessions that are open: their openers and senders, and what is said of those that misbehave.
 //!
 //! Invariant: a frame is opened, and its messages are decided, before the next one is looked at; a
-//! security event is logged once per session, however often it repeats.
+//! security event is logged once per session, however often it repeats; a session in which much is
+//! refused, or that does not take what it is sent, ends.
 
+use crate::{
+    decider::Decider,
+    limits::{REFUSED_MAX, REFUSED_WITHIN},
+};
 use fleetwire_common::{
     envelope::{OpenError, Opener},
     fb,
@@ -11,7 +16,7 @@ use fleetwire_common::{
     time::Time,
 };
 use fleetwire_link::{Frame, SendError, Sender};
-use fleetwire_scheduler_core::{Effects, Event, Origin, Scheduler};
+use fleetwire_scheduler_core::{Event, Origin};
 use std::collections::BTreeMap;
 
 /// All sessions.
@@ -30,54 +35,55 @@ struct Peer {
     outgoing: Vec<Message>,
     /// Whether a refused frame of it was logged.
     logged: bool,
+    /// What was refused since then: how often.
+    refused: u32,
+    refused_since: Time,
     /// Closed from our side: what still arrives is not looked at.
     closed: bool,
 }
 
 impl Peers {
     pub fn add(&mut self, session: SessionId, principal: Principal, sender: Sender, opener: Box<Opener>) {
-        self.peers
-            .insert(session, Peer { principal, sender, opener, outgoing: Vec::new(), logged: false, closed: false });
+        let peer = Peer {
+            principal,
+            sender,
+            opener,
+            outgoing: Vec::new(),
+            logged: false,
+            refused: 0,
+            refused_since: Time(0),
+            closed: false,
+        };
+        self.peers.insert(session, peer);
     }
 
     pub fn remove(&mut self, session: SessionId) -> Option<Principal> {
         self.peers.remove(&session).map(|peer| peer.principal)
     }
 
-    /// Opens frames and lets the core decide on each message.
-    pub fn on_frames(
-        &mut self,
-        session: SessionId,
-        frames: &[Frame],
-        now: Time,
-        core: &mut Scheduler,
-        effects: &mut Effects,
-    ) {
+    /// How many sessions there are.
+    pub fn count(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// Opens a frame and lets the core decide on each message.
+    pub fn on_frame(&mut self, session: SessionId, frame: &Frame, now: Time, decider: &mut Decider) {
         let Some(peer) = self.peers.get_mut(&session).filter(|peer| !peer.closed) else { return };
-        for frame in frames {
-            let opened = match peer.opener.open(&frame.bytes, frame.stream, frame.arrived_ms, frame.tolerance_ms()) {
-                Ok(opened) => opened,
-                Err(error) => {
-                    peer.on_refused(&error, Origin { stream: frame.stream, ..Origin::default() });
-                    if error.is_fatal() {
-                        return;
-                    }
-                    continue;
-                }
-            };
-            let from = |item| Origin {
-                stream: opened.stream,
-                sequence: opened.sequence,
-                item,
-                timestamp_ms: opened.timestamp_ms,
-            };
-            for (item, message) in opened.messages() {
-                core.handle(now, Event::Received { session, from: from(item), message }, effects);
+        let opened = match peer.opener.open(&frame.bytes, frame.stream, frame.arrived_ms, frame.tolerance_ms()) {
+            Ok(opened) => opened,
+            Err(error) => {
+                peer.on_refused(&error, Origin { stream: frame.stream, ..Origin::default() }, now);
+                return;
             }
-            let refused: Vec<_> = opened.refused().iter().map(|(item, error)| (from(*item), error.clone())).collect();
-            for (from, error) in refused {
-                peer.on_refused(&error, from);
-            }
+        };
+        let from =
+            |item| Origin { stream: opened.stream, sequence: opened.sequence, item, timestamp_ms: opened.timestamp_ms };
+        for (item, message) in opened.messages() {
+            decider.handle(now, Event::Received { session, from: from(item), message });
+        }
+        let refused: Vec<_> = opened.refused().iter().map(|(item, error)| (from(*item), error.clone())).collect();
+        for (from, error) in refused {
+            peer.on_refused(&error, from, now);
         }
     }
 
@@ -119,10 +125,24 @@ impl Peers {
 
 impl Peer {
     /// Answers a frame or batch item that was refused, and ends the session where it cannot go on.
-    fn on_refused(&mut self, error: &OpenError, from: Origin) {
+    fn on_refused(&mut self, error: &OpenError, from: Origin, now: Time) {
+        if self.closed {
+            return;
+        }
         if !self.logged {
             self.logged = true;
             tracing::warn!(principal = %self.principal, stream = from.stream, "refused what it sent: {error}");
+        }
+        if now.since(self.refused_since) >= REFUSED_WITHIN {
+            (self.refused, self.refused_since) = (0, now);
+        }
+        self.refused += 1;
+        if self.refused > REFUSED_MAX {
+            let within_s = REFUSED_WITHIN.as_secs();
+            tracing::warn!(principal = %self.principal, "closing: more than {REFUSED_MAX} refused in {within_s} s");
+            let reason = format!("more than {REFUSED_MAX} frames or batch items were refused within {within_s} s");
+            self.close(fb::ErrorCode::RateLimited, &reason);
+            return;
         }
         // A link whose bytes are not authentic gets no answer under its keys.
         if error.code() != fb::ErrorCode::Authorization {
@@ -135,17 +155,22 @@ impl Peer {
                 retriable: error.code() == fb::ErrorCode::Stale,
                 ..Default::default()
             };
-            // If it cannot be sent, the link is gone already.
-            let _ = self.sender.send(Message::Rare(fb::SchedulerMessageT::Nack(Box::new(nack))));
+            let sent = self.sender.send(Message::Rare(fb::SchedulerMessageT::Nack(Box::new(nack))));
+            self.on_sent(sent);
         }
-        if error.is_fatal() {
+        if error.is_fatal() && !self.closed {
             self.close(error.code(), "a frame was refused");
         }
     }
 
-    /// A queue that is full ends the session: reconcile repairs.
     fn flush(&mut self) {
-        if let Err(error) = self.sender.send_many(self.outgoing.drain(..))
+        let sent = self.sender.send_many(self.outgoing.drain(..));
+        self.on_sent(sent);
+    }
+
+    /// A queue that is full ends the session: reconcile repairs.
+    fn on_sent(&mut self, sent: Result<(), SendError>) {
+        if let Err(error) = sent
             && !self.closed
         {
             if error != SendError::Closed {

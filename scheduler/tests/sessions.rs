@@ -11,7 +11,7 @@ use fleetwire_common::{
     message::{Heartbeat, Message, MessageRef, Status},
     token::JoinToken,
 };
-use fleetwire_link::{ClusterClock, DeviceKey, Identity, Link, LinkConfig, connect, enrol};
+use fleetwire_link::{ClusterClock, DeviceKey, Identity, Link, LinkClosed, LinkConfig, connect, enrol};
 use fleetwire_scheduler::{Scheduler, SchedulerConfig, Started};
 use std::{net::Ipv4Addr, time::Duration};
 use tempfile::TempDir;
@@ -67,6 +67,19 @@ fn job(name: &str) -> JobSpec {
     JobSpec::new(Name::new(name).unwrap(), vec![task], 300).unwrap()
 }
 
+/// A job nearly as large as one frame may carry, which takes little room on the way.
+fn large_job(name: &str) -> JobSpec {
+    let parameters = format!("\"{}\"", "x".repeat(185_000));
+    let task = TaskSpec { executor: fb::Executor::Noop, parameters, ..TaskSpec::default() };
+    JobSpec::new(Name::new(name).unwrap(), vec![task], 300).unwrap()
+}
+
+fn submit(job: &JobSpec) -> Message {
+    let submit =
+        fb::SubmitJobT { request: 1, submit_id: Some(new_submit_id().unwrap().0.to_vec()), job: Some(job.to_wire()) };
+    Message::Rare(fb::SchedulerMessageT::SubmitJob(Box::new(submit)))
+}
+
 fn code<T: std::fmt::Debug>(result: Result<T, ClientError>) -> fb::ErrorCode {
     result.unwrap_err().code().expect("a refusal")
 }
@@ -81,6 +94,29 @@ async fn open(identity: &Identity) -> Link {
     };
     let clock = ClusterClock::from_wall();
     connect(&identity.addresses, identity, &hello, &clock, &LinkConfig::default()).await.unwrap().link
+}
+
+/// How many messages of a kind come with the next frames, or why the link is closed.
+async fn received(link: &mut Link, kind: fb::SchedulerMessage) -> Result<usize, LinkClosed> {
+    let mut frames = Vec::new();
+    link.receiver.recv_many(&mut frames).await?;
+    let mut count = 0;
+    for frame in &frames {
+        let opened = link.opener.open(&frame.bytes, frame.stream, frame.arrived_ms, frame.tolerance_ms()).unwrap();
+        count += opened.messages().filter(|(_, message)| message.kind() == kind).count();
+    }
+    Ok(count)
+}
+
+/// How many messages of a kind come until the link is closed, and why it is.
+async fn until_closed(link: &mut Link, kind: fb::SchedulerMessage) -> (usize, LinkClosed) {
+    let mut count = 0;
+    loop {
+        match received(link, kind).await {
+            Ok(more) => count += more,
+            Err(why) => return (count, why),
+        }
+    }
 }
 
 /// The code of the next Nack.
@@ -296,6 +332,70 @@ async fn a_peer_that_floods_is_closed_and_the_others_are_served() {
     };
     tokio::time::timeout(Duration::from_secs(60), sending).await.expect("the flood is closed");
     cluster.client().await.cluster().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_peer_that_sends_what_is_refused_again_and_again_is_closed() {
+    let cluster = Cluster::start().await;
+    let mut link = open(&cluster.join(fb::Role::Agent, "pi").await).await;
+    link.sender.send(register()).unwrap();
+    let update = || {
+        let task_id = Some(TaskId { job: JobId(1), entry: 0, index: 0 }.to_string());
+        let status = fb::TaskStatus::Running;
+        let update = fb::StatusUpdateT { task_id, attempt: 1, status, progress: f32::NAN, ..Default::default() };
+        Message::Rare(fb::SchedulerMessageT::StatusUpdate(Box::new(update)))
+    };
+    // Sent as one: they come as the items of batches, which are refused one by one.
+    link.sender.send_many((0..2_000).map(|_| update())).unwrap();
+    let ended = until_closed(&mut link, fb::SchedulerMessage::Nack);
+    let (nacks, why) = tokio::time::timeout(Duration::from_secs(60), ended).await.expect("it is closed");
+    assert!(matches!(why, LinkClosed::ByPeer { code: fb::ErrorCode::RateLimited, .. }), "{why}");
+    assert!((1..=100).contains(&nacks), "{nacks} answers");
+    cluster.client().await.cluster().await.unwrap();
+}
+
+#[tokio::test]
+async fn many_large_jobs_at_once_are_all_accepted() {
+    // Together more than one write of the journal may hold.
+    const LINKS: usize = 8;
+    const JOBS: usize = 80;
+    let cluster = Cluster::start().await;
+    let mut links = Vec::new();
+    for _ in 0..LINKS {
+        links.push(open(&cluster.operator()).await);
+    }
+    for link in &links {
+        let job = |number| submit(&large_job(&format!("large-{number}")));
+        link.sender.send_many((0..JOBS).map(job)).unwrap();
+    }
+    for link in &mut links {
+        let mut accepted = 0;
+        while accepted < JOBS {
+            accepted += received(link, fb::SchedulerMessage::JobSubmitted).await.unwrap();
+        }
+    }
+    assert_eq!(cluster.client().await.cluster().await.unwrap().jobs as usize, LINKS * JOBS);
+}
+
+#[tokio::test]
+async fn what_was_decided_before_a_stop_is_answered() {
+    let mut cluster = Cluster::start().await;
+    let (mut sent, mut answered) = (0, 0);
+    for _ in 0..4 {
+        let mut link = open(&cluster.operator()).await;
+        let jobs: Vec<_> = (0..80).map(|number| submit(&large_job(&format!("job-{number}")))).collect();
+        sent += jobs.len();
+        link.sender.send_many(jobs).unwrap();
+        // The first answer: more are on their way, or wait for the disk.
+        answered += received(&mut link, fb::SchedulerMessage::JobSubmitted).await.unwrap();
+        cluster.scheduler.stop();
+        let (more, why) = until_closed(&mut link, fb::SchedulerMessage::JobSubmitted).await;
+        assert!(matches!(why, LinkClosed::ByPeer { code: fb::ErrorCode::ShuttingDown, .. }), "{why}");
+        answered += more;
+        cluster.restart().await;
+    }
+    let accepted = cluster.client().await.cluster().await.unwrap().jobs as usize;
+    assert_eq!(accepted, answered, "of {sent} jobs");
 }
 
 #[tokio::test]

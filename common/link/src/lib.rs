@@ -53,6 +53,7 @@ pub use private_file::{read_private, write_private};
 pub use receiver::Receiver;
 pub use sender::{SendError, Sender};
 pub use tls::TrustError;
+pub use weight::weight;
 
 /// The application protocol of sessions; the number is the protocol's major version.
 pub const SESSION_ALPN: &[u8] = b"fleetwire/1";

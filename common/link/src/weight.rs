@@ -4,7 +4,7 @@
 use fleetwire_common::{fb::SchedulerMessageT, message::Message};
 
 /// The message's approximate size on the wire and in the queue. Never zero.
-pub(crate) fn weight(message: &Message) -> usize {
+pub fn weight(message: &Message) -> usize {
     const FIXED: usize = 64;
     let listed = match message {
         Message::Rare(SchedulerMessageT::Page(page)) => {
