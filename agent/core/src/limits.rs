@@ -12,6 +12,9 @@ pub const RESULTS_UNDER_WAY_BYTES_MAX: usize = 1 << 20;
 pub const RESULTS_KEPT_BYTES_MAX: usize = 32 << 20;
 /// Before a result that was refused for a reason that may pass is offered again.
 pub const RESULT_RETRY: Duration = Duration::from_secs(1);
+/// Attempts of which a session remembers that their cancellation came before their assignment: as many as
+/// an agent may hold.
+pub const OVERTAKEN_MAX: usize = fleetwire_common::limits::AGENT_ATTEMPTS_MAX;
 /// How long the scheduler may take to answer a `Register`.
 pub const REGISTER_WITHIN: Duration = Duration::from_secs(60);
 /// Heartbeats in a row that wanted an answer and got none, until the session is given up.

@@ -1,5 +1,6 @@
 //! What facts do not say: the session, what runs, and what is under way. Empty at start.
 
+use crate::limits::OVERTAKEN_MAX;
 use fleetwire_common::{fb, ids::AttemptId, resources::Resources, time::Time};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,6 +16,9 @@ pub struct Live {
     /// When an attempt wants attention: a report that was held back, a result to offer again.
     pub(crate) due: BTreeSet<(Time, AttemptId)>,
     pub(crate) outgoing: Outgoing,
+    /// Attempts that this session cancelled and that were not here: a cancellation can overtake its
+    /// assignment, which may come in pieces on a stream of its own. At most [`OVERTAKEN_MAX`].
+    pub(crate) overtaken: BTreeSet<AttemptId>,
     pub(crate) usage: Resources,
     /// Cluster time less the own clock, µs; `None` before the first session.
     pub(crate) offset_us: Option<i64>,
@@ -82,6 +86,7 @@ impl Live {
             runs: BTreeMap::new(),
             due: BTreeSet::new(),
             outgoing: Outgoing::default(),
+            overtaken: BTreeSet::new(),
             usage: Resources::ZERO,
             offset_us: None,
             receipt: None,
@@ -97,6 +102,15 @@ impl Live {
     /// Whether reports and results can be sent.
     pub fn is_ready(&self) -> bool {
         matches!(self.session, Session::Ready { .. })
+    }
+
+    /// Remembers for this session that an attempt is not to be started should its assignment still come.
+    /// Beyond the bound the attempt of the oldest job is forgotten: its assignment is the least likely to come.
+    pub(crate) fn note_overtaken(&mut self, attempt: AttemptId) {
+        self.overtaken.insert(attempt);
+        if self.overtaken.len() > OVERTAKEN_MAX {
+            self.overtaken.pop_first();
+        }
     }
 
     /// Cluster time, as far as it is known.

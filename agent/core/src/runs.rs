@@ -1,7 +1,8 @@
 //! The story of an attempt: assigned, accepted, started, reported, stopped, ended.
 //!
 //! Invariants: an attempt is taken on once, whatever number of times it is assigned; it is accepted and
-//! started after its assignment is durable; reports of one attempt are at least [`REPORT_INTERVAL`] apart.
+//! started after its assignment is durable; what was answered as not here is not started in that session;
+//! reports of one attempt are at least [`REPORT_INTERVAL`] apart.
 
 use crate::{
     Agent, Effect, Effects, Fact, Kept, RunEvent,
@@ -41,6 +42,12 @@ impl Agent {
                 None => effects.push(Effect::Send(Message::Acceptance(attempt))),
             };
         }
+        if self.live.overtaken.contains(&attempt) {
+            // The scheduler was told that nothing of it runs here, and has ended it.
+            let message = String::from("it was cancelled before it arrived");
+            let task_id = Some(attempt.task.to_string());
+            return effects.push(rejection(task_id, attempt.attempt, fb::ErrorCode::AttemptEnded, message));
+        }
         let now_ms = timestamp_ms.max(self.live.cluster_time(now).map_or(0, Time::as_ms));
         let kept = match Kept::from_wire(assignment) {
             Ok(kept) => kept,
@@ -76,7 +83,9 @@ impl Agent {
             Some(held) if held.result.is_some() => self.offer_result(attempt, effects),
             Some(_) => self.stop(attempt, reason, effects),
             None => {
-                // Nothing of it runs here, which is what whoever cancels it wants to know.
+                // Nothing of it runs here, which is what whoever cancels it wants to know; nor may it be
+                // started later, should its assignment be on its way.
+                self.live.note_overtaken(attempt);
                 let ended_at_ms = self.live.cluster_time(now).map_or(0, Time::as_ms);
                 let message = "this agent does not hold the attempt".to_owned();
                 let end = End { reason, message, ended_at_ms, ..End::default() };

@@ -21,6 +21,7 @@ impl Agent {
         self.live.receipt = welcome.receipt.or(self.live.receipt);
         self.live.session = Session::Registering { until: now + REGISTER_WITHIN };
         self.live.outgoing = Default::default();
+        self.live.overtaken.clear();
         let report = |(id, attempt): (&AttemptId, &crate::Attempt)| fb::AttemptReportT {
             task_id: Some(id.task.to_string()),
             attempt: id.attempt,
@@ -47,6 +48,7 @@ impl Agent {
     pub(crate) fn on_disconnected(&mut self) {
         self.live.session = Session::Offline;
         self.live.outgoing = Default::default();
+        self.live.overtaken.clear();
     }
 
     pub(crate) fn on_stopping(&mut self, reason: &str, effects: &mut Effects) {

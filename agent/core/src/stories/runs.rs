@@ -179,6 +179,31 @@ fn cancelling_what_is_not_here_is_answered_so_that_it_can_be_released() {
 }
 
 #[test]
+fn what_was_cancelled_before_it_arrived_is_not_started() {
+    let mut story = Story::new();
+    story.online(&[]);
+    story.said();
+    story.cancel(id(0, 1));
+    assert_eq!(story.said(), ["Cancelled 1.0.0#1 Cancelled 0"]);
+    story.cancel(id(1, 1));
+    story.said();
+    // The assignment was large, and its pieces came later than the cancellation.
+    for _ in 0..2 {
+        story.assign(id(0, 1), process(100));
+        assert_eq!(story.said(), ["reject 1.0.0#1 AttemptEnded"]);
+    }
+    story.nack(id(0, 1), fb::ErrorCode::AttemptEnded);
+    assert!(story.said().is_empty() && story.did().is_empty() && story.agent.state().attempts().is_empty());
+    // Another attempt of the task is another matter, and so is another session.
+    story.assign(id(0, 2), process(100));
+    assert_eq!(story.did(), ["spawn 1.0.0#2"]);
+    story.handle(Event::Disconnected);
+    story.online(&[]);
+    story.assign(id(1, 1), process(100));
+    assert_eq!(story.did(), ["spawn 1.0.1#1"]);
+}
+
+#[test]
 fn the_registers_verdicts_are_obeyed() {
     let mut t = Story::new();
     t.online(&[]);
