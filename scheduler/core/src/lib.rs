@@ -299,10 +299,7 @@ fn dispatch(
             core.on_deregister(registered?, effects);
             false
         }
-        MessageRef::LogChunk(message) => {
-            core.on_log_chunk(registered?, message, effects);
-            true
-        }
+        MessageRef::LogChunk(message) => core.on_log_chunk(registered?, message, effects)?,
         MessageRef::LogRequest(message) => core.on_log_request(id, message, effects).map(|()| false)?,
         MessageRef::SubmitJob(message) => {
             core.on_submit(id, &principal.to_string(), message, effects).map(|()| false)?

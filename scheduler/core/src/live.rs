@@ -11,6 +11,7 @@ use crate::{
     queue::{ClassId, Queue},
 };
 use fleetwire_common::{
+    fb,
     ids::{AgentId, AttemptId, JobId, Name, Principal, SessionId, TaskId},
     resources::Resources,
     time::Time,
@@ -209,6 +210,10 @@ pub struct LogWait {
     pub request: u64,
     /// Who was asked.
     pub agent: AgentId,
+    /// For the log of which attempt,
+    pub attempt: AttemptId,
+    /// and which of its streams.
+    pub stream: fb::LogStream,
     /// For how long.
     pub due_at: Time,
 }

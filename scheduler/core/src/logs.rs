@@ -14,7 +14,7 @@ use fleetwire_common::{
     fb,
     ids::{AgentId, AttemptId, SessionId},
     limits::LOG_CHUNK_BYTES_MAX,
-    message::Message,
+    message::{Message, cut},
 };
 
 impl Core {
@@ -37,7 +37,10 @@ impl Core {
         asker.logs += 1;
         let number = self.live.number();
         let due_at = self.now + self.config.policy.log_within;
-        self.live.logs.insert(number, LogWait { session, request: message.request(), agent, due_at });
+        self.live.logs.insert(
+            number,
+            LogWait { session, request: message.request(), agent, attempt, stream: message.stream(), due_at },
+        );
         self.live.deadlines.arm(due_at, Deadline::Log(number));
         let forwarded = fb::LogRequestT {
             request: number,
@@ -72,12 +75,31 @@ impl Core {
         }
     }
 
-    /// An agent answers a log request. One that nobody waits for any more is passed over.
-    pub fn on_log_chunk(&mut self, agent: AgentId, message: fb::LogChunk<'_>, effects: &mut Effects) {
-        let Some(wait) = self.take_log(agent, message.request()) else { return };
+    /// An agent answers a log request. One that nobody waits for any more is passed over. Says whether
+    /// somebody did.
+    pub fn on_log_chunk(
+        &mut self,
+        agent: AgentId,
+        message: fb::LogChunk<'_>,
+        effects: &mut Effects,
+    ) -> Result<bool, Rejected> {
+        let Some(wait) = self.live.logs.get(&message.request()).filter(|wait| wait.agent == agent) else {
+            return Ok(false);
+        };
+        let found = (read_attempt(message.task_id(), message.attempt())?, message.stream());
+        if found != (wait.attempt, wait.stream) {
+            let found = format!("{:?} of {}", found.1, found.0);
+            return Err(Rejected::Invalid { what: "log", found, expected: "the log that was asked for" });
+        }
+        let bytes = message.data().map_or(0, |data| data.len());
+        if bytes > LOG_CHUNK_BYTES_MAX as usize {
+            return Err(Rejected::Invalid { what: "data", found: bytes.to_string(), expected: "at most 64 KiB" });
+        }
+        let Some(wait) = self.take_log(agent, message.request()) else { return Ok(false) };
         let mut chunk = message.unpack();
         chunk.request = wait.request;
         effects.send(wait.session, Message::Rare(fb::SchedulerMessageT::LogChunk(Box::new(chunk))));
+        Ok(true)
     }
 
     /// An agent refuses a log request: its refusal goes to whoever asked. Says whether it was one.
@@ -85,6 +107,9 @@ impl Core {
         let Some(wait) = self.take_log(agent, message.request()) else { return false };
         let mut nack = message.unpack();
         nack.request = wait.request;
+        for text in [&mut nack.message, &mut nack.details].into_iter().flatten() {
+            text.truncate(cut(text).len());
+        }
         (nack.stream, nack.sequence, nack.item) = (0, 0, 0);
         effects.send(wait.session, Message::Rare(fb::SchedulerMessageT::Nack(Box::new(nack))));
         true

@@ -259,7 +259,25 @@ fn logs_come_from_the_agent_that_has_them() {
         panic!("not forwarded");
     };
     assert_eq!((request.attempt, request.limit), (2, fleetwire_common::limits::LOG_CHUNK_BYTES_MAX));
-    let chunk = fb::LogChunkT { request: request.request, data: Some(b"hi".to_vec()), ..fb::LogChunkT::default() };
+    let chunk = fb::LogChunkT {
+        request: request.request,
+        task_id: request.task_id,
+        attempt: request.attempt,
+        data: Some(b"hi".to_vec()),
+        ..fb::LogChunkT::default()
+    };
+    // Nor is it the log of another attempt or stream, or more than was asked for.
+    let wrong = [
+        fb::LogChunkT { attempt: 1, ..chunk.clone() },
+        fb::LogChunkT { task_id: Some("9.0.0".into()), ..chunk.clone() },
+        fb::LogChunkT { stream: fb::LogStream::Stderr, ..chunk.clone() },
+        fb::LogChunkT { data: Some(vec![0; (64 << 10) + 1]), ..chunk.clone() },
+    ];
+    for chunk in wrong {
+        let chunk = Message::Rare(fb::SchedulerMessageT::LogChunk(Box::new(chunk)));
+        assert_eq!(t.agent("a").send(chunk).nacked(), C::Validation);
+        assert!(t.inbox(op).is_empty());
+    }
     let chunk = || Message::Rare(fb::SchedulerMessageT::LogChunk(Box::new(chunk.clone())));
     // Another agent cannot answer for it.
     t.agent("b").register().send(chunk());
@@ -289,6 +307,20 @@ fn logs_come_from_the_agent_that_has_them() {
     t.agent("a").lose();
     log_request(&mut t, op, &task, 0);
     assert_eq!(nack(&mut t, op).0, C::AgentUnreachable);
+}
+
+#[test]
+fn logs_that_nobody_asked_for_count_as_a_flood() {
+    let mut t = T::new();
+    t.agent("a").register();
+    let session = t.agent("a").session();
+    let chunk = fb::LogChunkT { request: 5, data: Some(vec![0; 1_000]), ..fb::LogChunkT::default() };
+    let mut sent = 0;
+    while t.closed.is_empty() && sent < 60_000 {
+        t.send(session, Message::Rare(fb::SchedulerMessageT::LogChunk(Box::new(chunk.clone()))));
+        sent += 1;
+    }
+    assert_eq!((t.closed, sent < 50_001), (vec![(session, C::RateLimited)], true));
 }
 
 #[test]
