@@ -43,7 +43,8 @@ pub struct Assignment {
     pub spec: Arc<TaskSpec>,
     /// Proof of the scheduler's position when it was decided.
     pub receipt: fb::Receipt,
-    /// Cluster time in ms after which it need not start; 0 = none.
+    /// Cluster time in ms after which it need not start; 0 = none. Schedulers send 0: jobs have no deadlines
+    /// yet, and a queue timeout is about the wait for an agent. Agents heed it.
     pub deadline_ms: u64,
 }
 

@@ -83,21 +83,31 @@ impl Core {
         kept - self.state.submits.keys().take_while(|id| is_over(**id, now)).count()
     }
 
-    /// Forgets ended jobs that are kept no longer: the lowest number first, a few at a time.
+    /// Forgets ended jobs that are kept no longer: those that ended first, a few at a time.
     pub fn forget_ended(&mut self, effects: &mut Effects) {
         for _ in 0..FORGOTTEN_PER_STEP {
             let (policy, state) = (&self.config.policy, &self.state);
-            let Some(job) = state.ended_jobs.first().copied() else { return };
-            let ended_at = state.jobs.get(&job).and_then(|job| job.ended_at);
+            let Some((ended_at, job)) = state.ended_jobs.first().copied() else { return };
             let over = state.ended_jobs.len() > policy.ended_jobs_max
                 || state.ended_task_count > policy.ended_tasks_max
                 || state.ended_bytes > policy.ended_bytes_max
-                || ended_at.is_none_or(|ended_at| ended_at + policy.ended_kept < self.now);
+                || ended_at + policy.ended_kept < self.now;
             if !over {
                 return;
             }
             self.decide(&Fact::JobForgotten { job }, effects);
         }
+    }
+
+    /// Room for a result, if need be at the cost of the jobs that ended first, a few at a time; `false` if
+    /// there is none. An empty result takes no room.
+    pub fn make_room(&mut self, bytes: u64, effects: &mut Effects) -> bool {
+        let fits = |core: &Core| bytes == 0 || core.state.kept_bytes + bytes <= core.config.policy.kept_bytes_max;
+        for _ in 0..FORGOTTEN_PER_STEP {
+            let Some((_, job)) = self.state.ended_jobs.first().copied().filter(|_| !fits(self)) else { break };
+            self.decide(&Fact::JobForgotten { job }, effects);
+        }
+        fits(self)
     }
 
     fn answer_submit(&self, session: SessionId, request: u64, job: JobId, repeated: bool, effects: &mut Effects) {

@@ -14,7 +14,7 @@ pub const METRIC_NAMES_SHARED_MAX: usize = 4_096;
 pub const SUBMIT_AHEAD_MAX: Duration = Duration::from_secs(24 * 3600);
 /// The longest that a token may be good for.
 pub const TOKEN_LIFE_MAX: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
-/// Jobs forgotten in one step: each may hold a million tasks, whose memory is given back at once.
+/// Jobs forgotten in one step, or for one result: each may hold a million tasks, whose memory is given back at once.
 pub const FORGOTTEN_PER_STEP: usize = 4;
 /// Groups of agents in one explanation.
 pub const OBSTACLES_MAX: usize = 64;

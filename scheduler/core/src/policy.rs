@@ -43,7 +43,8 @@ pub struct Policy {
     pub jobs_max: usize,
     /// Tasks of all kept jobs together.
     pub tasks_max: u64,
-    /// Bytes of all kept jobs' specs and results together; beyond it, new jobs and results are not taken.
+    /// Bytes of all kept jobs' specs and results together; beyond it, new jobs and results are not taken,
+    /// and the agents offer their results again until there is room.
     pub kept_bytes_max: u64,
     /// Ended jobs are forgotten after this time, the oldest first,
     pub ended_kept: Duration,

@@ -236,7 +236,10 @@ impl Core {
             self.live.dequeue(attempt.task);
             let progress_ppm = self.live.held(agent, attempt).map_or(0, |held| held.progress_ppm);
             match report.status {
-                fb::TaskStatus::Running => self.live.set_running(agent, attempt, progress_ppm),
+                fb::TaskStatus::Running => {
+                    self.live.set_running(agent, attempt, progress_ppm);
+                    self.ensure_backstop(agent, attempt);
+                }
                 _ => {
                     if let Some(held) = self.live.held_mut(agent, attempt) {
                         held.phase = held.phase.max(Phase::Accepted);

@@ -49,8 +49,8 @@ pub struct State {
     pub task_count: u64,
     /// Bytes of all jobs' specs and results together.
     pub kept_bytes: u64,
-    /// Jobs that have ended and are still kept.
-    pub ended_jobs: BTreeSet<JobId>,
+    /// Jobs that have ended and are still kept, in the order in which they ended.
+    pub ended_jobs: BTreeSet<(Time, JobId)>,
     /// Their tasks.
     pub ended_task_count: u64,
     /// Their bytes.
@@ -389,14 +389,15 @@ impl State {
         }
         if job.counts.ended() == job.counts.total {
             job.ended_at = Some(at);
-            self.ended_jobs.insert(id);
+            self.ended_jobs.insert((at, id));
             self.ended_task_count += job.counts.total;
             self.ended_bytes += job.kept_bytes;
         }
     }
 
     fn forget_job(&mut self, id: JobId) -> Result<(), ApplyError> {
-        if !self.ended_jobs.remove(&id) {
+        let ended_at = self.jobs.get(&id).and_then(|job| job.ended_at);
+        if !ended_at.is_some_and(|ended_at| self.ended_jobs.remove(&(ended_at, id))) {
             return Err(ApplyError::Job { job: id });
         }
         let job = self.jobs.remove(&id).ok_or(ApplyError::Job { job: id })?;

@@ -63,7 +63,8 @@ impl Core {
         self.touch(task.job, effects);
     }
 
-    /// Sends an assignment, the first time or again.
+    /// Sends an assignment, the first time or again. Its deadline stays 0, none: a queue timeout is about the
+    /// wait for an agent, which is over, and jobs have no deadline of their own yet.
     pub fn send_assignment(&self, agent: AgentId, attempt: AttemptId, effects: &mut Effects) {
         if let (Some(session), Some(spec)) = (self.session_of(agent), self.spec(attempt.task)) {
             let receipt = self.receipt(self.position);
@@ -138,7 +139,7 @@ impl Core {
         }
         let repeated = match checked {
             Ok(()) => {
-                self.commit(agent, attempt, message, effects);
+                self.commit(agent, attempt, message, effects)?;
                 false
             }
             Err(rejected) => {
@@ -180,7 +181,15 @@ impl Core {
             .is_some_and(|ended| ended.attempt == attempt.attempt && ended.agent == agent && ended.status == status)
     }
 
-    fn commit(&mut self, agent: AgentId, attempt: AttemptId, message: StatusRef<'_>, effects: &mut Effects) {
+    /// Commits an attempt's end with everything that it left behind, or refuses it for now: what is
+    /// acknowledged is kept.
+    fn commit(
+        &mut self,
+        agent: AgentId,
+        attempt: AttemptId,
+        message: StatusRef<'_>,
+        effects: &mut Effects,
+    ) -> Result<(), Rejected> {
         let status = message.update.status();
         let end = message.update.end().map(End::from_wire);
         let mut end = end.unwrap_or_else(|| End { reason: likely_reason(status), ..End::default() });
@@ -188,7 +197,12 @@ impl Core {
             end.reason = likely_reason(status);
         }
         let bytes = end.result.as_ref().map_or(0, Vec::len) as u64;
-        if self.state.kept_bytes + bytes > self.config.policy.kept_bytes_max {
+        if !self.make_room(bytes, effects) {
+            // Whoever had the task cancelled does without its result; that way a full scheduler gets free.
+            if !self.state.is_cancelled(attempt.task) {
+                let max = self.config.policy.kept_bytes_max;
+                return Err(Rejected::Busy { what: "bytes of jobs and results", max });
+            }
             end.result = None;
             end.message = format!("its result of {bytes} bytes was not kept: the scheduler holds as much as it may");
         }
@@ -201,6 +215,7 @@ impl Core {
         self.end_attempt(attempt, Ending { status, end, metrics }, effects);
         self.live.release(agent, attempt);
         self.forgive(agent, attempt.task);
+        Ok(())
     }
 
     fn read_metrics(&self, message: StatusRef<'_>) -> Vec<(Arc<str>, f64)> {
@@ -347,6 +362,13 @@ impl Core {
         let ending = Ending::decided(fb::TaskStatus::TimedOut, fb::EndReason::RunTimeout, self.now);
         self.end_attempt(attempt, ending, effects);
         self.send_cancellation(agent, attempt, fb::EndReason::RunTimeout, effects);
+    }
+
+    /// An attempt runs, and it was another incarnation that saw it start: its time begins anew.
+    pub fn ensure_backstop(&mut self, agent: AgentId, attempt: AttemptId) {
+        if self.live.held(agent, attempt).is_some_and(|held| held.backstop_at.is_none()) {
+            self.arm_backstop(agent, attempt);
+        }
     }
 
     fn arm_backstop(&mut self, agent: AgentId, attempt: AttemptId) {

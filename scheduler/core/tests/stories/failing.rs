@@ -158,6 +158,25 @@ fn a_run_timeout_is_the_agents_and_the_schedulers_in_the_end() {
 }
 
 #[test]
+fn a_run_timeout_is_the_schedulers_also_after_its_restart() {
+    let mut t = T::new();
+    t.agent("a").register();
+    let job = t.submit(vec![TaskSpec { timeout_s: 10, ..task() }]);
+    let first = attempt(job, 0, 1);
+    t.agent("a").runs(first);
+    t.restart();
+    // The agent lists it as running, and is never heard of it again. Its time begins anew.
+    t.agent("a").register().inbox();
+    t.pass_beating(secs(60));
+    t.agent("a").register();
+    t.pass_beating(secs(14));
+    assert_eq!(t.counts(job), [0, 0, 1, 0, 0, 0]);
+    t.pass_beating(secs(2));
+    assert_eq!(t.counts(job), [0, 0, 0, 0, 1, 0]);
+    assert_eq!(t.agent("a").cancelled(), [(first, R::RunTimeout)]);
+}
+
+#[test]
 fn an_agent_that_is_away_is_not_timed_out_by_the_scheduler() {
     let mut t = T::new();
     t.agent("a").register();

@@ -106,20 +106,72 @@ fn ended_jobs_are_forgotten_when_there_are_too_many_or_their_time_is_over() {
 }
 
 #[test]
-fn a_result_beyond_what_the_scheduler_may_hold_is_not_kept_but_the_end_is() {
+fn the_jobs_that_ended_first_are_forgotten_first_whatever_their_numbers() {
+    let policy = Policy { ended_jobs_max: 2, ended_kept: secs(1_000), ..Policy::default() };
+    let mut t = T::with(Config { policy, ..config() });
+    t.agent("a").register();
+    let jobs: Vec<u64> = (0..4).map(|_| t.submit(vec![task()])).collect();
+    for place in [3, 1, 0] {
+        t.agent("a").completes(attempt(jobs[place], 0, 1));
+        t.pass(secs(100));
+        t.agent("a").register();
+    }
+    let kept = |t: &T| t.scheduler.state().jobs.keys().map(|job| job.0).collect::<Vec<_>>();
+    assert_eq!(kept(&t), [jobs[0], jobs[1], jobs[2]]);
+    t.restart();
+    assert_eq!(kept(&t), [jobs[0], jobs[1], jobs[2]]);
+    // The second job's time is over before that of the first, which ended later.
+    t.pass(secs(850));
+    t.agent("a").register();
+    assert_eq!(kept(&t), [jobs[0], jobs[2]]);
+}
+
+fn with_result(bytes: usize) -> fleetwire_common::message::End {
+    fleetwire_common::message::End { result: Some(vec![7; bytes]), ..Default::default() }
+}
+
+#[test]
+fn a_result_that_the_scheduler_cannot_keep_is_refused_until_it_can() {
     let policy = Policy { kept_bytes_max: 4_000, ..Policy::default() };
     let mut t = T::with(Config { policy, ..config() });
     t.agent("a").register();
     let job = t.submit(vec![TaskSpec { count: 3, ..task() }]);
-    let end = fleetwire_common::message::End { result: Some(vec![7; 2_000]), ..Default::default() };
-    for index in 0..3 {
+    let kept = attempt(job, 0, 1);
+    assert!(t.agent("a").ends(kept, fb::TaskStatus::Completed, with_result(2_000)).acked(kept));
+    for index in [1, 2] {
         let attempt = attempt(job, index, 1);
-        assert!(t.agent("a").ends(attempt, fb::TaskStatus::Completed, end.clone()).acked(attempt));
+        t.agent("a").inbox();
+        let nacked = t.agent("a").ends(attempt, fb::TaskStatus::Completed, with_result(2_000)).nacked();
+        assert_eq!(nacked, C::Busy);
+        assert_eq!(t.scheduler.state().task_status(attempt.task), Some(fb::TaskStatus::Assigned));
     }
-    assert_eq!(t.counts(job), [0, 0, 0, 3, 0, 0]);
-    let message = t.task(id(job, 0, 2)).end.unwrap().message.unwrap();
+    // What takes no room ends; and who has a task cancelled does without its result.
+    let (small, large) = (attempt(job, 1, 1), attempt(job, 2, 1));
+    assert!(t.agent("a").ends(small, fb::TaskStatus::Completed, Default::default()).acked(small));
+    t.cancel(job, None).unwrap();
+    assert!(t.agent("a").ends(large, fb::TaskStatus::Completed, with_result(2_000)).acked(large));
+    let message = t.task(large.task).end.unwrap().message.unwrap();
     assert!(message.contains("2000 bytes was not kept"), "{message}");
+    assert_eq!(t.counts(job), [0, 0, 0, 3, 0, 0]);
     assert!(t.scheduler.state().kept_bytes < 5_000);
+}
+
+#[test]
+fn a_new_result_takes_the_room_of_jobs_that_have_ended() {
+    let policy = Policy { kept_bytes_max: 4_000, ..Policy::default() };
+    let mut t = T::with(Config { policy, ..config() });
+    t.agent("a").register();
+    let mut last = 0;
+    for _ in 0..5 {
+        last = t.submit(vec![task()]);
+        let attempt = attempt(last, 0, 1);
+        assert!(t.agent("a").ends(attempt, fb::TaskStatus::Completed, with_result(2_000)).acked(attempt));
+    }
+    let query =
+        fb::QueryT { kind: fb::QueryKind::Result, task_id: Some(id(last, 0, 0).to_string()), ..fb::QueryT::default() };
+    assert_eq!(t.query(query).unwrap().tasks.unwrap().remove(0).end.unwrap().result.unwrap().len(), 2_000);
+    assert_eq!(t.scheduler.state().jobs.len(), 1);
+    t.restart();
 }
 
 #[test]
