@@ -124,3 +124,95 @@ fn effect_bytes(effect: &Effect) -> usize {
         Effect::Certify { .. } | Effect::Token { .. } => size_of::<Effect>(),
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use fleetwire_common::{
+        envelope::{
+            Features,
+            handshake::HelloInfo,
+            keys::{RootKeys, Secret},
+        },
+        fb,
+        ids::{Name, Principal, SessionId, SubmitId},
+        job::{JobSpec, TaskSpec},
+        message::MessageRef,
+    };
+    use fleetwire_disk::{FsDisk, WriterConfig};
+    use fleetwire_journal::{BATCH_BYTES_MAX, Identity, Journal, JournalConfig};
+    use fleetwire_scheduler_core::{Config, Origin, Policy};
+    use std::{convert::Infallible, path::Path, time::Duration};
+
+    const NOW: Time = Time(1_700_000_000_000_000);
+    const SESSION: SessionId = SessionId(1);
+
+    /// A decider whose journal is in this folder, with one operator's session.
+    fn decider(folder: &Path) -> Decider {
+        let core = Scheduler::new(Config {
+            cluster: "c".into(),
+            keys: RootKeys::new(Secret::new([1; 32])),
+            authority_sha256: [2; 32],
+            addresses: Vec::new(),
+            incarnation_id: [3; 16],
+            seed: 4,
+            heartbeat_interval: Duration::from_secs(30),
+            software: "test".into(),
+            policy: Policy::default(),
+        });
+        let config = JournalConfig::new(Identity::IfNew([7; 16]));
+        let disk = FsDisk::open(&folder.join("journal")).unwrap();
+        let (journal, _) = Journal::open(disk, &config, |_, _: &[u8]| Ok::<(), Infallible>(())).unwrap();
+        let journal = JournalWriter::start(journal, WriterConfig::default(), |_| {}).unwrap();
+        let mut decider = Decider::new(core, journal, Position(0));
+        decider.start(NOW);
+        let (name, role) = (Name::new("anna").unwrap(), fb::Role::Operator);
+        decider.handle(NOW, Event::EnrolLocally { name: name.clone(), role, key_sha256: [5; 32] });
+        let hello = HelloInfo {
+            features: Features::ALL,
+            boot_id: [1; 16],
+            process_start_id: [2; 16],
+            receipt: None,
+            software: "test".into(),
+        };
+        decider.handle(NOW, Event::Connected { session: SESSION, principal: Principal { role, name }, hello });
+        decider
+    }
+
+    /// A job of nearly the largest size there may be.
+    fn large_job() -> JobSpec {
+        let entry = |number| TaskSpec {
+            name: Name::new(&format!("entry-{number}")).unwrap(),
+            executor: fb::Executor::Noop,
+            parameters: format!("\"{}\"", "x".repeat(250_000)),
+            ..TaskSpec::default()
+        };
+        JobSpec::new(Name::new("large").unwrap(), (0..16).map(entry).collect(), 300).unwrap()
+    }
+
+    #[test]
+    fn more_than_the_journal_takes_at_once_is_appended_in_parts() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut decider = decider(folder.path());
+        let job = large_job().to_wire();
+        for number in 0..20 {
+            let id = SubmitId::new(NOW.as_ms(), [number; 10]);
+            let submit = fb::SubmitJobT { request: 1, submit_id: Some(id.0.to_vec()), job: Some(job.clone()) };
+            let mut builder = flatbuffers::FlatBufferBuilder::new();
+            let root = submit.pack(&mut builder);
+            builder.finish(root, None);
+            let submit = flatbuffers::root::<fb::SubmitJob<'_>>(builder.finished_data()).unwrap();
+            let message = MessageRef::SubmitJob(submit);
+            decider.handle(NOW, Event::Received { session: SESSION, from: Origin::default(), message });
+        }
+        assert_eq!(decider.core().state().jobs.len(), 20);
+        assert!(20 * job.len() > BATCH_BYTES_MAX);
+        assert!(decider.is_full(), "nothing more is taken in until the disk has some of it");
+        let last = decider.core().position();
+        decider.on_durable(last);
+        assert_eq!(decider.release().count(), 20);
+        assert!(!decider.is_full() && decider.outbox_bytes == 0);
+        assert_eq!(decider.stop(), Ok(last));
+    }
+}
