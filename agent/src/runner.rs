@@ -211,29 +211,38 @@ impl Runner {
             let (status, end) = self.end(verdict);
             self.news.push_back(News::Ended { attempt, status, end });
         }
-        if let Some(next) = self.waiting.pop_front() {
-            self.spawn_now(next);
+        // An attempt that cannot be started leaves the slot that became free to the next.
+        while let Some(next) = self.waiting.pop_front() {
+            if self.spawn_now(next) {
+                break;
+            }
         }
     }
 
-    fn spawn_now(&mut self, next: Waiting) {
+    /// Starts it, or puts it first in line if there is no slot. `false`: it ended instead.
+    fn spawn_now(&mut self, next: Waiting) -> bool {
         let Waiting { attempt, spec, deadline_ms } = &next;
         let now_ms = self.clock.now().as_ms();
         if *deadline_ms != 0 && *deadline_ms < now_ms {
             let message = "no slot became free before its deadline".to_owned();
             let end = End { reason: fb::EndReason::DeadlinePassed, message, ended_at_ms: now_ms, ..End::default() };
-            return self.news.push_back(News::Ended { attempt: *attempt, status: fb::TaskStatus::TimedOut, end });
+            self.news.push_back(News::Ended { attempt: *attempt, status: fb::TaskStatus::TimedOut, end });
+            return false;
         }
         let task_id = attempt.task.to_string();
         match self.executor.spawn(&request(&task_id, *attempt, spec)) {
-            Ok(_) => {}
+            Ok(_) => true,
             // It was started before; its end will come.
-            Err(SpawnError::AlreadyHere { .. }) => {}
-            Err(SpawnError::NoFreeSlot { .. }) if self.executor.running() > 0 => self.waiting.push_front(next),
+            Err(SpawnError::AlreadyHere { .. }) => false,
+            Err(SpawnError::NoFreeSlot { .. }) if self.executor.running() > 0 => {
+                self.waiting.push_front(next);
+                true
+            }
             Err(error) => {
                 let message = error_chain(&error);
                 let end = End { reason: fb::EndReason::SpawnFailed, message, ended_at_ms: now_ms, ..End::default() };
                 self.news.push_back(News::Ended { attempt: *attempt, status: fb::TaskStatus::Failed, end });
+                false
             }
         }
     }

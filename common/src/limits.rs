@@ -52,8 +52,9 @@ pub const CONSTRAINTS_MAX: usize = 32;
 pub const FILES_MAX: usize = 256;
 /// Bytes of all files of one job together.
 pub const FILES_BYTES_MAX: usize = 1 << 20;
-/// Bytes of a task's JSON parameters.
-pub const PARAMETERS_BYTES_MAX: usize = 256 << 10;
+/// Bytes of a task's JSON parameters. The task finds them in one environment variable, and Linux takes at
+/// most 128 KiB of those.
+pub const PARAMETERS_BYTES_MAX: usize = 120 << 10;
 /// Bytes of a job's FlatBuffer.
 pub const JOB_BYTES_MAX: usize = 4 << 20;
 /// Bytes of a task's result.

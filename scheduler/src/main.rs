@@ -1,4 +1,4 @@
-//! `fleetwire-scheduler`: see the library of this crate, and docs/operations.md.
+//! `fleetwire-scheduler`: see the library of this crate, and README.md.
 
 use anyhow::Context as _;
 use clap::Parser;

@@ -54,13 +54,13 @@ pub async fn dev(command: &Dev, as_json: bool) -> Result<u8, CliError> {
 async fn work(client: &Client, job: Option<&JobSpec>, folder: &Path, as_json: bool) -> Result<u8, CliError> {
     let Some(job) = job else {
         print(&usage(folder))?;
-        let _ = tokio::signal::ctrl_c().await;
+        interrupted().await;
         return Ok(0);
     };
     let submitted = client.submit(job).await?;
     let ended = tokio::select! {
         ended = jobs::wait(client, submitted.job, !as_json) => ended?,
-        _ = tokio::signal::ctrl_c() => {
+        () = interrupted() => {
             client.cancel(Work::Job(submitted.job)).await?;
             let _ = tokio::time::timeout(CANCEL_WITHIN, client.watch(submitted.job, |_| ())).await;
             return Ok(130);
@@ -70,6 +70,20 @@ async fn work(client: &Client, job: Option<&JobSpec>, folder: &Path, as_json: bo
         outputs(client, &ended).await?;
     }
     jobs::report(client, &ended, true, as_json).await
+}
+
+/// Ctrl-C or SIGTERM: whoever asks, what was started is stopped.
+async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => tokio::select! {
+            _ = terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        },
+        Err(_) => {
+            let _ = tokio::signal::ctrl_c().await;
+        }
+    }
 }
 
 /// What the tasks wrote, each under a heading of its own.
