@@ -1,0 +1,149 @@
+//! The command line as people and programs use it, against real clusters.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+use fleetwire_tests::{Cluster, Process, binaries, example, wait_for};
+use serde_json::Value;
+use std::{
+    path::Path,
+    process::{Command, Output, Stdio},
+};
+
+/// `fleetwire` as somebody without a scheduler on this machine.
+fn stranger(home: &Path, arguments: &[&str]) -> Output {
+    Command::new(binaries().join("fleetwire"))
+        .args(arguments)
+        .env_remove("FLEETWIRE_DATA")
+        .env("FLEETWIRE_HOME", home)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn errors_say_what_is_wrong_and_what_to_do() {
+    let cluster = Cluster::start();
+    let nobody = stranger(&cluster.path("nobody"), &["jobs"]);
+    assert_eq!(nobody.status.code(), Some(1));
+    assert!(text(&nobody.stderr).contains("no credentials") && text(&nobody.stderr).contains("fleetwire login TOKEN"));
+
+    let file = cluster.job_file("typo.toml", "name = 'j'\n[[task]]\ncomand = ['true']\n");
+    let typo = cluster.cli(&["submit", &file]);
+    assert_eq!((typo.status.code(), text(&typo.stdout).as_str()), (Some(1), ""));
+    let message = text(&typo.stderr);
+    assert!(message.contains("typo.toml:3:1") && message.contains("did you mean `command`?"), "{message}");
+
+    let unknown = cluster.cli(&["job", "99"]);
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(text(&unknown.stderr).contains("there is no job 99"), "{unknown:?}");
+    assert!(text(&unknown.stderr).contains("hint: `fleetwire jobs`"), "{unknown:?}");
+    assert_eq!(cluster.cli(&["frobnicate"]).status.code(), Some(2));
+    assert!(cluster.cli_ok(&["jobs"]).contains("no jobs yet"));
+    assert!(cluster.cli_ok(&["agents"]).contains("fleetwire-agent --join"));
+    assert!(cluster.cli_ok(&["completions", "bash"]).contains("fleetwire"));
+
+    // A folder that somebody uses: the second scheduler says so and ends.
+    let data = cluster.path("scheduler");
+    let second = Command::new(binaries().join("fleetwire-scheduler"))
+        .args(["--data", data.to_str().unwrap(), "--listen", "127.0.0.1:0"])
+        .output()
+        .unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    assert!(text(&second.stderr).contains("is in use by process"), "{}", text(&second.stderr));
+}
+
+#[test]
+fn an_operator_on_another_machine_logs_in_once() {
+    let cluster = Cluster::start();
+    let home = cluster.path("anna");
+    let token = cluster.cli_json(&["token", "create", "--role", "operator", "--json"]);
+    let token = token["token"].as_str().unwrap();
+    let login = stranger(&home, &["login", token, "--name", "anna"]);
+    assert!(login.status.success(), "{}", text(&login.stderr));
+    assert!(stranger(&home, &["jobs"]).status.success());
+
+    let again = stranger(&home, &["login", token, "--name", "anna"]);
+    assert!(text(&again.stderr).contains("there are credentials already"), "{}", text(&again.stderr));
+    let bert = stranger(&cluster.path("bert"), &["login", token, "--name", "bert"]);
+    assert_eq!(bert.status.code(), Some(1));
+    assert!(text(&bert.stderr).contains("all were redeemed"), "{}", text(&bert.stderr));
+    let damaged = stranger(&cluster.path("bert"), &["login", &token[..token.len() - 3]]);
+    assert!(text(&damaged.stderr).contains("copy the whole line again"), "{}", text(&damaged.stderr));
+}
+
+#[test]
+fn the_exit_status_is_that_of_the_first_task_that_did_not_complete() {
+    let cluster = Cluster::with_agents(1);
+    let failing = cluster.job_file(
+        "failing.toml",
+        "[[task]]\ncount = 4\ncpu = '100m'\nscript = 'exit $((FLEETWIRE_INDEX > 1 ? FLEETWIRE_INDEX + 2 : 0))'\n",
+    );
+    let waited = cluster.cli(&["submit", &failing, "--wait"]);
+    assert_eq!(waited.status.code(), Some(4), "{}", text(&waited.stderr));
+    let watched = cluster.cli(&["submit", &failing, "--watch"]);
+    assert_eq!(watched.status.code(), Some(4));
+    assert!(text(&watched.stdout).contains("exit status 5"), "{}", text(&watched.stdout));
+    assert_eq!(cluster.cli(&["run", "--timeout", "1s", "--", "sleep", "60"]).status.code(), Some(124));
+
+    let retried = cluster.cli_json(&["submit", &example("retry.toml"), "--wait", "--json"]);
+    assert_eq!((&retried["exit_status"], &retried["tasks"][0]["failures"]), (&Value::from(0), &Value::from(2)));
+    assert_eq!(retried["tasks"][0]["result"]["succeeded_at_attempt"], 3);
+}
+
+#[test]
+fn a_task_that_waits_is_explained_and_one_that_runs_is_stopped() {
+    let cluster = Cluster::with_agents(1);
+    let hungry = cluster.job_file("hungry.toml", "[[task]]\ncommand = ['true']\ngpu = 7\n");
+    let job = cluster.cli_json(&["submit", &hungry, "--json"])["job"].to_string();
+    let explained = cluster.cli_json(&["explain", &job, "--json"]);
+    assert_eq!(explained["status"], "pending");
+    assert_eq!(explained["obstacles"][0]["agents"], 1, "{explained}");
+    let none = cluster.cli(&["result", &job]);
+    assert!(text(&none.stderr).contains("has no result: it is pending"), "{}", text(&none.stderr));
+    cluster.cli_ok(&["cancel", &job]);
+    assert_eq!(cluster.cli_json(&["job", &job, "--json"])["status"], "cancelled");
+
+    let long = cluster.job_file("long.toml", "[[task]]\nscript = 'echo begun; exec sleep 600'\nkill_grace = '1s'\n");
+    let job = cluster.cli_json(&["submit", &long, "--json"])["job"].to_string();
+    wait_for("its output", || text(&cluster.cli(&["logs", &job]).stdout).contains("begun").then_some(()));
+    assert_eq!(cluster.cli_json(&["agent", "a0", "--json"])["attempts"][0]["status"], "running");
+    cluster.cli_ok(&["cancel", &format!("{job}.0.0")]);
+    wait_for("the task to stop", || {
+        (cluster.cli_json(&["job", &job, "--json"])["status"] == "cancelled").then_some(())
+    });
+    wait_for("its room", || (cluster.cli_json(&["agent", "a0", "--json"])["running"] == 0).then_some(()));
+}
+
+#[test]
+fn an_interrupted_run_stops_its_job() {
+    let cluster = Cluster::with_agents(1);
+    let data = cluster.path("scheduler");
+    let arguments = ["--data", data.to_str().unwrap(), "run", "--", "sh", "-c", "echo begun; exec sleep 600"];
+    let mut run = Process::start("fleetwire", &arguments, cluster.path("run.log"));
+    wait_for("its output", || run.log().contains("begun").then_some(()));
+    assert!(Command::new("kill").args(["-INT", &run.id().to_string()]).status().unwrap().success());
+    assert_eq!(run.wait().code(), Some(130), "{}", run.log());
+    assert_eq!(cluster.cli_json(&["job", "1", "--json"])["status"], "cancelled");
+}
+
+#[test]
+fn a_whole_cluster_in_one_process_runs_a_job_and_ends_as_it_did() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = stranger(folder.path(), &["dev", &example("first.toml")]);
+    let (out, said) = (text(&first.stdout), text(&first.stderr));
+    assert!(first.status.success(), "{out}{said}");
+    assert!(out.contains("moby-dick: 208 words") && out.contains("DIFFERENT"), "{out}");
+    assert!(said.contains("completed in") && said.contains("6 of 6 tasks"), "{said}");
+
+    let path = folder.path().join("seven.toml");
+    std::fs::write(&path, "[[task]]\nscript = 'echo on purpose >&2; exit 7'\n").unwrap();
+    let failed = stranger(folder.path(), &["dev", path.to_str().unwrap(), "--agents", "1"]);
+    assert_eq!(failed.status.code(), Some(7));
+    assert!(text(&failed.stdout).contains("on purpose"), "{failed:?}");
+    let json = stranger(folder.path(), &["dev", path.to_str().unwrap(), "--agents", "1", "--json"]);
+    let view: Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!((&view["exit_status"], &view["tasks"][0]["end"]["exit_code"]), (&Value::from(7), &Value::from(7)));
+}
