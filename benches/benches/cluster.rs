@@ -10,8 +10,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
-use fleetwire_client::{Client, JobSpec, TaskSpec};
-use fleetwire_common::{fb, ids::Name, resources::Resources};
+use fleetwire_client::Client;
+use fleetwire_common::{
+    fb,
+    ids::Name,
+    job::{JobSpec, TaskSpec},
+    resources::Resources,
+};
 use fleetwire_link::Identity;
 use fleetwire_tests::Cluster;
 use std::{
