@@ -140,6 +140,7 @@ impl Cluster {
                 name: Some(Name::new(&format!("agent-{number}"))?),
                 capacity: share(agents),
                 on_stop: OnStop::Cancel,
+                slots_max: SLOTS,
                 ..AgentConfig::new(folder.path().join(format!("agent-{number}")))
             };
             threads.push(start_agent(number, config, stopped.clone(), failed.clone())?);
@@ -239,6 +240,8 @@ const AGENTS_WITHIN: Duration = Duration::from_secs(30);
 const CANCEL_WITHIN: Duration = Duration::from_secs(10);
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 const OUTPUTS_MAX: usize = 20;
+/// The folder is removed at the end, and files cost more than the tasks that wrote them.
+const SLOTS: u32 = 48;
 /// A share is at least half a core …
 const CPU_MIN: u32 = 500;
 /// … and 128 MB: enough for every example.
