@@ -136,7 +136,7 @@ impl State {
         self.running
     }
 
-    /// Bytes of all results that are kept, as [`result_bytes`] counts them.
+    /// Bytes of all results that are kept, as `result_bytes` counts them.
     pub fn result_bytes(&self) -> usize {
         self.result_bytes
     }

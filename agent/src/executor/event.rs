@@ -121,7 +121,7 @@ pub enum SlotCondition {
         /// When its program was started, if its supervisor has noted it yet.
         started: Option<Moment>,
     },
-    /// It ended; [`ProcessExecutor::verdict`] reads how. `reason` is `SupervisorLost` when its
+    /// It ended; [`verdict`](crate::executor::ProcessExecutor::verdict) reads how. `reason` is `SupervisorLost` when its
     /// supervisor was gone without a word.
     Ended {
         /// Why it ended.

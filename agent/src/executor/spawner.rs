@@ -46,7 +46,7 @@ pub const SPAWNER_ARG: &str = "__spawner";
 /// Every binary that owns a [`ProcessExecutor`](super::ProcessExecutor) calls this first thing in
 /// `main`, before threads, allocations and arguments:
 ///
-/// ```ignore
+/// ```text
 /// fn main() -> std::process::ExitCode {
 ///     if let Some(code) = fleetwire_agent::executor::spawner_if_asked() {
 ///         return code;
