@@ -138,6 +138,7 @@ mod tests {
         fb,
         ids::{Name, Principal, SessionId, SubmitId},
         job::{JobSpec, TaskSpec},
+        limits::PARAMETERS_BYTES_MAX,
         message::MessageRef,
     };
     use fleetwire_disk::{FsDisk, WriterConfig};
@@ -185,10 +186,10 @@ mod tests {
         let entry = |number| TaskSpec {
             name: Name::new(&format!("entry-{number}")).unwrap(),
             executor: fb::Executor::Noop,
-            parameters: format!("\"{}\"", "x".repeat(250_000)),
+            parameters: format!("\"{}\"", "x".repeat(PARAMETERS_BYTES_MAX - 2)),
             ..TaskSpec::default()
         };
-        JobSpec::new(Name::new("large").unwrap(), (0..16).map(entry).collect(), 300).unwrap()
+        JobSpec::new(Name::new("large").unwrap(), (0..33).map(entry).collect(), 300).unwrap()
     }
 
     #[test]

@@ -69,9 +69,13 @@ fn job(name: &str) -> JobSpec {
 
 /// A job nearly as large as one frame may carry, which takes little room on the way.
 fn large_job(name: &str) -> JobSpec {
-    let parameters = format!("\"{}\"", "x".repeat(185_000));
-    let task = TaskSpec { executor: fb::Executor::Noop, parameters, ..TaskSpec::default() };
-    JobSpec::new(Name::new(name).unwrap(), vec![task], 300).unwrap()
+    let task = |task: &str| TaskSpec {
+        name: Name::new(task).unwrap(),
+        executor: fb::Executor::Noop,
+        parameters: format!("\"{}\"", "x".repeat(92_500)),
+        ..TaskSpec::default()
+    };
+    JobSpec::new(Name::new(name).unwrap(), vec![task("one"), task("other")], 300).unwrap()
 }
 
 fn submit(job: &JobSpec) -> Message {
