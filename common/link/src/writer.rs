@@ -21,7 +21,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 /// The transport's priority of bulk streams; the control stream has 0.
 const BULK_PRIORITY: i32 = -1;
@@ -104,7 +104,12 @@ impl Writer {
         };
         match stopped {
             Ok(()) | Err(Stop::Late) => self.close(),
-            Err(Stop::Misbehaved(what)) => self.shared.abort(ErrorCode::WrongState, what),
+            Err(Stop::Misbehaved(what)) => {
+                // A peer that closes stops reading first: then its reason is on its way.
+                if timeout(self.drain_timeout, self.shared.connection.closed()).await.is_err() {
+                    self.shared.abort(ErrorCode::WrongState, what);
+                }
+            }
             Err(Stop::Ended) => {}
         }
         self.shared.end_queue();
