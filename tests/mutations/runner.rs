@@ -392,6 +392,35 @@ mod tests {
         says      P1
     ";
 
+    /// Seen by `cargo test`, long before the hunt: a change that takes a mutation's line away takes it along.
+    #[test]
+    fn every_line_of_the_list_stands_and_every_test_that_it_names_is_there() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let all = parse(&fs::read_to_string(root.join("tests/mutations/mutations.list")).unwrap()).unwrap();
+        switched(root, &all, Path::new("copy")).unwrap_or_else(|error| panic!("{error}"));
+        let sources = sources(root);
+        for [_, _, name] in all.iter().flat_map(|mutation| &mutation.killed_by) {
+            let function = format!("fn {}(", name.rsplit("::").next().unwrap());
+            assert!(sources.iter().any(|text| text.contains(&function)), "there is no test `{name}`");
+        }
+    }
+
+    /// Every source file of the tree, but for the generated ones.
+    fn sources(root: &Path) -> Vec<String> {
+        let (mut folders, mut texts) = (vec![root.to_path_buf()], Vec::new());
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap().flatten() {
+                let (path, name) = (entry.path(), entry.file_name());
+                if path.is_dir() && !NOT_COPIED.iter().any(|skipped| name == *skipped) {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|kind| kind == "rs") && name != "generated.rs" {
+                    texts.push(fs::read_to_string(path).unwrap());
+                }
+            }
+        }
+        texts
+    }
+
     #[test]
     fn a_pair_goes_behind_its_switch_where_its_line_stands() {
         let all = parse(LIST).unwrap();
