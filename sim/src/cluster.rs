@@ -4,7 +4,7 @@
 use crate::{
     agent::AgentNode,
     client::{ClientNode, Wish},
-    faults::Setting,
+    faults::{Scale, Setting},
     history::History,
     invariants::invariant_p6_every_result_arrived,
     network::{End, Peer},
@@ -107,9 +107,9 @@ impl Cluster {
     ///
     /// # Errors
     /// A promise is broken.
-    pub fn of_seed(seed: u64, readable: bool) -> Result<Cluster, Violation> {
+    pub fn of_seed(seed: u64, scale: Scale, readable: bool) -> Result<Cluster, Violation> {
         let mut random = Random::new(seed);
-        let setting = Setting::swarm(&mut random);
+        let setting = Setting::swarm(scale, &mut random);
         let offers: Vec<Offer> = (0..setting.agents).map(|_| Offer::random(&mut random)).collect();
         let mut cluster = Cluster::new(random.next(), setting, offers.clone(), readable)?;
         cluster.plan_jobs(&offers, &mut random);
@@ -293,8 +293,13 @@ impl Cluster {
         let setting = self.world.setting.clone();
         let world = &mut self.world;
         let active = setting.active.as_micros() as u64;
-        for number in 0..setting.jobs {
+        let mut tasks = 0;
+        for number in 0.. {
+            if number >= setting.jobs && tasks >= setting.tasks_min {
+                break;
+            }
             let job = workload::job(number, offers, setting.tasks_max, random);
+            tasks += job.task_count();
             let Some(client) = self.clients.get_mut(random.below(setting.clients)) else { continue };
             let later = |random: &mut Random| Duration::from_micros(random.between(0, active * 3 / 4));
             let at = world.now + later(random);

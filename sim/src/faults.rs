@@ -55,6 +55,15 @@ pub const ALL: [Fault; 14] = [
     Fault::Suspend,
 ];
 
+/// How large the cluster of a seed is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scale {
+    /// Drawn, and mostly small: quick, and closer to the limits of a cluster.
+    Drawn,
+    /// The measure of speed: 10 agents, 100 tasks, 6 minutes of misfortune.
+    Standard,
+}
+
 /// What a run is like.
 #[derive(Clone, Debug)]
 pub struct Setting {
@@ -64,6 +73,8 @@ pub struct Setting {
     pub clients: usize,
     /// How many jobs the clients submit.
     pub jobs: usize,
+    /// How many tasks all jobs have together at least: more jobs are submitted until then.
+    pub tasks_min: u64,
     /// Tasks in one job at most.
     pub tasks_max: u32,
     /// How long faults go on.
@@ -87,6 +98,7 @@ impl Setting {
             agents: 3,
             clients: 1,
             jobs: 0,
+            tasks_min: 0,
             tasks_max: 10,
             active: Duration::from_secs(60),
             faults: Vec::new(),
@@ -98,8 +110,13 @@ impl Setting {
     }
 
     /// What a seed draws.
-    pub fn swarm(random: &mut Random) -> Setting {
-        let active = Duration::from_secs(random.between(40, 360));
+    pub fn swarm(scale: Scale, random: &mut Random) -> Setting {
+        let (active_s, agents) = (random.between(40, 360), random.between(1, 8) as usize);
+        let (active_s, agents, tasks_min) = match scale {
+            Scale::Drawn => (active_s, agents, 0),
+            Scale::Standard => (360, 10, 100),
+        };
+        let active = Duration::from_secs(active_s);
         let mut faults = Vec::new();
         let share = random.between(0, 1_000) as u32;
         for fault in ALL {
@@ -109,9 +126,10 @@ impl Setting {
             }
         }
         Setting {
-            agents: random.between(1, 8) as usize,
+            agents,
             clients: random.between(1, 3) as usize,
             jobs: random.between(1, 8) as usize,
+            tasks_min,
             tasks_max: random.skewed(1, 40) as u32,
             active,
             faults,

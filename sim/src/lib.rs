@@ -37,7 +37,7 @@ pub use client::Wish;
 pub use cluster::{Cluster, Outcome};
 pub use coverage::Coverage;
 pub use device::{Behaviour, Ending};
-pub use faults::{ALL as ALL_FAULTS, Fault, Setting};
+pub use faults::{ALL as ALL_FAULTS, Fault, Scale, Setting};
 pub use history::{AttemptHistory, History, JobHistory, TaskHistory};
 pub use sweep::{Failed, run, run_covering};
 pub use trace::Violation;

@@ -1,19 +1,22 @@
 //! `fleetwire-sim`: runs seeds of the simulated cluster. A failing seed is printed with what it broke, and
 //! `--seed N --trace` tells its whole story again.
 
-use fleetwire_sim::{Coverage, Failed, Outcome, run, run_covering};
+use fleetwire_sim::{Coverage, Failed, Outcome, Scale, run, run_covering};
 use std::{
     ops::Range,
     process::ExitCode,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-const USAGE: &str =
-    "usage: fleetwire-sim [--seeds FROM..TO | --seed N] [--trace] [--coverage] [--keep-going] [--threads N]";
+const USAGE: &str = "usage: fleetwire-sim [--seeds FROM..TO | --seed N] [--standard] [--trace] [--coverage] [--keep-going] [--threads N]";
+
+/// What Linux counts in `/proc`, whatever its own tick is.
+const TICKS_PER_SECOND: f64 = 100.0;
 
 /// What was asked for.
 struct Wanted {
     seeds: Range<u64>,
+    scale: Scale,
     trace: bool,
     keep_going: bool,
     coverage: bool,
@@ -32,13 +35,14 @@ fn main() -> ExitCode {
     let began = std::time::Instant::now();
     let (sum, failures, coverage) = sweep(&wanted);
     let seconds = began.elapsed().as_secs_f64().max(1e-6);
+    let core_hours = cpu_seconds().unwrap_or(seconds * wanted.threads as f64).max(1e-6) / 3600.0;
     let hours = sum.passed.as_secs_f64() / 3600.0;
     if wanted.coverage {
         coverage.names().for_each(|(name, count)| println!("{count:>9}  {name}"));
     }
     println!(
         "{} seeds, {failures} failed; {} events, {} tasks, {} attempts, {} starts, {} forged frames refused; \
-         {hours:.1} cluster hours in {seconds:.1} s: {:.0} events/ms",
+         {hours:.1} cluster hours in {seconds:.1} s: {:.0} events/ms, {:.0} cluster hours per core hour",
         wanted.seeds.end.saturating_sub(wanted.seeds.start),
         sum.events,
         sum.tasks,
@@ -46,6 +50,7 @@ fn main() -> ExitCode {
         sum.starts,
         sum.refused,
         sum.events as f64 / seconds / 1e3,
+        hours / core_hours,
     );
     ExitCode::from(u8::from(failures > 0))
 }
@@ -63,7 +68,11 @@ fn sweep(wanted: &Wanted) -> (Outcome, u64, Coverage) {
             // A panic in a core is a failure of its seed like any other.
             let ran = std::panic::catch_unwind(|| {
                 let mut covered = Coverage::default();
-                let outcome = if wanted.trace { run(seed, true) } else { run_covering(seed, &mut covered) };
+                let outcome = if wanted.trace {
+                    run(seed, wanted.scale, true)
+                } else {
+                    run_covering(seed, wanted.scale, &mut covered)
+                };
                 outcome.map(|outcome| (outcome, covered))
             });
             match ran {
@@ -73,7 +82,7 @@ fn sweep(wanted: &Wanted) -> (Outcome, u64, Coverage) {
                 }
                 Ok(Err(failed)) => {
                     failures.fetch_add(1, Ordering::Relaxed);
-                    tell(&failed);
+                    tell(&failed, wanted.scale);
                     stop.fetch_or(!wanted.keep_going, Ordering::Relaxed);
                 }
                 Err(_) => {
@@ -98,14 +107,25 @@ fn sweep(wanted: &Wanted) -> (Outcome, u64, Coverage) {
     (total, failures.into_inner(), coverage)
 }
 
-fn tell(failed: &Failed) {
+fn tell(failed: &Failed, scale: Scale) {
     for line in &failed.trace {
         println!("{line}");
     }
     println!("{failed}");
     if failed.trace.is_empty() {
-        println!("  again: fleetwire-sim --seed {} --trace", failed.seed);
+        let scale = if scale == Scale::Standard { " --standard" } else { "" };
+        println!("  again: fleetwire-sim --seed {}{scale} --trace", failed.seed);
     }
+}
+
+/// The time that all threads of this process have had a core, where the system says so: on a busy machine
+/// the time on the wall says little.
+fn cpu_seconds() -> Option<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // After the name, which ends with the last parenthesis: user and system time are the 12th and 13th.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let ticks = fields.next()?.parse::<f64>().ok()? + fields.next()?.parse::<f64>().ok()?;
+    Some(ticks / TICKS_PER_SECOND)
 }
 
 fn nothing() -> Outcome {
@@ -124,7 +144,8 @@ fn add(sum: &mut Outcome, outcome: &Outcome) {
 
 fn wanted(mut arguments: impl Iterator<Item = String>) -> Result<Wanted, String> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut wanted = Wanted { seeds: 0..1_000, trace: false, keep_going: false, coverage: false, threads };
+    let mut wanted =
+        Wanted { seeds: 0..1_000, scale: Scale::Drawn, trace: false, keep_going: false, coverage: false, threads };
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
         let number = |text: &str| text.parse::<u64>().map_err(|error| format!("`{text}`: {error}"));
@@ -139,6 +160,7 @@ fn wanted(mut arguments: impl Iterator<Item = String>) -> Result<Wanted, String>
                 wanted.seeds = seed..seed.saturating_add(1);
             }
             "--threads" => wanted.threads = number(&value()?)? as usize,
+            "--standard" => wanted.scale = Scale::Standard,
             "--trace" => wanted.trace = true,
             "--coverage" => wanted.coverage = true,
             "--keep-going" => wanted.keep_going = true,

@@ -3,6 +3,7 @@
 use crate::{
     cluster::{Cluster, Outcome},
     coverage::Coverage,
+    faults::Scale,
     trace::Violation,
 };
 
@@ -10,7 +11,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("seed {seed} broke a promise: {violation}")]
 pub struct Failed {
-    /// The seed: `fleetwire-sim --seed N --trace` shows it again.
+    /// The seed: `fleetwire-sim --seed N --trace` shows it again; with `--standard` if it was of that scale.
     pub seed: u64,
     /// What was broken.
     pub violation: Violation,
@@ -22,9 +23,9 @@ pub struct Failed {
 ///
 /// # Errors
 /// The seed broke a promise.
-pub fn run_covering(seed: u64, coverage: &mut Coverage) -> Result<Outcome, Failed> {
+pub fn run_covering(seed: u64, scale: Scale, coverage: &mut Coverage) -> Result<Outcome, Failed> {
     let fail = |violation| Failed { seed, violation, trace: Vec::new() };
-    let mut cluster = Cluster::of_seed(seed, false).map_err(fail)?;
+    let mut cluster = Cluster::of_seed(seed, scale, false).map_err(fail)?;
     let outcome = cluster.run().map_err(fail)?;
     coverage.add(&cluster.world.trace.coverage);
     Ok(outcome)
@@ -34,8 +35,8 @@ pub fn run_covering(seed: u64, coverage: &mut Coverage) -> Result<Outcome, Faile
 ///
 /// # Errors
 /// The seed broke a promise.
-pub fn run(seed: u64, readable: bool) -> Result<Outcome, Failed> {
+pub fn run(seed: u64, scale: Scale, readable: bool) -> Result<Outcome, Failed> {
     let fail = |violation, trace: &[String]| Failed { seed, violation, trace: trace.to_vec() };
-    let mut cluster = Cluster::of_seed(seed, readable).map_err(|violation| fail(violation, &[]))?;
+    let mut cluster = Cluster::of_seed(seed, scale, readable).map_err(|violation| fail(violation, &[]))?;
     cluster.run().map_err(|violation| fail(violation, cluster.world.trace.last_lines(usize::MAX)))
 }

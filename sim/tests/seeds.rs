@@ -2,14 +2,14 @@
 //! always the same story.
 #![allow(clippy::expect_used)]
 
-use fleetwire_sim::{Coverage, Failed, run, run_covering};
+use fleetwire_sim::{Coverage, Failed, Scale, run, run_covering};
 use std::collections::BTreeSet;
 
 /// Runs seeds and shows the whole story of the first that breaks a promise.
 fn hold(seeds: std::ops::Range<u64>) {
     for seed in seeds {
-        if let Err(Failed { seed, violation, .. }) = run(seed, false) {
-            let again = run(seed, true).expect_err("promise P7: the seed fails again");
+        if let Err(Failed { seed, violation, .. }) = run(seed, Scale::Drawn, false) {
+            let again = run(seed, Scale::Drawn, true).expect_err("promise P7: the seed fails again");
             let tail = again.trace.len().saturating_sub(80);
             let tail = again.trace.get(tail..).unwrap_or_default().join("\n");
             panic!("{tail}\nseed {seed} broke a promise: {violation}\nagain: fleetwire-sim --seed {seed} --trace");
@@ -32,7 +32,7 @@ fn seeds_100_to_200_keep_every_promise() {
 fn the_fixed_seeds_reach_every_way_an_attempt_can_end_and_every_answer() {
     let mut coverage = Coverage::default();
     for seed in 0..200 {
-        run_covering(seed, &mut coverage).expect("as above");
+        run_covering(seed, Scale::Drawn, &mut coverage).expect("as above");
     }
     let reached: BTreeSet<String> = coverage.names().map(|(name, _)| name).collect();
     let missing: Vec<&&str> = MUST_BE_REACHED.iter().filter(|name| !reached.contains(**name)).collect();
@@ -96,7 +96,7 @@ const MUST_BE_REACHED: [&str; 50] = [
 #[test]
 fn p7_a_seed_is_always_the_same_story() {
     for seed in [3, 17, 42, 77] {
-        let (first, second) = (run(seed, false), run(seed, true));
+        let (first, second) = (run(seed, Scale::Drawn, false), run(seed, Scale::Drawn, true));
         assert_eq!(first.ok(), second.ok(), "seed {seed}: with a trace or without, the same things happen");
     }
 }
