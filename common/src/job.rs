@@ -199,8 +199,14 @@ impl JobSpec {
 
     /// Reads and checks the wire's form: a FlatBuffer whose root is `JobSpec`.
     pub fn from_wire(bytes: &[u8]) -> Result<JobSpec, JobError> {
-        let unreadable = |error: flatbuffers::InvalidFlatbuffer| JobError::Unreadable(error.to_string());
         bound("the job", "bytes", bytes.len(), JOB_BYTES_MAX)?;
+        JobSpec::from_own_wire(bytes)
+    }
+
+    /// Reads and checks what [`JobSpec::to_wire`] wrote, which may take more bytes than the form in which the
+    /// job was submitted: who writes the wire may let equal texts share their bytes.
+    pub fn from_own_wire(bytes: &[u8]) -> Result<JobSpec, JobError> {
+        let unreadable = |error: flatbuffers::InvalidFlatbuffer| JobError::Unreadable(error.to_string());
         let wire =
             flatbuffers::root_with_opts::<fb::JobSpec<'_>>(&crate::envelope::verifier_options(bytes.len()), bytes)
                 .map_err(unreadable)?;

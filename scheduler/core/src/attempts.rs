@@ -15,6 +15,15 @@ use fleetwire_common::{
 };
 use std::{collections::BTreeMap, sync::Arc};
 
+/// A submit that was accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Submit {
+    /// SHA-256 of the job's bytes.
+    pub digest: [u8; 32],
+    /// What it became.
+    pub job: JobId,
+}
+
 /// One job.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Job {
@@ -70,9 +79,12 @@ pub struct Entry {
     pub spec: Arc<TaskSpec>,
     /// The indices that were never assigned and have not ended.
     pub unstarted: Ranges<()>,
-    completed: FixedBitSet,
-    failed: FixedBitSet,
-    cancelled: FixedBitSet,
+    /// Ended well.
+    pub(crate) completed: FixedBitSet,
+    /// Ended by failures, losses or a timeout.
+    pub(crate) failed: FixedBitSet,
+    /// Ended on request.
+    pub(crate) cancelled: FixedBitSet,
     /// How the tasks ended that had an attempt.
     pub ended: BTreeMap<u32, EndedTask>,
 }
@@ -290,6 +302,13 @@ impl EndedTask {
     /// Its latest metrics.
     pub fn metrics(&self) -> &[(Arc<str>, f64)] {
         self.extra.as_ref().map_or(&[], |extra| &extra.metrics)
+    }
+
+    /// Exchanges its metrics for the same ones, whose names are shared with other tasks.
+    pub(crate) fn share_metrics(&mut self, shared: impl FnMut(&(Arc<str>, f64)) -> (Arc<str>, f64)) {
+        if let Some(extra) = &mut self.extra {
+            extra.metrics = extra.metrics.iter().map(shared).collect();
+        }
     }
 
     /// As the wire's owned table, with the result's bytes only if asked for.

@@ -3,7 +3,7 @@
 //! Invariant: `decode(encode(fact)) == fact`. The live core applies the Rust form that it encodes; replay
 //! decodes and applies the same. Bytes that are no fact are an error, whatever they are.
 
-use crate::agents::AgentProfile;
+use crate::{agents::AgentProfile, kept::Kept};
 use flatbuffers::{FlatBufferBuilder, UnionWIPOffset, WIPOffset};
 use fleetwire_common::{
     envelope::verifier_options,
@@ -125,6 +125,8 @@ pub enum Fact<'a> {
         /// Which.
         job: JobId,
     },
+    /// What facts before a snapshot add up to, or a part of it. Only in snapshots.
+    Kept(Box<Kept<'a>>),
 }
 
 /// An attempt's end, and what becomes of its task.
@@ -228,6 +230,7 @@ impl<'a> Fact<'a> {
             Fact::JobForgotten { job } => (fb::FactBody::JobForgotten, {
                 fb::JobForgotten::create(builder, &fb::JobForgottenArgs { job: job.0 }).as_union_value()
             }),
+            Fact::Kept(kept) => kept.write(builder),
             Fact::IncarnationStarted { .. }
             | Fact::TokenIssued { .. }
             | Fact::PrincipalEnrolled { .. }
@@ -287,7 +290,8 @@ impl<'a> Fact<'a> {
             | Fact::AttemptEnded(_)
             | Fact::TasksEnded { .. }
             | Fact::CancelRequested { .. }
-            | Fact::JobForgotten { .. } => unreachable!("written by its caller"),
+            | Fact::JobForgotten { .. }
+            | Fact::Kept(_) => unreachable!("written by its caller"),
         };
         let kind = body.fact_body_type();
         let Some(value) = body.pack(builder) else { unreachable!("a fact is never absent") };
@@ -328,7 +332,7 @@ impl<'a> Fact<'a> {
             fb::FactBody::TokenIssued => record.fact_as_token_issued().map(read_token),
             fb::FactBody::PrincipalEnrolled => record.fact_as_principal_enrolled().map(read_principal),
             fb::FactBody::AgentRegistered => record.fact_as_agent_registered().map(read_agent),
-            other => return Err(FactError::Kind(other.0)),
+            _ => Kept::read(record).map(|kept| Ok(Fact::Kept(Box::new(kept?)))),
         };
         Ok((Time(record.at()), fact.unwrap_or(Err(FactError::Kind(record.fact_type().0)))?))
     }

@@ -4,8 +4,8 @@
 //! Facts are what survives: the shell appends them to the journal and releases each effect once the
 //! position that it bears is durable; at the next start it gives them back to [`Scheduler::replay`].
 //!
-//! The floors, from the ground: tables (`agents`, `attempts`, `ranges`, `queue`, `deadlines`, `policy`,
-//! `limits`, `fact`), rules (`state`, `live`, `placement`, `event`, `core`), stories (`sessions`, `enrolment`,
+//! The floors, from the ground: tables (`agents`, `attempts`, `tokens`, `ranges`, `queue`, `deadlines`, `policy`,
+//! `limits`, `kept`, `fact`), rules (`state`, `snapshot`, `live`, `placement`, `event`, `core`), stories (`sessions`, `enrolment`,
 //! `tasks`, `loss`, `jobs`, `queries`, `explain`, `logs`), and this front, which hands each event to one
 //! story. A file imports only from floors below its own.
 #![forbid(unsafe_code)]
@@ -19,6 +19,7 @@ pub mod event;
 mod explain;
 pub mod fact;
 mod jobs;
+pub mod kept;
 pub mod limits;
 pub mod live;
 mod logs;
@@ -29,8 +30,10 @@ mod queries;
 pub mod queue;
 pub mod ranges;
 mod sessions;
+mod snapshot;
 pub mod state;
 mod tasks;
+pub mod tokens;
 
 pub use crate::{
     event::{Config, Effect, Effects, Event, Origin},
@@ -92,7 +95,11 @@ impl Scheduler {
 
     /// Takes the next fact of the journal. All of them, in order, before [`Scheduler::start`].
     pub fn replay(&mut self, fact: &[u8]) -> Result<(), ReplayError> {
-        let position = Position(self.core.position.0 + 1);
+        self.replay_at(Position(self.core.position.0 + 1), fact)
+    }
+
+    /// The same for a fact that has that position: a snapshot's facts all have the snapshot's.
+    pub fn replay_at(&mut self, position: Position, fact: &[u8]) -> Result<(), ReplayError> {
         let mut take = || -> Result<(), ReplayCause> {
             let (at, fact) = Fact::decode(fact)?;
             Ok(self.core.state.apply(at, &fact)?)

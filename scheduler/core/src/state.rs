@@ -7,8 +7,9 @@ use crate::{
     agents::Agents,
     attempts::{Assigned, EndedTask, Job, TaskRecord, records_of},
     fact::{Ended, Fact},
-    limits::{METRIC_NAMES_SHARED_MAX, SUBMIT_KEPT, TOKEN_KEPT},
+    limits::{METRIC_NAMES_SHARED_MAX, SUBMIT_KEPT},
 };
+pub use crate::{attempts::Submit, tokens::TokenRecord};
 use fleetwire_common::{
     fb,
     ids::{AgentId, AttemptId, JobId, Principal, SubmitId, TaskId, TokenId},
@@ -55,38 +56,7 @@ pub struct State {
     pub ended_task_count: u64,
     /// Their bytes.
     pub ended_bytes: u64,
-    metric_names: BTreeSet<Arc<str>>,
-}
-
-/// A submit that was accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Submit {
-    /// SHA-256 of the job's bytes.
-    pub digest: [u8; 32],
-    /// What it became.
-    pub job: JobId,
-}
-
-/// A join token.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TokenRecord {
-    /// What it lets a holder become.
-    pub role: fb::Role,
-    /// How many keys may redeem it.
-    pub uses: u32,
-    /// When it was made.
-    pub issued_at: Time,
-    /// When it ends.
-    pub expires_at: Time,
-    /// The keys that redeemed it, and as whom.
-    pub redeemed: BTreeMap<[u8; 32], Principal>,
-}
-
-impl TokenRecord {
-    /// Whether it ended so long ago that it goes when the next one is made.
-    pub fn is_over(&self, at: Time) -> bool {
-        self.expires_at + TOKEN_KEPT <= at
-    }
+    pub(crate) metric_names: BTreeSet<Arc<str>>,
 }
 
 /// How a fact contradicts the state.
@@ -117,6 +87,8 @@ pub enum ApplyError {
     NotOpen { attempt: AttemptId },
     #[error("attempt {attempt} leaves its task {task_status:?} with {open} other attempts")]
     Outcome { attempt: AttemptId, task_status: fb::TaskStatus, open: usize },
+    #[error("the snapshot's {what} contradicts what came before it")]
+    Kept { what: &'static str },
     #[error("tasks {from}..{to} of entry {entry} of job {job} do not all wait")]
     NotPending { job: JobId, entry: u16, from: u32, to: u32 },
 }
@@ -167,6 +139,7 @@ impl State {
             }
             Fact::CancelRequested { job, task } => self.request_cancel(*job, *task),
             Fact::JobForgotten { job } => self.forget_job(*job),
+            Fact::Kept(kept) => self.restore(kept),
         }
     }
 
@@ -213,7 +186,7 @@ impl State {
         self.metric_names.get(name).cloned().unwrap_or_else(|| Arc::from(name))
     }
 
-    fn share(&mut self, (name, value): &(Arc<str>, f64)) -> (Arc<str>, f64) {
+    pub(crate) fn share(&mut self, (name, value): &(Arc<str>, f64)) -> (Arc<str>, f64) {
         if let Some(shared) = self.metric_names.get(name) {
             return (Arc::clone(shared), *value);
         }

@@ -116,7 +116,18 @@ impl T {
         t
     }
 
-    /// The scheduler dies and starts again on its facts; all sessions are gone.
+    /// The facts of a snapshot of all that is known.
+    pub fn snapshot(&self) -> Vec<Vec<u8>> {
+        let mut facts = Vec::new();
+        let mut keep = |fact: &[u8]| {
+            facts.push(fact.to_vec());
+            Ok::<(), std::convert::Infallible>(())
+        };
+        self.scheduler.state().write_snapshot(&mut keep).unwrap();
+        facts
+    }
+
+    /// The scheduler dies and starts again on a snapshot; all sessions are gone. Its facts say the same.
     pub fn restart(&mut self) {
         let mut scheduler = Scheduler::new(self.config.clone());
         for fact in &self.facts {
@@ -124,7 +135,13 @@ impl T {
         }
         assert_eq!(scheduler.state(), self.scheduler.state());
         assert_eq!(scheduler.position(), self.scheduler.position());
-        self.scheduler = scheduler;
+        let mut restored = Scheduler::new(self.config.clone());
+        for fact in self.snapshot() {
+            restored.replay_at(scheduler.position(), &fact).unwrap();
+        }
+        assert_eq!(restored.state(), scheduler.state());
+        assert_eq!(restored.position(), scheduler.position());
+        self.scheduler = restored;
         self.peers.clear();
         for agent in self.agents.values_mut() {
             agent.session = None;

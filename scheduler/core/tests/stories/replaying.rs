@@ -18,6 +18,10 @@ use std::borrow::Cow;
 
 /// A journal with every kind of fact.
 fn journal() -> Vec<Vec<u8>> {
+    story().facts
+}
+
+fn story() -> T {
     let mut t = T::new();
     t.handle(fleetwire_scheduler_core::Event::IssueToken { role: fb::Role::Agent, uses: 1, expires_in: secs(9) });
     let name = Name::new("op").unwrap();
@@ -31,7 +35,7 @@ fn journal() -> Vec<Vec<u8>> {
     t.restart();
     t.agent("a").register();
     t.cancel(job, None).unwrap();
-    t.facts
+    t
 }
 
 fn replay(facts: &[Vec<u8>]) -> Result<Scheduler, ReplayError> {
@@ -67,6 +71,26 @@ fn a_fact_that_is_missing_or_comes_twice_is_noticed() {
     let error = replay(&missing).err().unwrap();
     assert!(matches!(error.cause, ReplayCause::Contradiction(_)), "{error}");
     assert!(error.to_string().starts_with(&format!("the fact at position {}: ", error.position.0)), "{error}");
+}
+
+#[test]
+fn a_snapshot_fact_that_is_missing_comes_twice_or_too_early_is_noticed() {
+    let facts = story().snapshot();
+    assert!(replay(&facts).is_ok());
+    let kind = |at: usize| Fact::decode(&facts[at]).unwrap().1;
+    for at in 0..facts.len() {
+        let mut twice = facts.clone();
+        twice.insert(at, facts[at].clone());
+        let kept = matches!(kind(at), Fact::Kept(_));
+        assert_eq!(replay(&twice).is_err(), kept, "{:?}", kind(at));
+    }
+    assert!(facts.iter().any(|fact| matches!(Fact::decode(fact).unwrap().1, Fact::AgentRegistered { .. })));
+    for end in 1..facts.len() {
+        let backwards: Vec<_> = facts[..end].iter().rev().cloned().collect();
+        let _ = replay(&backwards);
+    }
+    let late = [journal(), facts].concat();
+    assert!(replay(&late).is_err(), "a snapshot is no continuation");
 }
 
 #[test]
@@ -138,5 +162,29 @@ proptest! {
         let _ = replay(&facts);
         let cut = facts[0].len() / 2;
         let _ = Fact::decode(&facts[0][..cut]);
+    }
+
+    #[test]
+    fn whatever_a_snapshot_holds_a_start_from_it_ends_without_a_panic(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        order in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>()), 0..3),
+    ) {
+        let t = story();
+        let mut facts = t.snapshot();
+        for (fact, place, value) in changes {
+            let count = facts.len();
+            let fact = &mut facts[fact.index(count)];
+            let place = place.index(fact.len());
+            fact[place] = value;
+        }
+        for (from, to) in order {
+            let (from, to) = (from.index(facts.len()), to.index(facts.len()));
+            facts.swap(from, to);
+        }
+        if let Ok(mut scheduler) = replay(&facts) {
+            let mut effects = fleetwire_scheduler_core::Effects::new();
+            scheduler.start(t.now, &mut effects);
+            scheduler.handle(t.now, fleetwire_scheduler_core::Event::Deadline, &mut effects);
+        }
     }
 }

@@ -1,0 +1,355 @@
+//! What a snapshot holds instead of the facts that it replaces (`schemas/journal.fbs`): records of the state,
+//! written down one by one.
+//!
+//! Invariant: `read(write(kept)) == kept`, except that a job comes without its ended tasks and its count
+//! of active ones, which have records of their own. What is read is consistent within itself.
+
+use crate::{
+    attempts::{Assigned, Counts, EndedTask, Entry, Job, Open, Submit, TaskRecord, is_end},
+    fact::{FactError, array},
+    ranges::Ranges,
+    tokens::TokenRecord,
+};
+use fixedbitset::FixedBitSet;
+use flatbuffers::{FlatBufferBuilder, UnionWIPOffset, WIPOffset};
+use fleetwire_common::{
+    fb,
+    ids::{AgentId, JobId, Name, Principal, SubmitId, TaskId, TokenId},
+    job::JobSpec,
+    message::End,
+    time::Time,
+};
+use std::{borrow::Cow, sync::Arc};
+
+/// A part of what earlier facts add up to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Kept<'a> {
+    /// The first: what stands alone.
+    Begun {
+        /// The latest start's number.
+        incarnation: u64,
+        /// Its random id.
+        id: [u8; 16],
+        /// The number of the latest token.
+        last_token: TokenId,
+        /// The number of the latest job.
+        last_job: JobId,
+        /// Names of metrics that tasks share.
+        metric_names: Vec<Arc<str>>,
+    },
+    /// A join token.
+    Token(TokenId, Cow<'a, TokenRecord>),
+    /// The id of a submit.
+    Submit(SubmitId, Submit),
+    /// A job. Its tasks come after it.
+    Job(JobId, Cow<'a, Job>),
+    /// A task that had an attempt and has not ended.
+    Task(TaskId, Cow<'a, TaskRecord>),
+    /// A task that had an attempt and has ended.
+    Ended(TaskId, Cow<'a, EndedTask>),
+}
+
+type Builder = FlatBufferBuilder<'static>;
+type Union = WIPOffset<UnionWIPOffset>;
+
+impl<'a> Kept<'a> {
+    /// Writes it as the body of a fact.
+    pub(crate) fn write(&self, builder: &mut Builder) -> (fb::FactBody, Union) {
+        match self {
+            Kept::Begun { incarnation, id, last_token, last_job, metric_names } => {
+                let names = metric_names.iter().map(|name| name.to_string()).collect();
+                let table = fb::SnapshotBegunT {
+                    incarnation: *incarnation,
+                    id: Some(id.to_vec()),
+                    last_token: last_token.0,
+                    last_job: last_job.0,
+                    metric_names: Some(names),
+                };
+                (fb::FactBody::SnapshotBegun, table.pack(builder).as_union_value())
+            }
+            Kept::Token(token, record) => (fb::FactBody::TokenKept, write_token(*token, record, builder)),
+            Kept::Submit(id, submit) => (fb::FactBody::SubmitKept, {
+                let submit_id = Some(builder.create_vector(&id.0));
+                let digest = Some(builder.create_vector(&submit.digest));
+                let args = fb::SubmitKeptArgs { submit_id, digest, job: submit.job.0 };
+                fb::SubmitKept::create(builder, &args).as_union_value()
+            }),
+            Kept::Job(id, job) => (fb::FactBody::JobKept, write_job(*id, job, builder)),
+            Kept::Task(task, record) => (fb::FactBody::TaskKept, write_task(*task, record, builder)),
+            Kept::Ended(task, end) => (fb::FactBody::TaskKept, {
+                let last = Some(write_end(end, builder));
+                let TaskId { job, entry, index } = *task;
+                let args = fb::TaskKeptArgs { job: job.0, entry, index, ended: true, last, ..Default::default() };
+                fb::TaskKept::create(builder, &args).as_union_value()
+            }),
+        }
+    }
+
+    /// Reads it; `None` if the table of that type is absent.
+    pub(crate) fn read(record: fb::FactRecord<'a>) -> Option<Result<Kept<'a>, FactError>> {
+        match record.fact_type() {
+            fb::FactBody::SnapshotBegun => record.fact_as_snapshot_begun().map(read_begun),
+            fb::FactBody::TokenKept => record.fact_as_token_kept().map(read_token),
+            fb::FactBody::SubmitKept => record.fact_as_submit_kept().map(read_submit),
+            fb::FactBody::JobKept => record.fact_as_job_kept().map(read_job),
+            fb::FactBody::TaskKept => record.fact_as_task_kept().map(read_task),
+            other => Some(Err(FactError::Kind(other.0))),
+        }
+    }
+}
+
+fn write_token(token: TokenId, record: &TokenRecord, builder: &mut Builder) -> Union {
+    let TokenRecord { role, uses, issued_at, expires_at, redeemed } = record;
+    let redeemed = redeemed.iter().map(|(key, principal)| fb::TokenUseT {
+        role: principal.role,
+        name: Some(principal.name.to_string()),
+        key: Some(key.to_vec()),
+    });
+    let table = fb::TokenKeptT {
+        token: token.0,
+        role: *role,
+        uses: *uses,
+        issued_at: issued_at.0,
+        expires_at: expires_at.0,
+        redeemed: Some(redeemed.collect()),
+    };
+    table.pack(builder).as_union_value()
+}
+
+fn write_job(id: JobId, job: &Job, builder: &mut Builder) -> Union {
+    let Job { spec, kept_bytes, owner, submitted_at, ended_at, cancelled, entries, counts: _ } = job;
+    let entries = entries.iter().map(|entry| {
+        let Entry { spec: _, unstarted, completed, failed, cancelled, ended: _ } = entry;
+        fb::EntryKeptT {
+            unstarted: Some(unstarted.ranges(()).flat_map(|range| [range.start, range.end]).collect()),
+            completed: Some(Box::new(indices(completed))),
+            failed: Some(Box::new(indices(failed))),
+            cancelled: Some(Box::new(indices(cancelled))),
+        }
+    });
+    let table = fb::JobKeptT {
+        job: id.0,
+        owner: Some(owner.to_string()),
+        submitted_at: submitted_at.0,
+        ended_at: ended_at.map_or(0, |at| at.0),
+        cancelled: *cancelled,
+        kept_bytes: *kept_bytes,
+        spec: Some(spec.to_wire()),
+        entries: Some(entries.collect()),
+    };
+    table.pack(builder).as_union_value()
+}
+
+fn write_task(task: TaskId, record: &TaskRecord, builder: &mut Builder) -> Union {
+    let TaskRecord { attempts, open, failures, losses, cancelled, pending_since, last } = record;
+    let last = last.as_deref().map(|end| write_end(end, builder));
+    let mut open = open.iter();
+    let none = Assigned { attempt: 0, agent: AgentId(0) };
+    let (older, newer) = (open.next().unwrap_or(none), open.next().unwrap_or(none));
+    let TaskId { job, entry, index } = task;
+    let args = fb::TaskKeptArgs {
+        job: job.0,
+        entry,
+        index,
+        ended: false,
+        attempts: *attempts,
+        older: older.attempt,
+        older_agent: older.agent.0,
+        newer: newer.attempt,
+        newer_agent: newer.agent.0,
+        failures: *failures,
+        losses: *losses,
+        cancelled: *cancelled,
+        pending_since: pending_since.0,
+        last,
+    };
+    fb::TaskKept::create(builder, &args).as_union_value()
+}
+
+fn write_end<'b>(ended: &EndedTask, builder: &mut FlatBufferBuilder<'b>) -> WIPOffset<fb::EndKept<'b>> {
+    let end = Some(ended.to_wire(true).pack(builder));
+    let metrics = (!ended.metrics().is_empty()).then(|| {
+        let metrics = ended.metrics().iter().map(|(name, value)| {
+            let name = Some(builder.create_shared_string(name));
+            fb::Metric::create(builder, &fb::MetricArgs { name, value: *value })
+        });
+        let metrics: Vec<_> = metrics.collect();
+        builder.create_vector(&metrics)
+    });
+    let args = fb::EndKeptArgs {
+        attempt: ended.attempt,
+        latest: ended.latest,
+        agent: ended.agent.0,
+        failures: ended.failures,
+        losses: ended.losses,
+        status: ended.status,
+        task_status: ended.task_status,
+        end,
+        metrics,
+    };
+    fb::EndKept::create(builder, &args)
+}
+
+/// A set of bits, the same on every machine.
+fn indices(bits: &FixedBitSet) -> fb::IndicesT {
+    let mut words = vec![0_u64; bits.len().div_ceil(64)];
+    for bit in bits.ones() {
+        if let Some(word) = words.get_mut(bit / 64) {
+            *word |= 1 << (bit % 64);
+        }
+    }
+    fb::IndicesT { length: bits.len() as u32, words: Some(words) }
+}
+
+fn read_begun<'a>(table: fb::SnapshotBegun<'a>) -> Result<Kept<'a>, FactError> {
+    Ok(Kept::Begun {
+        incarnation: table.incarnation(),
+        id: array(table.id()).ok_or(FactError::Field { fact: "SnapshotBegun", field: "id" })?,
+        last_token: TokenId(table.last_token()),
+        last_job: JobId(table.last_job()),
+        metric_names: table.metric_names().into_iter().flatten().map(Arc::from).collect(),
+    })
+}
+
+fn read_token<'a>(table: fb::TokenKept<'a>) -> Result<Kept<'a>, FactError> {
+    let wrong = |field| FactError::Field { fact: "TokenKept", field };
+    table.role().variant_name().ok_or(wrong("role"))?;
+    let used = |entry: fb::TokenUse<'_>| {
+        entry.role().variant_name()?;
+        let name = Name::new(entry.name().unwrap_or_default()).ok()?;
+        Some((array(entry.key())?, Principal { role: entry.role(), name }))
+    };
+    let redeemed: Option<_> = table.redeemed().into_iter().flatten().map(used).collect();
+    let record = TokenRecord {
+        role: table.role(),
+        uses: table.uses(),
+        issued_at: Time(table.issued_at()),
+        expires_at: Time(table.expires_at()),
+        redeemed: redeemed.ok_or(wrong("redeemed"))?,
+    };
+    Ok(Kept::Token(TokenId(table.token()), Cow::Owned(record)))
+}
+
+fn read_submit<'a>(table: fb::SubmitKept<'a>) -> Result<Kept<'a>, FactError> {
+    let wrong = |field| FactError::Field { fact: "SubmitKept", field };
+    let id = SubmitId(array(table.submit_id()).ok_or(wrong("submit_id"))?);
+    let digest = array(table.digest()).ok_or(wrong("digest"))?;
+    Ok(Kept::Submit(id, Submit { digest, job: JobId(table.job()) }))
+}
+
+fn read_job<'a>(table: fb::JobKept<'a>) -> Result<Kept<'a>, FactError> {
+    let wrong = |field| FactError::Field { fact: "JobKept", field };
+    let spec = Arc::new(JobSpec::from_own_wire(table.spec().ok_or(wrong("spec"))?.bytes())?);
+    let owner = table.owner().ok_or(wrong("owner"))?;
+    let mut job = Job::new(&spec, table.kept_bytes(), owner, Time(table.submitted_at()));
+    let entries = table.entries().ok_or(wrong("entries"))?;
+    if entries.len() != job.entries.len() {
+        return Err(wrong("entries"));
+    }
+    let mut counts = Counts { total: job.counts.total, ..Counts::default() };
+    for (entry, kept) in job.entries.iter_mut().zip(entries) {
+        read_entry(entry, kept).ok_or(wrong("entries"))?;
+        counts.completed += entry.completed.count_ones(..) as u64;
+        counts.failed += entry.failed.count_ones(..) as u64;
+        counts.cancelled += entry.cancelled.count_ones(..) as u64;
+    }
+    job.counts = counts;
+    job.cancelled = table.cancelled();
+    job.ended_at = (table.ended_at() > 0).then_some(Time(table.ended_at()));
+    if job.ended_at.is_some() != (counts.ended() == counts.total) {
+        return Err(wrong("ended_at"));
+    }
+    Ok(Kept::Job(JobId(table.job()), Cow::Owned(job)))
+}
+
+/// Fills an entry in which nothing has happened yet; `None` if an index is in two places, or in none that
+/// there is.
+fn read_entry(entry: &mut Entry, kept: fb::EntryKept<'_>) -> Option<()> {
+    let count = entry.spec.count;
+    entry.completed = read_indices(kept.completed()?, count)?;
+    entry.failed = read_indices(kept.failed()?, count)?;
+    entry.cancelled = read_indices(kept.cancelled()?, count)?;
+    let sets = [&entry.completed, &entry.failed, &entry.cancelled];
+    let apart = sets[0].is_disjoint(sets[1]) && sets[1].is_disjoint(sets[2]) && sets[2].is_disjoint(sets[0]);
+    let mut unstarted = Ranges::default();
+    let mut ends = kept.unstarted()?.iter();
+    let mut end = 0;
+    while let Some(from) = ends.next() {
+        let to = ends.next()?;
+        let ended = sets.iter().any(|set| {
+            let length = set.len();
+            set.contains_any_in_range((from as usize).min(length)..(to as usize).min(length))
+        });
+        if from < end || to <= from || to > count || ended {
+            return None;
+        }
+        unstarted.insert((), from, to);
+        end = to;
+    }
+    entry.unstarted = unstarted;
+    apart.then_some(())
+}
+
+fn read_indices(kept: fb::Indices<'_>, count: u32) -> Option<FixedBitSet> {
+    let (length, words) = (kept.length(), kept.words()?);
+    if length > count || words.len() != (length as usize).div_ceil(64) {
+        return None;
+    }
+    let mut bits = FixedBitSet::with_capacity(length as usize);
+    for (at, word) in words.iter().enumerate() {
+        let mut rest = word;
+        while rest != 0 {
+            let bit = at * 64 + rest.trailing_zeros() as usize;
+            if bit >= length as usize {
+                return None;
+            }
+            bits.insert(bit);
+            rest &= rest - 1;
+        }
+    }
+    Some(bits)
+}
+
+fn read_task<'a>(table: fb::TaskKept<'a>) -> Result<Kept<'a>, FactError> {
+    let wrong = |field| FactError::Field { fact: "TaskKept", field };
+    let task = TaskId { job: JobId(table.job()), entry: table.entry(), index: table.index() };
+    let last = table.last().map(|end| read_end(end).ok_or(wrong("last"))).transpose()?;
+    if table.ended() {
+        let end = last.filter(|end| is_end(end.task_status)).ok_or(wrong("last"))?;
+        return Ok(Kept::Ended(task, Cow::Owned(end)));
+    }
+    let mut open = Open::default();
+    for (attempt, agent) in [(table.older(), table.older_agent()), (table.newer(), table.newer_agent())] {
+        let follows = open.latest().is_none_or(|older| older.attempt < attempt) && attempt <= table.attempts();
+        match (attempt > 0, follows) {
+            (true, true) => drop(open.push(Assigned { attempt, agent: AgentId(agent) })),
+            (true, false) => return Err(wrong("older, newer")),
+            (false, _) => {}
+        }
+    }
+    if table.failures() > table.attempts() || table.losses() > table.attempts() {
+        return Err(wrong("failures, losses"));
+    }
+    let record = TaskRecord {
+        attempts: table.attempts(),
+        open,
+        failures: table.failures(),
+        losses: table.losses(),
+        cancelled: table.cancelled(),
+        pending_since: Time(table.pending_since()),
+        last: last.map(Box::new),
+    };
+    Ok(Kept::Task(task, Cow::Owned(record)))
+}
+
+fn read_end(table: fb::EndKept<'_>) -> Option<EndedTask> {
+    table.status().variant_name()?;
+    table.task_status().variant_name()?;
+    let metrics = table.metrics().into_iter().flatten();
+    let metrics = metrics.map(|metric| (Arc::from(metric.name().unwrap_or_default()), metric.value())).collect();
+    let end = End::from_wire(table.end()?);
+    let mut ended = EndedTask::new((table.attempt(), AgentId(table.agent())), table.status(), &end, metrics);
+    (ended.latest, ended.failures, ended.losses) = (table.latest(), table.failures(), table.losses());
+    ended.task_status = table.task_status();
+    Some(ended)
+}
