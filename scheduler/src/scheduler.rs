@@ -15,7 +15,7 @@ use fleetwire_common::{
     time::Time,
 };
 use fleetwire_disk::{DataFolder, FsDisk, JournalWriter, WriterConfig};
-use fleetwire_journal::{Journal, JournalConfig};
+use fleetwire_journal::{Journal, JournalConfig, snapshot_name};
 use fleetwire_link::{ClusterClock, DeviceKey};
 use fleetwire_scheduler_core::{Config, Event, Policy, Scheduler as Core};
 use std::{
@@ -175,7 +175,17 @@ async fn begin(config: &SchedulerConfig) -> Result<(Driver, Network, Started), S
 fn replay(mut core: Core, data: &Data) -> Result<(Core, Journal<FsDisk>), StartError> {
     let disk = data.folder.disk(JOURNAL)?;
     let config = JournalConfig::new(data.journal_identity());
-    let (journal, recovery) = Journal::open(disk, &config, |_: Position, fact: &[u8]| core.replay(fact))?;
+    let (journal, recovery) =
+        Journal::open(disk, &config, |position: Position, fact: &[u8]| core.replay_at(position, fact))?;
+    for damaged in &recovery.damaged {
+        tracing::warn!(
+            "{} is damaged at byte {} ({}): it was not needed, because the snapshot or the segments before it are \
+             still there; check this disk",
+            snapshot_name(damaged.position),
+            damaged.offset,
+            damaged.damage
+        );
+    }
     if let Some(cut) = &recovery.cut {
         tracing::warn!(
             "the journal's last write did not get through before a crash: {} bytes that nobody was told about \

@@ -7,10 +7,10 @@ use crate::{
     batch::batch_bytes,
     disk::{Disk, DiskError},
     reader::Reader,
-    recovery::{self, Damage, OpenError, Recovery, Replayed, Tail},
+    recovery::{self, Recovery, Replayed, Tail},
+    refusal::{Damage, OpenError},
     segment::{
         Identity, JournalId, Place, PreparedSegment, SegmentHeader, SegmentWriter, is_prepared, segment_bytes_for,
-        segment_name,
     },
 };
 use fleetwire_common::{facts::FactBatch, ids::Position};
@@ -28,15 +28,12 @@ pub struct JournalConfig {
     /// Length of a segment's file. Every start opens one, and its zeros are written ahead: a large one
     /// costs disk space and a longer start, a small one a few syncs more for each time it is full.
     pub segment_bytes: u64,
-    /// Facts up to here are not handed out, and segments that hold only such facts may be gone: the
-    /// position of the snapshot that was loaded, 0 without one.
-    pub start: Position,
 }
 
 impl JournalConfig {
     /// For a busy journal: segments of 16 MiB.
     pub fn new(identity: Identity) -> JournalConfig {
-        JournalConfig { identity, segment_bytes: 16 << 20, start: Position(0) }
+        JournalConfig { identity, segment_bytes: 16 << 20 }
     }
 
     /// For a quiet one on flash: segments of 256 KiB, the price of each start.
@@ -81,13 +78,6 @@ pub enum SyncError {
     },
 }
 
-/// A segment that is complete: nothing is written into it any more.
-#[derive(Clone, Copy, Debug)]
-struct Sealed {
-    number: u64,
-    end: Position,
-}
-
 /// The durable log of facts on one disk. See the crate's documentation for its rules.
 #[derive(Debug)]
 pub struct Journal<D: Disk> {
@@ -95,7 +85,6 @@ pub struct Journal<D: Disk> {
     id: JournalId,
     segment_bytes: u64,
     newest: SegmentWriter<D::File>,
-    sealed: VecDeque<Sealed>,
     prepared: VecDeque<PreparedSegment<D::File>>,
     serial: u64,
     durable: Position,
@@ -107,18 +96,19 @@ pub struct Journal<D: Disk> {
 
 impl<D: Disk> Journal<D> {
     /// Opens the journal in that folder, or makes a new one. Every fact is handed to `on_fact`, in
-    /// order, as it lies in the read buffer, with its position. A new segment is opened that names
+    /// order, as it lies in the read buffer, with its position: first those of the newest snapshot, all with the
+    /// position for which it stands, then those behind it. A new segment is opened that names
     /// where the newest one ends, and what was not known durable is written again there and synced.
     ///
     /// # Errors
-    /// [`OpenError`]; after `Corrupt`, `Missing`, `NewerFormat`, `AnotherJournal`, `EndsEarly` and
+    /// [`OpenError`]; after `Corrupt`, `Missing`, `NewerFormat`, `AnotherJournal`, `Snapshot` and
     /// `Fact`, nothing on the disk was changed.
     pub fn open<E>(
         disk: D,
         config: &JournalConfig,
         on_fact: impl FnMut(Position, &[u8]) -> Result<(), E>,
     ) -> Result<(Journal<D>, Recovery), OpenError<E>> {
-        let Replayed { journal: id, segments, tail, recovery } = recovery::replay(&disk, config, on_fact)?;
+        let Replayed { journal: id, tail, recovery } = recovery::replay(&disk, config, on_fact)?;
         remove_prepared(&disk)?;
 
         let rewritten_bytes = tail.as_ref().map_or(0, |tail| tail.end.offset - tail.marked.offset);
@@ -136,14 +126,11 @@ impl<D: Disk> Journal<D> {
         }
         newest.publish(&disk)?;
 
-        let ends = segments.iter().skip(1).map(|next| next.end.position).chain([end.position]);
-        let sealed = segments.iter().zip(ends).map(|(segment, end)| Sealed { number: segment.number, end }).collect();
         let journal = Journal {
             disk,
             id,
             segment_bytes: config.segment_bytes,
             newest,
-            sealed,
             prepared: VecDeque::new(),
             serial: 0,
             durable,
@@ -258,22 +245,18 @@ impl<D: Disk> Journal<D> {
         self.prepared.push_back(prepared);
     }
 
-    /// Removes, oldest first, the segments that hold only facts up to `position`: a durable snapshot
-    /// holds what they said. Returns how many.
-    ///
-    /// # Errors
-    /// The disk's; the journal goes on, and what is left is removed the next time.
-    pub fn forget(&mut self, position: Position) -> Result<usize, DiskError> {
-        let mut removed = 0;
-        while let Some(oldest) = self.sealed.front().filter(|oldest| oldest.end <= position) {
-            self.disk.remove(&segment_name(oldest.number))?;
-            self.sealed.pop_front();
-            removed += 1;
+    /// Begins another segment, so that a snapshot can stand at the end of this one. Says whether there was
+    /// anything in it.
+    pub fn roll(&mut self) -> Result<bool, AppendError> {
+        self.usable().map_err(|cause| AppendError::Poisoned { cause })?;
+        let used = self.newest.place.position > self.newest.begins;
+        if used {
+            let begun = self.begin_next(0);
+            self.noted(begun)?;
+            self.marked = self.durable;
+            self.unsynced = false;
         }
-        if removed > 0 {
-            self.disk.sync_dir()?;
-        }
-        Ok(removed)
+        Ok(used)
     }
 
     /// Writes a batch, into a new segment if this one is full.
@@ -312,7 +295,6 @@ impl<D: Disk> Journal<D> {
         };
         let next = SegmentWriter::begin(&self.disk, prepared, header)?;
         next.publish(&self.disk)?;
-        self.sealed.push_back(Sealed { number: self.newest.number, end: end.position });
         self.newest = next;
         Ok(())
     }

@@ -12,11 +12,15 @@
 //!   an invalid header is corruption, never a crash.
 //! - Every start opens a new segment: what was valid above the last mark is written again there, and
 //!   what lies beyond the named end of a segment is dead, whatever a disk brings back later.
+//! - A snapshot holds what all facts up to the end of a segment add up to, again as facts. It is made beside
+//!   the running journal, from the disk alone; recovery begins with the newest valid one. Two are kept, with
+//!   all segments behind the older, so that a damaged one costs nothing.
 //! - After a failed write or sync the journal is poisoned: nothing is retried as if it had not
 //!   happened, since the kernel may call pages clean that never reached the disk.
 //!
 //! `disk` says what is needed of a disk; `segment` and `batch` are the format; `recovery` reads it,
-//! `journal` writes it; `outbox` holds effects until their position is durable; `sim_disk` is a disk
+//! `refusal` says why it cannot; `journal` writes it; `snapshot` makes and reads snapshots, `retire` removes
+//! what they replace; `outbox` holds effects until their position is durable; `sim_disk` is a disk
 //! that loses what was not synced.
 #![forbid(unsafe_code)]
 
@@ -27,11 +31,17 @@ mod layout;
 mod outbox;
 mod reader;
 mod recovery;
+mod refusal;
+mod retire;
 mod segment;
 pub mod sim_disk;
+mod snapshot;
 
 pub use disk::{Disk, DiskError, DiskErrorKind, DiskOperation};
 pub use journal::{AppendError, BATCH_BYTES_MAX, Journal, JournalConfig, SyncError};
 pub use outbox::Outbox;
-pub use recovery::{Damage, OpenError, Recovery, TornTail, check};
+pub use recovery::{LoadedSnapshot, Recovery, TornTail, check};
+pub use refusal::{Damage, OpenError};
+pub use retire::{RetireError, Retired, copy_file, retire};
 pub use segment::{FORMAT, Identity, JournalId, PreparedSegment, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, segment_name};
+pub use snapshot::{DamagedSnapshot, SnapshotError, Stopped, Summary, Taken, snapshot_name, take as take_snapshot};

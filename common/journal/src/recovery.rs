@@ -1,7 +1,8 @@
-//! Recovery: reads all segments in order, once, as a stream, and decides where the journal ends.
+//! Recovery: reads the newest valid snapshot and all segments behind it in order, once, as a stream, and
+//! decides where the journal ends.
 //!
 //! Invariants: nothing is written here. Every fact handed out lies in an unbroken chain from the first
-//! segment's header. Bytes are cut only where no valid header says that they were known durable; all
+//! segment's header or the end that a snapshot names. Bytes are cut only where no valid header says that they were known durable; all
 //! other damage is refused.
 
 use crate::{
@@ -10,17 +11,22 @@ use crate::{
     journal::JournalConfig,
     layout::{ALIGNMENT, checksum, is_zero, u32_at},
     reader::Reader,
+    refusal::{Damage, OpenError},
     segment::{FORMAT, HEADER_BYTES, HeaderRefused, Identity, JournalId, Place, SegmentHeader},
     segment::{POSITION_MAX, segment_name, segment_number},
+    snapshot::{self, DamagedSnapshot, SnapshotHeader, snapshot_name},
 };
 use fleetwire_common::{facts::FactIter, ids::Position};
-use std::{collections::VecDeque, fmt};
-use thiserror::Error;
+use std::collections::VecDeque;
 
 /// What opening a journal found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recovery {
-    /// Facts that were handed out.
+    /// The snapshot with which reading began.
+    pub snapshot: Option<LoadedSnapshot>,
+    /// Newer snapshots that are damaged and were passed over, because all that they stand for is still there.
+    pub damaged: Vec<DamagedSnapshot>,
+    /// Facts of segments that were handed out.
     pub facts: u64,
     /// The position of the last of them: where the journal goes on.
     pub position: Position,
@@ -28,6 +34,15 @@ pub struct Recovery {
     pub rewritten: u64,
     /// What was cut from the end, if anything.
     pub cut: Option<TornTail>,
+}
+
+/// A snapshot that was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoadedSnapshot {
+    /// The position that it stands for.
+    pub position: Position,
+    /// Facts in it.
+    pub facts: u64,
 }
 
 /// Bytes at the end of the newest segment that were never known durable and are no valid batches.
@@ -39,99 +54,6 @@ pub struct TornTail {
     pub offset: u64,
     /// Bytes from there to the last one that is not zero.
     pub bytes: u64,
-}
-
-/// What is wrong with bytes that must be valid.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Damage {
-    /// The segment's header.
-    Header,
-    /// The file is not as long as its header says.
-    Length,
-    /// The file's name, or the segment before it, is another than its header says.
-    Order,
-    /// A batch's header.
-    Batch,
-    /// A batch does not follow the one before it.
-    Chain,
-    /// A batch's body.
-    Body,
-    /// A batch's facts are not as many as its header says.
-    Facts,
-    /// A mark that names no end of a batch before it.
-    Mark,
-    /// The valid batches end elsewhere than the next segment says.
-    End,
-}
-
-/// Why a journal was not opened. `E` is what the reader of facts answered.
-#[derive(Debug, Error)]
-pub enum OpenError<E> {
-    /// The disk.
-    #[error(transparent)]
-    Disk(#[from] DiskError),
-    /// A newer build wrote it.
-    #[error("journal segment {segment} has format {found}, this build reads up to {supported}: start a newer build")]
-    NewerFormat {
-        /// The segment's number.
-        segment: u64,
-        /// Its format.
-        found: u16,
-        /// The newest format that this build reads.
-        supported: u16,
-    },
-    /// It is the journal of another cluster or device.
-    #[error(
-        "journal segment {segment} belongs to journal {}, expected was {}: the data folder is mixed up with another",
-        Hex(found),
-        Hex(expected)
-    )]
-    AnotherJournal {
-        /// The segment's number.
-        segment: u64,
-        /// Whose it should be.
-        expected: JournalId,
-        /// Whose it is.
-        found: JournalId,
-    },
-    /// Bytes that were known durable are not what was written.
-    #[error(
-        "{} is damaged at byte {offset} ({damage}), where facts are or were known to be durable, so nothing can be \
-         cut: nothing was changed; restore the data folder from a backup",
-        segment_name(*segment)
-    )]
-    Corrupt {
-        /// The segment's number.
-        segment: u64,
-        /// Where in the segment.
-        offset: u64,
-        /// What is wrong there.
-        damage: Damage,
-    },
-    /// A segment that should be there is not.
-    #[error("{} is missing: put it back, or restore the data folder from a backup", segment_name(*segment))]
-    Missing {
-        /// The segment's number.
-        segment: u64,
-    },
-    /// The journal ends before the position from which it should be read.
-    #[error("the journal ends at fact {}, but a snapshot of fact {} exists: segments are missing", found.0, start.0)]
-    EndsEarly {
-        /// From where it should be read.
-        start: Position,
-        /// Where it ends.
-        found: Position,
-    },
-    /// A fact was refused by its reader.
-    #[error("fact {} in {}: {cause}", position.0, segment_name(*segment))]
-    Fact {
-        /// Its position.
-        position: Position,
-        /// The segment's number.
-        segment: u64,
-        /// What its reader answered.
-        cause: E,
-    },
 }
 
 /// Reads a journal without changing anything, as [`crate::Journal::open`] would before it writes.
@@ -146,10 +68,19 @@ pub fn check<D: Disk, E>(
     Ok(replay(disk, config, on_fact)?.recovery)
 }
 
+/// What lies on the disk, as far as headers say; of snapshots, all.
+pub(crate) struct Found {
+    pub journal: JournalId,
+    /// The newest valid snapshot.
+    pub snapshot: Option<SnapshotHeader>,
+    damaged: Vec<DamagedSnapshot>,
+    /// The segments behind it, oldest first.
+    pub segments: Vec<SegmentHeader>,
+}
+
 /// What there is of a journal.
 pub(crate) struct Replayed<F> {
     pub journal: JournalId,
-    pub segments: Vec<SegmentHeader>,
     pub tail: Option<Tail<F>>,
     pub recovery: Recovery,
 }
@@ -162,70 +93,145 @@ pub(crate) struct Tail<F> {
     pub end: Place,
 }
 
-/// Hands out every fact above `config.start`.
+/// Hands out every fact: those of the newest valid snapshot, then those of the segments behind it.
 pub(crate) fn replay<D: Disk, E>(
     disk: &D,
     config: &JournalConfig,
     on_fact: impl FnMut(Position, &[u8]) -> Result<(), E>,
 ) -> Result<Replayed<D::File>, OpenError<E>> {
-    let segments = list(disk, config)?;
-    let mut walk = Walk { start: config.start, recovery: Recovery::default(), on_fact };
-    let mut buffer = Vec::new();
-    let mut tail = None;
-    for (index, header) in segments.iter().enumerate() {
-        let next = segments.get(index + 1);
-        if next.is_some_and(|next| next.end.position <= config.start) {
-            continue;
+    let found = find(disk, config)?;
+    let mut walk = found.sealed(disk, on_fact)?;
+    let tail = match found.segments.last() {
+        Some(header) => {
+            let file = disk.open(&segment_name(header.number))?;
+            let mut reader = Reader::over(disk, file, header.bytes, Vec::new());
+            let (marked, end) = walk.newest(&mut reader, header)?;
+            Some(Tail { file: reader.into_parts().0, header: *header, marked, end })
         }
-        let file = disk.open(&segment_name(header.number))?;
-        let mut reader = Reader::over(disk, file, header.bytes, std::mem::take(&mut buffer));
-        match next {
-            Some(next) => walk.sealed(&mut reader, header, next.end)?,
-            None => {
-                let (marked, end) = walk.newest(&mut reader, header)?;
-                let (file, _) = reader.into_parts();
-                tail = Some(Tail { file, header: *header, marked, end });
-                break;
-            }
-        }
-        (_, buffer) = reader.into_parts();
-    }
-    let recovery = walk.recovery;
-    if recovery.position < config.start {
-        return Err(OpenError::EndsEarly { start: config.start, found: recovery.position });
-    }
-    let (Identity::Exactly(given) | Identity::IfNew(given)) = config.identity;
-    let journal = segments.first().map_or(given, |first| first.journal);
-    Ok(Replayed { journal, segments, tail, recovery })
+        None => None,
+    };
+    let Found { journal, damaged, .. } = found;
+    Ok(Replayed { journal, tail, recovery: Recovery { damaged, ..walk.recovery } })
 }
 
-/// Reads all headers, and checks that they are of one journal and follow each other.
-fn list<D: Disk, E>(disk: &D, config: &JournalConfig) -> Result<Vec<SegmentHeader>, OpenError<E>> {
-    let mut numbers: Vec<u64> = disk.names()?.iter().filter_map(|name| segment_number(name)).collect();
-    numbers.sort_unstable();
-    let mut segments: Vec<SegmentHeader> = Vec::with_capacity(numbers.len());
-    for segment in numbers {
-        let header = header_of(disk, segment)?;
-        let expected = match (segments.first(), config.identity) {
-            (None, Identity::IfNew(_)) => header.journal,
-            (None, Identity::Exactly(expected)) => expected,
-            (Some(first), _) => first.journal,
+/// Looks for the newest valid snapshot, reading all of it, and for the segments behind it.
+pub(crate) fn find<D: Disk, E>(disk: &D, config: &JournalConfig) -> Result<Found, OpenError<E>> {
+    let names = disk.names()?;
+    let mut damaged = Vec::new();
+    let mut snapshot = None;
+    for position in snapshot::positions(&names) {
+        let header = match snapshot::header_of(disk, position)? {
+            Ok(header) => header,
+            Err(found) => {
+                damaged.push(found);
+                continue;
+            }
         };
-        if header.journal != expected {
-            return Err(OpenError::AnotherJournal { segment, expected, found: header.journal });
+        if let Identity::Exactly(expected) = config.identity
+            && header.journal != expected
+        {
+            let (file, found) = (snapshot_name(position), header.journal);
+            return Err(OpenError::AnotherJournal { file, expected, found });
         }
-        match segments.last() {
-            Some(last) if last.number + 1 < segment => return Err(OpenError::Missing { segment: last.number + 1 }),
-            Some(last) if last.bytes < header.end.offset => {
-                return Err(OpenError::Corrupt { segment, offset: 0, damage: Damage::Order });
+        match snapshot::walk(disk, &header, |_| Ok(()))? {
+            Ok(()) => {
+                snapshot = Some(header);
+                break;
             }
-            None if config.start < header.end.position => {
-                return Err(OpenError::Missing { segment: header.predecessor });
-            }
-            Some(_) | None => segments.push(header),
+            Err(found) => damaged.push(found),
         }
     }
-    Ok(segments)
+    let mut numbers: Vec<u64> = names.iter().filter_map(|name| segment_number(name)).collect();
+    numbers.sort_unstable();
+    let segments = match list(disk, config, snapshot.as_ref(), &numbers) {
+        // What is missing went when the snapshot was made that is damaged now.
+        Err(OpenError::Missing { .. }) if !damaged.is_empty() => {
+            return Err(OpenError::Snapshot { damaged: damaged.remove(0) });
+        }
+        listed => listed?,
+    };
+    let (Identity::Exactly(given) | Identity::IfNew(given)) = config.identity;
+    let journal = segments.first().map_or(given, |first| first.journal);
+    Ok(Found { journal, snapshot, damaged, segments })
+}
+
+impl Found {
+    /// The newest segment that has a successor, and where it ends.
+    pub(crate) fn sealed_end(&self) -> Option<(u64, Place)> {
+        self.segments.last().map(|newest| (newest.predecessor, newest.end)).filter(|(segment, _)| *segment > 0)
+    }
+
+    /// Hands out the facts of the snapshot and of all segments that have a successor.
+    pub(crate) fn sealed<D: Disk, E, C>(&self, disk: &D, mut on_fact: C) -> Result<Walk<C>, OpenError<E>>
+    where
+        C: FnMut(Position, &[u8]) -> Result<(), E>,
+    {
+        let mut recovery = Recovery::default();
+        if let Some(header) = &self.snapshot {
+            let position = header.stands.position;
+            let walked = snapshot::walk(disk, header, |fact| {
+                on_fact(position, fact).map_err(|cause| OpenError::Fact {
+                    position,
+                    file: snapshot_name(position),
+                    cause,
+                })
+            })?;
+            // It was whole a moment ago.
+            walked.map_err(|damaged| OpenError::Snapshot { damaged })?;
+            recovery.position = position;
+            recovery.snapshot = Some(LoadedSnapshot { position, facts: header.end.position.0 });
+        }
+        let mut walk = Walk { recovery, on_fact };
+        let mut buffer = Vec::new();
+        for (header, next) in self.segments.iter().zip(self.segments.iter().skip(1)) {
+            let file = disk.open(&segment_name(header.number))?;
+            let mut reader = Reader::over(disk, file, header.bytes, buffer);
+            walk.sealed(&mut reader, header, next.end)?;
+            (_, buffer) = reader.into_parts();
+        }
+        Ok(walk)
+    }
+}
+
+/// Reads the headers of all segments behind the snapshot, and checks that they are of one journal and follow
+/// each other. What lies before it is not looked at: it may be on its way out.
+fn list<D: Disk, E>(
+    disk: &D,
+    config: &JournalConfig,
+    snapshot: Option<&SnapshotHeader>,
+    numbers: &[u64],
+) -> Result<Vec<SegmentHeader>, OpenError<E>> {
+    let before = snapshot.map_or(0, |snapshot| snapshot.segment);
+    let mut segments: Vec<SegmentHeader> = Vec::with_capacity(numbers.len());
+    for segment in numbers.iter().copied().filter(|number| *number > before) {
+        let header = header_of(disk, segment)?;
+        let expected = match (snapshot, segments.first(), config.identity) {
+            (Some(SnapshotHeader { journal, .. }), ..) | (None, Some(SegmentHeader { journal, .. }), _) => *journal,
+            (None, None, Identity::IfNew(_)) => header.journal,
+            (None, None, Identity::Exactly(expected)) => expected,
+        };
+        if header.journal != expected {
+            return Err(OpenError::AnotherJournal { file: segment_name(segment), expected, found: header.journal });
+        }
+        let (last, bytes) = segments.last().map_or((before, None), |last| (last.number, Some(last.bytes)));
+        if last + 1 < segment {
+            return Err(OpenError::Missing { segment: last + 1 });
+        }
+        let follows = match (bytes, snapshot) {
+            (Some(bytes), _) => header.end.offset <= bytes,
+            (None, Some(snapshot)) => header.end == snapshot.stands,
+            (None, None) => header.end.position == Position(0),
+        };
+        if !follows {
+            return Err(OpenError::Corrupt { segment, offset: 0, damage: Damage::Order });
+        }
+        segments.push(header);
+    }
+    match snapshot {
+        // A segment was there before the snapshot was made, to name the end at which it stands.
+        Some(snapshot) if segments.is_empty() => Err(OpenError::Missing { segment: snapshot.segment + 1 }),
+        _ => Ok(segments),
+    }
 }
 
 /// Reads and checks one segment's header.
@@ -242,7 +248,7 @@ fn header_of<D: Disk, E>(disk: &D, segment: u64) -> Result<SegmentHeader, OpenEr
     let header = match SegmentHeader::open(&bytes) {
         Ok(header) => header,
         Err(HeaderRefused::Newer { found }) => {
-            return Err(OpenError::NewerFormat { segment, found, supported: FORMAT });
+            return Err(OpenError::NewerFormat { file: segment_name(segment), found, supported: FORMAT });
         }
         Err(HeaderRefused::Damaged(damage)) => return Err(OpenError::Corrupt { segment, offset: 0, damage }),
     };
@@ -291,9 +297,8 @@ impl Chain {
 }
 
 /// The way through all segments.
-struct Walk<C> {
-    start: Position,
-    recovery: Recovery,
+pub(crate) struct Walk<C> {
+    pub recovery: Recovery,
     on_fact: C,
 }
 
@@ -365,14 +370,9 @@ impl<C> Walk<C> {
         let mut facts = FactIter::over(body);
         for fact in facts.by_ref() {
             position = Position(position.0.saturating_add(1));
-            if position > self.start {
-                (self.on_fact)(position, fact).map_err(|cause| OpenError::Fact {
-                    position,
-                    segment: header.number,
-                    cause,
-                })?;
-                self.recovery.facts += 1;
-            }
+            let refused = |cause| OpenError::Fact { position, file: segment_name(header.number), cause };
+            (self.on_fact)(position, fact).map_err(refused)?;
+            self.recovery.facts += 1;
         }
         let whole = facts.rest().is_empty() && position.0 - batch.before.0 == u64::from(batch.facts);
         if !whole {
@@ -451,28 +451,3 @@ fn corrupt<E>(header: &SegmentHeader, offset: u64, damage: Damage) -> OpenError<
 
 /// Bytes that [`survey`] looks at in one step: a multiple of the alignment of batches.
 const SURVEY_BYTES: usize = 4096;
-
-/// Bytes as people read ids.
-struct Hex<'a>(&'a JournalId);
-
-impl fmt::Display for Hex<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Display for Damage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Damage::Header => "the segment's header is not valid",
-            Damage::Length => "the file is not as long as its header says",
-            Damage::Order => "it is not the segment that belongs here",
-            Damage::Batch => "no valid batch begins here",
-            Damage::Chain => "the batch does not follow the one before it",
-            Damage::Body => "the batch's bytes do not have their checksum",
-            Damage::Facts => "the batch does not hold the facts that it names",
-            Damage::Mark => "the mark names no end of a batch",
-            Damage::End => "the segment does not end where its successor says",
-        })
-    }
-}

@@ -16,7 +16,9 @@ use crate::{
     batch::{BATCH_HEADER_BYTES, Link, batch_bytes, seal_batch},
     disk::{Disk, DiskError},
     layout::{checksum, u16_at, u64_at},
-    recovery::Damage,
+    refusal::Damage,
+    retire::RetireError,
+    snapshot::Stopped,
 };
 use fleetwire_common::ids::Position;
 
@@ -36,8 +38,10 @@ pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 pub(crate) const POSITION_MAX: u64 = 1 << 62;
 
 const MAGIC: &[u8; 8] = b"FWJOURNL";
+/// Zeros that are written at a time.
+const ZEROS_BYTES: usize = 1 << 20;
 const SUFFIX: &str = ".segment";
-const PREPARED: &str = "prepared-";
+pub(crate) const PREPARED: &str = "prepared-";
 
 /// Which journal is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,7 +172,7 @@ impl<F> PreparedSegment<F> {
     /// beside the journal, on another thread. `serial` differs from that of all others at hand.
     pub fn create<D: Disk<File = F>>(disk: &D, serial: u64, bytes: u64) -> Result<PreparedSegment<F>, DiskError> {
         let name = format!("{PREPARED}{serial}");
-        let bytes = bytes.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX).next_multiple_of(SEGMENT_BYTES_MIN);
+        let bytes = whole(bytes);
         let file = disk.create(&name, bytes)?;
         disk.sync(&file)?;
         Ok(PreparedSegment { name, file, bytes })
@@ -178,6 +182,46 @@ impl<F> PreparedSegment<F> {
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
+
+    /// Makes one of a segment that is superfluous, if it has the length that is wanted; else that one is
+    /// removed. It may be written to, by [`PreparedSegment::zero`], once its new name is durable.
+    pub(crate) fn take<D: Disk<File = F>>(
+        disk: &D,
+        segment: &str,
+        bytes: u64,
+    ) -> Result<Option<PreparedSegment<F>>, DiskError> {
+        let file = disk.open(segment)?;
+        if disk.len(&file)? != whole(bytes) {
+            disk.remove(segment)?;
+            return Ok(None);
+        }
+        let name = format!("{PREPARED}again-{segment}");
+        disk.rename(segment, &name)?;
+        Ok(Some(PreparedSegment { name, file, bytes: whole(bytes) }))
+    }
+
+    /// Fills it with zeros again, durably, a little at a time.
+    pub(crate) fn zero<D: Disk<File = F>>(
+        &self,
+        disk: &D,
+        pace: &mut impl FnMut(u64) -> Result<(), Stopped>,
+    ) -> Result<(), RetireError> {
+        let zeros = vec![0; ZEROS_BYTES];
+        let mut offset = 0;
+        while offset < self.bytes {
+            let piece = zeros.get(..(self.bytes - offset).min(ZEROS_BYTES as u64) as usize).unwrap_or_default();
+            disk.write_at(&self.file, offset, piece)?;
+            offset += piece.len() as u64;
+            disk.sync(&self.file)?;
+            pace(piece.len() as u64)?;
+        }
+        Ok(())
+    }
+}
+
+/// The length of a segment of which that much was asked for.
+fn whole(bytes: u64) -> u64 {
+    bytes.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX).next_multiple_of(SEGMENT_BYTES_MIN)
 }
 
 /// The segment that is being written.
@@ -187,6 +231,8 @@ pub(crate) struct SegmentWriter<F> {
     pub number: u64,
     prepared_name: String,
     pub bytes: u64,
+    /// The position at which it begins.
+    pub begins: Position,
     seed: u64,
     /// Where the next batch goes.
     pub place: Place,
@@ -207,6 +253,7 @@ impl<F> SegmentWriter<F> {
             number: header.number,
             prepared_name: prepared.name,
             bytes: prepared.bytes,
+            begins: header.end.position,
             seed: header.checksum,
             place: header.start(),
         })

@@ -4,9 +4,11 @@
 
 mod support;
 
-use fleetwire_journal::{Journal, OpenError, PreparedSegment, segment_name, sim_disk::SimDisk};
+use fleetwire_journal::{
+    Journal, OpenError, PreparedSegment, Recovery, retire, segment_name, sim_disk::SimDisk, take_snapshot,
+};
 use proptest::prelude::*;
-use support::{batch, newest, open};
+use support::{All, batch, config, expand, newest, open};
 
 #[test]
 fn a_stale_batch_never_comes_back() {
@@ -101,6 +103,8 @@ enum Step {
     Prepare,
     FailSync,
     Stop,
+    Roll,
+    Snapshot { reuse: usize },
     Crash { seed: u64 },
     CrashWithin { operations: u64, seed: u64 },
 }
@@ -114,6 +118,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::Prepare),
         1 => Just(Step::FailSync),
         1 => Just(Step::Stop),
+        2 => Just(Step::Roll),
+        3 => (0_usize..3).prop_map(|reuse| Step::Snapshot { reuse }),
         3 => any::<u64>().prop_map(|seed| Step::Crash { seed }),
         3 => (0_u64..20, any::<u64>()).prop_map(|(operations, seed)| Step::CrashWithin { operations, seed }),
     ];
@@ -128,6 +134,8 @@ struct Model {
     facts: Vec<Vec<u8>>,
     durable: usize,
     drawn: u64,
+    snapshots: usize,
+    retired: usize,
 }
 
 impl Model {
@@ -174,6 +182,23 @@ impl Model {
                     self.durable = self.facts.len();
                 }
             }
+            Step::Roll => {
+                if journal.roll().is_err() {
+                    self.die(self.drawn);
+                }
+            }
+            Step::Snapshot { reuse } => {
+                // What fails here does not concern the journal, until it does.
+                let taken = take_snapshot(&self.disk, &config(), All::default(), |_| Ok(()));
+                if let Ok(Some(taken)) = taken {
+                    assert!(taken.position.0 <= self.durable as u64 || taken.position <= journal.durable());
+                    self.snapshots += 1;
+                }
+                if let Ok(retired) = retire(&self.disk, &config(), reuse, |_| Ok(()), |_| Ok(())) {
+                    retired.reusable.into_iter().for_each(|segment| journal.provide(segment));
+                    self.retired += retired.segments;
+                }
+            }
             Step::Crash { seed } => self.die(seed),
             Step::CrashWithin { operations, .. } => self.disk.fail_after(operations),
         }
@@ -193,7 +218,7 @@ impl Model {
         if let Step::CrashWithin { operations, seed } = step {
             self.disk.fail_after(operations);
             match open(&self.disk) {
-                Ok((.., facts)) => self.check(&facts),
+                Ok((_, recovery, facts)) => self.check(&recovery, &facts),
                 Err(OpenError::Disk(_)) => {}
                 Err(other) => panic!("{other}"),
             }
@@ -207,14 +232,16 @@ impl Model {
             opened => opened,
         };
         let (journal, recovery, facts) = opened.unwrap();
-        self.check(&facts);
-        assert_eq!(recovery.position.0, facts.len() as u64);
+        self.check(&recovery, &facts);
         self.journal = Some(journal);
     }
 
-    fn check(&mut self, found: &[Vec<u8>]) {
+    fn check(&mut self, recovery: &Recovery, found: &[Vec<u8>]) {
+        assert_eq!(recovery.damaged, [], "a snapshot that has its name is durable");
+        let found: Vec<Vec<u8>> = found.iter().flat_map(|fact| expand(fact)).collect();
+        assert_eq!(recovery.position.0, found.len() as u64);
         assert!(found.len() >= self.durable, "{} of {} durable facts", found.len(), self.durable);
-        assert!(self.facts.starts_with(found), "no fact invented, none out of order");
+        assert!(self.facts.starts_with(&found), "no fact invented, none out of order");
         // What is gone stays gone; what an opening handed out is durable.
         self.facts.truncate(found.len());
         self.durable = found.len();
@@ -227,7 +254,7 @@ proptest! {
     #[test]
     fn every_synced_fact_survives_whatever_happens(steps in steps()) {
         let disk = SimDisk::new();
-        let mut model = Model { disk, journal: None, facts: Vec::new(), durable: 0, drawn: 0 };
+        let mut model = Model { disk, journal: None, facts: Vec::new(), durable: 0, drawn: 0, snapshots: 0, retired: 0 };
         for step in steps {
             model.run(step);
         }

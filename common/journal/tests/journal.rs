@@ -80,29 +80,6 @@ fn a_prepared_segment_is_used_and_one_left_behind_is_removed() {
 }
 
 #[test]
-fn reading_starts_at_a_snapshot_and_what_it_covers_may_be_forgotten() {
-    let disk = SimDisk::new();
-    let (mut journal, ..) = open(&disk).unwrap();
-    for number in 0..100_u64 {
-        journal.append(&batch(&[&[number as u8; 200]])).unwrap();
-    }
-    journal.sync().unwrap();
-    let start = Position(60);
-    assert!(journal.forget(start).unwrap() > 1);
-    assert!(journal.forget(start).unwrap() == 0);
-    journal.stop().unwrap();
-
-    let from = JournalConfig { start, ..config() };
-    let (_, recovery, facts) = open_with(&disk, &from).unwrap();
-    assert_eq!((recovery.facts, recovery.position), (40, Position(100)));
-    assert_eq!(facts[0], [60; 200]);
-    assert!(matches!(open(&disk), Err(OpenError::Missing { .. })), "without the snapshot");
-    let beyond = JournalConfig { start: Position(101), ..config() };
-    let found = Position(100);
-    assert!(matches!(open_with(&disk, &beyond), Err(OpenError::EndsEarly { found: at, .. }) if at == found));
-}
-
-#[test]
 fn another_journal_a_newer_format_and_misplaced_segments_are_refused() {
     let disk = SimDisk::new();
     for _ in 0..3 {
