@@ -5,12 +5,14 @@
 //! through the outbox only; what a crash takes is everything but the disk and the device.
 
 use crate::{
-    device::{Device, News, Plans, Slot},
+    clock::DeviceClock,
+    device::{Device, News, Plans},
+    fate::Fate,
     history::AgentHistory,
     invariants::{
         invariant_p1_agent_says_only_what_is_durable, invariant_p1_spawns_are_durable,
-        invariant_p3_nothing_has_to_be_refused, invariant_p3_nothing_is_oversubscribed,
-        invariant_p4_deadlines_are_done, invariant_p7_state_is_what_facts_say,
+        invariant_p3_ends_are_told_when_all_is_gone, invariant_p3_nothing_has_to_be_refused,
+        invariant_p3_nothing_is_oversubscribed, invariant_p4_deadlines_are_done, invariant_p7_state_is_what_facts_say,
     },
     network::{ConnectionId, End, Peer},
     shadow::apply_of_agent,
@@ -59,8 +61,10 @@ pub struct AgentNode {
     pub up: Option<Box<Running>>,
     /// Until then the device is suspended.
     pub suspended_until: Time,
-    /// The virtual time at which its boot-time clock was zero.
-    booted: Time,
+    /// Until then its disk takes seconds to sync.
+    pub slow_until: Time,
+    /// Its boot-time clock.
+    pub clock: DeviceClock,
     boot_id: [u8; 16],
 }
 
@@ -68,6 +72,8 @@ pub struct AgentNode {
 pub struct Running {
     /// The core.
     pub core: Agent,
+    /// How long it has to live.
+    pub fate: Fate,
     shadow: State,
     writer: Writer,
     /// Effects with the session in which the core decided them: messages die with it.
@@ -118,7 +124,8 @@ impl AgentNode {
             life: 0,
             suspended_until: Time::ZERO,
             up: None,
-            booted: Time(world.now.0 - world.random.skewed(1_000_000, 10_000_000_000)),
+            slow_until: Time::ZERO,
+            clock: DeviceClock::set(world.now, Time(world.random.skewed(1_000_000, 10_000_000_000))),
             boot_id: world.random.bytes(),
         }
     }
@@ -135,17 +142,24 @@ impl AgentNode {
             apply_of_agent(&mut shadow, bytes)?;
             core.replay(bytes).or_else(|error| broken("P7", format!("an agent cannot replay: {error}")))
         })?;
+        let Some(writer) = writer else {
+            world.trace.say(world.now, || format!("{}: the disk fails, it does not start", self.name));
+            let after = world.between(Duration::from_millis(100), Duration::from_secs(5));
+            world.plan(after, Happening::Start(Node::Agent(self.number), self.life));
+            return Ok(());
+        };
         self.history.recover(facts)?;
         let mut effects = Effects::new();
-        let now = self.clock(world.now);
+        let now = self.clock.at(world.now);
         core.start(now, &mut effects);
-        let found: Vec<(AttemptId, Recovered)> = self.survey(&core);
+        let found: Vec<(AttemptId, Recovered)> = self.survey(&core, world.now);
         world.trace.say(world.now, || format!("{} starts, {} slots", self.name, found.len()));
         for (attempt, state) in found {
             core.handle(now, Event::Recovered { attempt, state }, &mut effects);
         }
         let mut up = Box::new(Running {
             core,
+            fate: Fate::default(),
             shadow,
             writer,
             outbox: Outbox::default(),
@@ -186,7 +200,7 @@ impl AgentNode {
         world.trace.say(world.now, || format!("{} loses its power", self.name));
         self.device.reboot();
         crate::misfortune::lose_unsynced(&self.disk, world);
-        self.booted = Time(world.now.0 - 1_000_000);
+        self.clock = DeviceClock::set(world.now, Time(1_000_000));
         self.boot_id = world.random.bytes();
         Ok(())
     }
@@ -213,7 +227,7 @@ impl AgentNode {
 
     /// Tries to connect.
     pub fn on_dial(&mut self, world: &mut World, reachable: bool) {
-        let (number, now) = (self.number, self.clock(world.now));
+        let (number, now) = (self.number, self.clock.at(world.now));
         let Some(up) = &mut self.up else { return };
         if up.link.connection().is_some() {
             return;
@@ -251,9 +265,9 @@ impl AgentNode {
 
     /// A frame has arrived.
     pub fn on_frame(&mut self, world: &mut World, connection: ConnectionId, stream: u32, bytes: Vec<u8>, forged: bool) {
-        let number = self.number;
+        let (number, arrived) = (self.number, self.clock.at(world.now));
         if let Some(up) = &mut self.up {
-            up.inbox.push_back(Arrived::Frame { connection, stream, bytes, arrived: world.now, forged });
+            up.inbox.push_back(Arrived::Frame { connection, stream, bytes, arrived, forged });
             up.wake_soon(world, number);
         }
     }
@@ -279,14 +293,17 @@ impl AgentNode {
 
     /// The driver's turn: everything that has arrived, then what is due, then facts and effects.
     pub fn on_wake(&mut self, world: &mut World) -> Result<(), Violation> {
-        let (number, booted) = (self.number, self.booted);
-        let now = self.clock(world.now);
+        let number = self.number;
+        let now = self.clock.at(world.now);
         let Some(up) = &mut self.up else { return Ok(()) };
         if up.wake_at <= world.now {
             up.wake_at = Time::NEVER;
         }
         up.settle(&mut self.history)?;
         while let Some(arrived) = up.inbox.pop_front() {
+            if up.fate.strikes() {
+                return Ok(());
+            }
             up.on_arrived(world, (number, now), arrived)?;
             up.settle(&mut self.history)?;
         }
@@ -304,9 +321,7 @@ impl AgentNode {
         self.release(world)?;
         let Some(up) = &mut self.up else { return Ok(()) };
         if let Some(at) = up.core.next_deadline() {
-            // Far ahead is never: the sum must not wrap.
-            let at = Time(at.0.saturating_add(booted.0)).max(world.now);
-            up.wake_by(world, number, at);
+            up.wake_by(world, number, self.clock.reaches(at).max(world.now));
         }
         Ok(())
     }
@@ -315,7 +330,15 @@ impl AgentNode {
     pub fn on_synced(&mut self, world: &mut World) -> Result<(), Violation> {
         let (number, life) = (self.number, self.life);
         let Some(up) = &mut self.up else { return Ok(()) };
+        if up.fate.strikes() {
+            return Ok(());
+        }
         self.history.durable = up.writer.end()?;
+        if up.writer.has_failed() {
+            world.trace.say(world.now, || format!("{}: the journal does not sync", self.name));
+            up.fate.end();
+            return Ok(());
+        }
         if world.random.chance(world.setting.lag_permille) {
             let lag = world.between(Duration::from_micros(1), Duration::from_millis(5));
             world.plan(lag, Happening::Release(Node::Agent(number), life));
@@ -332,7 +355,7 @@ impl AgentNode {
 
     /// Sends a message that no honest agent would send.
     pub fn send_dishonestly(&mut self, world: &mut World, message: Message) {
-        let now = self.clock(world.now);
+        let now = self.clock.at(world.now);
         if let Some(up) = &mut self.up {
             up.send(world, now, &[message]);
         }
@@ -358,28 +381,41 @@ impl AgentNode {
     fn begin(&mut self, world: &mut World) -> Result<(), Violation> {
         let (number, life) = (self.number, self.life);
         let Some(up) = &mut self.up else { return Ok(()) };
+        if up.fate.strikes() {
+            return Ok(());
+        }
         if up.writer.begin()? {
-            let sync = world.between(Duration::from_micros(30), world.setting.sync_max);
+            let sync = world.sync_takes(self.slow_until);
             world.plan(sync, Happening::Synced(Node::Agent(number), life));
         } else if up.writer.is_idle() && world.random.chance(20) {
-            up.writer.mark();
+            up.writer.mark()?;
+        }
+        if up.writer.has_failed() {
+            world.trace.say(world.now, || format!("{}: the journal takes no more", self.name));
+            up.fate.end();
         }
         Ok(())
     }
 
     /// Does what is durable, in order.
     fn release(&mut self, world: &mut World) -> Result<(), Violation> {
-        let (number, now) = (self.number, self.clock(world.now));
+        let (number, now) = (self.number, self.clock.at(world.now));
         let Some(up) = &mut self.up else { return Ok(()) };
         let effects: Vec<(u64, Effect)> = up.outbox.release(up.writer.durable()).collect();
         let mut messages = Vec::new();
         let mut plans = Plans::new();
         for (session, effect) in effects {
+            // What was to be sent goes out at the end: killed before, it has done things and not told.
+            if up.fate.strikes() {
+                messages.clear();
+                break;
+            }
             match effect {
                 Effect::Send(_) | Effect::Close { .. } if session != up.sessions => {}
                 Effect::Send(message) => {
                     invariant_p1_agent_says_only_what_is_durable(&self.history, &message)?;
                     invariant_p3_nothing_has_to_be_refused(self.name.as_str(), &message)?;
+                    invariant_p3_ends_are_told_when_all_is_gone(&self.device, &message)?;
                     world.trace.coverage.from_agent(&message);
                     world.trace.say(world.now, || format!("{} → {}", self.name, words(&message)));
                     messages.push(message);
@@ -417,28 +453,16 @@ impl AgentNode {
     }
 
     /// What the executor finds after a restart: every slot, and what is kept without one.
-    fn survey(&self, core: &Agent) -> Vec<(AttemptId, Recovered)> {
-        let mut found: Vec<(AttemptId, Recovered)> = self
-            .device
-            .slots()
-            .map(|(attempt, slot)| {
-                let state = match slot {
-                    Slot::Runs(_) => Recovered::Running,
-                    Slot::Verdict(status, end) => Recovered::Ended { status: *status, end: end.clone() },
-                    Slot::Nothing => Recovered::Lost,
-                };
-                (attempt, state)
-            })
-            .collect();
+    fn survey(&mut self, core: &Agent, now: Time) -> Vec<(AttemptId, Recovered)> {
+        let slots = self.device.survey(now).into_iter().map(|(attempt, verdict)| match verdict {
+            Some((status, end)) => (attempt, Recovered::Ended { status, end }),
+            None => (attempt, Recovered::Running),
+        });
+        let mut found: Vec<(AttemptId, Recovered)> = slots.collect();
         let without = core.unresolved().filter(|id| !found.iter().any(|(attempt, _)| attempt == id));
         let lost: Vec<_> = without.map(|attempt| (attempt, Recovered::Lost)).collect();
         found.extend(lost);
         found
-    }
-
-    /// The device's boot-time clock.
-    fn clock(&self, now: Time) -> Time {
-        Time(now.0.saturating_sub(self.booted.0))
     }
 
     fn config(&self, world: &mut World) -> Config {

@@ -4,6 +4,7 @@
 use crate::{
     agent::AgentNode,
     client::{ClientNode, Wish},
+    coverage::Death,
     faults::{Scale, Setting},
     history::History,
     invariants::invariant_p6_every_result_arrived,
@@ -188,12 +189,20 @@ impl Cluster {
             self.heal(peer);
         }
         self.scheduler.paused_until = None;
+        self.scheduler.slow_until = Time::ZERO;
+        for node in self.nodes() {
+            self.mend(node);
+            self.spare(node);
+        }
         if self.scheduler.up.is_none() {
             self.start_scheduler()?;
         }
         let life = self.scheduler.life;
         self.world.plan(Duration::ZERO, Happening::Wake(Node::Scheduler, life));
         for number in 0..self.agents.len() {
+            if let Some(agent) = self.agents.get_mut(number) {
+                agent.slow_until = Time::ZERO;
+            }
             // What slept goes on when it would have: its events are planned for then.
             self.start_agent(number)?;
         }
@@ -209,7 +218,16 @@ impl Cluster {
             return Ok(());
         }
         self.scheduler.start(&mut self.world, &mut self.history, &[])?;
-        self.invariant_p1_after_a_crash()
+        if self.scheduler.up.is_some() {
+            return self.invariant_p1_after_a_crash();
+        }
+        // It was killed, or met a failing disk, while it read its journal.
+        self.world.trace.coverage.died(Node::Scheduler, Death::AtItsStart);
+        if self.world.random.chance(self.world.setting.power_permille) {
+            crate::misfortune::lose_unsynced(&self.scheduler.disk, &mut self.world);
+        }
+        self.scheduler.disk.mend();
+        Ok(())
     }
 
     /// Starts an agent's process, unless it runs.
@@ -218,7 +236,14 @@ impl Cluster {
     /// A promise is broken.
     pub fn start_agent(&mut self, number: usize) -> Result<(), Violation> {
         match self.agents.get_mut(number) {
-            Some(agent) if agent.up.is_none() => agent.start(&mut self.world),
+            Some(agent) if agent.up.is_none() => {
+                agent.start(&mut self.world)?;
+                if agent.up.is_none() {
+                    agent.disk.mend();
+                    self.world.trace.coverage.died(Node::Agent(number), Death::AtItsStart);
+                }
+                Ok(())
+            }
             Some(_) | None => Ok(()),
         }
     }
@@ -266,6 +291,11 @@ impl Cluster {
                 self.world.plan(learns, Happening::Gone(connection, end));
             }
         }
+    }
+
+    /// Everybody who has a journal.
+    pub fn nodes(&self) -> Vec<Node> {
+        [Node::Scheduler].into_iter().chain((0..self.agents.len()).map(Node::Agent)).collect()
     }
 
     /// Everybody who connects to the scheduler.

@@ -1,6 +1,10 @@
 //! What a run exercised: every kind of fact, every way in which an attempt can end, every message and every
 //! refusal. A promise that is never put to the test is not kept by luck for long.
 
+use crate::{
+    faults::{self, Fault},
+    world::Node,
+};
 use fleetwire_common::{
     fb,
     message::{Ack, Message},
@@ -30,6 +34,21 @@ pub enum Area {
     Refusal,
     /// What a register was answered about an attempt.
     Verdict,
+    /// A misfortune that struck.
+    Fault,
+    /// A process that came to its end by itself.
+    Died,
+}
+
+/// How a process came to its end by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Death {
+    /// It was killed between two things that it does.
+    AtWork,
+    /// Its journal failed.
+    ByItsDisk,
+    /// Its disk failed while it started.
+    AtItsStart,
 }
 
 impl Coverage {
@@ -69,6 +88,16 @@ impl Coverage {
         self.count(Area::FromAgent, u16::from(message.kind().0), 0);
     }
 
+    /// Counts a misfortune.
+    pub fn fault(&mut self, fault: Fault) {
+        self.count(Area::Fault, fault as u16, 0);
+    }
+
+    /// Counts the end of a process.
+    pub fn died(&mut self, node: Node, how: Death) {
+        self.count(Area::Died, u16::from(node != Node::Scheduler), how as u16);
+    }
+
     /// Adds another run's counts.
     pub fn add(&mut self, other: &Coverage) {
         for (what, count) in &other.counts {
@@ -102,5 +131,14 @@ fn name(area: Area, first: u16, second: u16) -> String {
         Area::FromAgent => format!("agent says {:?}", fb::SchedulerMessage(byte)),
         Area::Refusal => format!("refused as {:?}", fb::ErrorCode(first)),
         Area::Verdict => format!("verdict {:?}", fb::AttemptVerdict(byte)),
+        Area::Fault => {
+            let fault = faults::ALL.iter().find(|fault| **fault as u16 == first);
+            fault.map_or_else(String::new, |fault| format!("fault {fault:?}"))
+        }
+        Area::Died => {
+            let who = if first == 0 { "scheduler" } else { "agent" };
+            let how = ["killed at work", "ended by its disk", "failed to start"].get(usize::from(second));
+            format!("{who} {}", how.copied().unwrap_or_default())
+        }
     }
 }

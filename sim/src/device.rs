@@ -1,11 +1,14 @@
-//! A simulated device: the processes on it and the slots in which their supervisors write verdicts.
-//! It outlives the agent's process, as real supervisors do; only a reboot ends what runs.
+//! A simulated device: the processes on it, their supervisors, and the slots in which those write verdicts.
+//! It outlives the agent's process, as real supervisors do; only a reboot ends all that runs.
 //!
-//! Invariants: an attempt has at most one slot, and is never started twice; a process takes its resources
-//! from its spawn until it is gone, whatever anybody believes of it: promise P3 is held against this, never
-//! against a ledger.
+//! Invariants: an attempt has at most one slot, and is never started twice; whoever holds the slot writes its
+//! verdict, and whoever finds one there goes away; a process takes its resources from its spawn until it is
+//! gone, whatever anybody believes of it: promise P3 is held against this, never against a ledger.
 
-use crate::random::Random;
+use crate::{
+    behaviour::{Behaviour, Ending},
+    random::Random,
+};
 use fleetwire_common::{
     fb,
     ids::AttemptId,
@@ -15,36 +18,6 @@ use fleetwire_common::{
     time::Time,
 };
 use std::{collections::BTreeMap, time::Duration};
-
-/// What a task does when it runs, written as the arguments of its spec (`for=1500 report=200 exit=0`).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Behaviour {
-    /// How long it runs.
-    pub runs_for: Duration,
-    /// How often it reports; zero: never.
-    pub reports_every: Duration,
-    /// How it ends.
-    pub ends: Ending,
-    /// Whether it ends at SIGTERM, or only at SIGKILL.
-    pub stubborn: bool,
-    /// Bytes of its result; 0: none.
-    pub result_bytes: usize,
-    /// How often, of a thousand, it reports NaN.
-    pub nan_permille: u32,
-}
-
-/// How a task ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// With that exit code.
-    Exit(i32),
-    /// By that signal.
-    Signal(u8),
-    /// Well, but of a thousand attempts so many fail.
-    Flaky(u32),
-    /// It cannot even be started.
-    NoSpawn,
-}
 
 /// What the executor tells the agent of an attempt.
 #[derive(Clone, Debug)]
@@ -60,7 +33,7 @@ pub enum News {
 /// What happens next to a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// It runs.
+    /// The spawner has forked its supervisor, and it runs.
     Start,
     /// It reports.
     Report,
@@ -70,12 +43,14 @@ pub enum Step {
     Timeout,
     /// SIGTERM has ended it, or SIGKILL.
     Killed,
+    /// The agent sees that its supervisor is gone, if the agent runs.
+    Orphaned,
 }
 
 /// Where an attempt's slot stands.
 #[derive(Clone, Debug)]
 pub enum Slot {
-    /// Processes of it exist.
+    /// Its spawn was asked for, or processes of it exist.
     Runs(Process),
     /// They are gone, and the supervisor wrote down how.
     Verdict(fb::TaskStatus, End),
@@ -93,6 +68,10 @@ pub struct Process {
     timeout: Duration,
     grace: Duration,
     spawned_at: Time,
+    /// Its supervisor exists: until then nobody holds the slot.
+    forked: bool,
+    /// Its supervisor was killed, and it is what that left behind.
+    orphaned: bool,
     started: bool,
     stopping: Option<fb::EndReason>,
 }
@@ -108,6 +87,7 @@ pub struct Device {
     /// Every attempt that ever started here, and what it left: the truth that commits are held against.
     truth: BTreeMap<AttemptId, Option<(fb::TaskStatus, End)>>,
     serial: u64,
+    spawner_late_until: Time,
 }
 
 /// An attempt was started that had been started before.
@@ -123,68 +103,17 @@ pub struct StartedTwice {
 /// Things to be planned: when, of which process (by its serial), what.
 pub type Plans = Vec<(Time, AttemptId, u64, Step)>;
 
-impl Behaviour {
-    /// Reads it from a spec's arguments; what is not there is as in `Behaviour::default()`.
-    pub fn of(spec: &TaskSpec) -> Behaviour {
-        let mut behaviour = Behaviour::default();
-        for argument in &spec.arguments {
-            let (key, value) = argument.split_once('=').unwrap_or((argument, "0"));
-            let number = value.parse::<u64>().unwrap_or_default();
-            match key {
-                "for" => behaviour.runs_for = Duration::from_millis(number),
-                "report" => behaviour.reports_every = Duration::from_millis(number),
-                "exit" => behaviour.ends = Ending::Exit(number as i32),
-                "signal" => behaviour.ends = Ending::Signal(number as u8),
-                "flaky" => behaviour.ends = Ending::Flaky(number as u32),
-                "nospawn" => behaviour.ends = Ending::NoSpawn,
-                "stubborn" => behaviour.stubborn = true,
-                "result" => behaviour.result_bytes = number as usize,
-                "nan" => behaviour.nan_permille = number as u32,
-                _ => {}
-            }
-        }
-        behaviour
-    }
-
-    /// Writes it as arguments.
-    pub fn arguments(&self) -> Vec<String> {
-        let ending = match self.ends {
-            Ending::Exit(code) => format!("exit={code}"),
-            Ending::Signal(signal) => format!("signal={signal}"),
-            Ending::Flaky(permille) => format!("flaky={permille}"),
-            Ending::NoSpawn => "nospawn".to_owned(),
-        };
-        let mut arguments = vec![
-            format!("for={}", self.runs_for.as_millis()),
-            format!("report={}", self.reports_every.as_millis()),
-            format!("result={}", self.result_bytes),
-            format!("nan={}", self.nan_permille),
-            ending,
-        ];
-        if self.stubborn {
-            arguments.push("stubborn".to_owned());
-        }
-        arguments
-    }
-}
-
-impl Default for Behaviour {
-    fn default() -> Behaviour {
-        Behaviour {
-            runs_for: Duration::from_secs(1),
-            reports_every: Duration::ZERO,
-            ends: Ending::Exit(0),
-            stubborn: false,
-            result_bytes: 24,
-            nan_permille: 0,
-        }
-    }
-}
-
 impl Device {
     /// A device on which nothing runs.
     pub fn new(name: &str, capacity: Resources) -> Device {
-        Device { name: name.to_owned(), capacity, slots: BTreeMap::new(), truth: BTreeMap::new(), serial: 0 }
+        Device {
+            name: name.to_owned(),
+            capacity,
+            slots: BTreeMap::new(),
+            truth: BTreeMap::new(),
+            serial: 0,
+            spawner_late_until: Time::ZERO,
+        }
     }
 
     /// What all processes take together.
@@ -215,7 +144,12 @@ impl Device {
         self.truth.len()
     }
 
-    /// Starts an attempt.
+    /// Whether an attempt's spawn was asked for or processes of it exist.
+    pub fn runs(&self, attempt: AttemptId) -> bool {
+        matches!(self.slots.get(&attempt), Some(Slot::Runs(_)))
+    }
+
+    /// Asks the spawner to start an attempt.
     pub fn spawn(
         &mut self,
         attempt: AttemptId,
@@ -234,20 +168,59 @@ impl Device {
             timeout: Duration::from_secs(spec.timeout_s),
             grace: Duration::from_millis(u64::from(spec.kill_grace_ms)),
             spawned_at: now,
+            forked: false,
+            orphaned: false,
             started: false,
             stopping: None,
         };
         self.slots.insert(attempt, Slot::Runs(process));
-        let after = Duration::from_micros(random.between(300, 20_000));
+        let longest_us = if now < self.spawner_late_until { 20_000_000 } else { 20_000 };
+        let after = Duration::from_micros(random.between(300, longest_us));
         Ok(vec![(now + after, attempt, self.serial, Step::Start)])
     }
 
     /// Stops an attempt, as far as there is anything to stop.
     pub fn cancel(&mut self, attempt: AttemptId, grace: Duration, now: Time, random: &mut Random) -> Plans {
         match self.slots.get_mut(&attempt) {
-            Some(Slot::Runs(process)) => process.stop(attempt, fb::EndReason::Cancelled, grace, now, random),
-            Some(Slot::Verdict(..) | Slot::Nothing) | None => Plans::new(),
+            Some(Slot::Runs(process)) if !process.orphaned => {
+                process.stop(attempt, fb::EndReason::Cancelled, grace, now, random)
+            }
+            Some(Slot::Runs(_) | Slot::Verdict(..) | Slot::Nothing) | None => Plans::new(),
         }
+    }
+
+    /// Until then the spawner takes seconds to fork, so that its agent may be gone before it does.
+    pub fn delay_spawns(&mut self, until: Time) {
+        self.spawner_late_until = until;
+    }
+
+    /// A supervisor is killed, or the spawner before it forked one; processes that it watched may stay until
+    /// the agent sees it.
+    pub fn kill_supervisor(&mut self, now: Time, random: &mut Random) -> Plans {
+        let running: Vec<AttemptId> = self.slots.keys().copied().filter(|attempt| self.runs(*attempt)).collect();
+        let Some(attempt) = random.pick(&running).copied() else { return Plans::new() };
+        self.serial += 1;
+        if let Some(Slot::Runs(process)) = self.slots.get_mut(&attempt) {
+            (process.serial, process.orphaned) = (self.serial, true);
+        }
+        let seen = now + Duration::from_micros(random.between(500, 200_000));
+        vec![(seen, attempt, self.serial, Step::Orphaned)]
+    }
+
+    /// What a starting agent finds in the slots. Where nobody holds one and no verdict is there, it takes the
+    /// slot itself, kills what was left behind and writes that the attempt is lost.
+    pub fn survey(&mut self, now: Time) -> Vec<(AttemptId, Option<(fb::TaskStatus, End)>)> {
+        let held = |slot: &Slot| matches!(slot, Slot::Runs(process) if process.forked && !process.orphaned);
+        let unheld = |slot: &Slot| !held(slot) && !matches!(slot, Slot::Verdict(..));
+        let lost: Vec<AttemptId> = self.slots.iter().filter(|(_, slot)| unheld(slot)).map(|(id, _)| *id).collect();
+        for attempt in lost {
+            self.lose(attempt, now);
+        }
+        let found = self.slots.iter().map(|(attempt, slot)| match slot {
+            Slot::Verdict(status, end) => (*attempt, Some((*status, end.clone()))),
+            Slot::Runs(_) | Slot::Nothing => (*attempt, None),
+        });
+        found.collect()
     }
 
     /// One step of a process. Steps of processes that are gone do nothing.
@@ -275,6 +248,7 @@ impl Device {
                 let why = process.stopping;
                 (self.on_end(attempt, why, now, random), Plans::new())
             }
+            Step::Orphaned => (Some(self.lose(attempt, now)), Plans::new()),
         }
     }
 
@@ -301,6 +275,7 @@ impl Device {
 
     fn on_start(&mut self, attempt: AttemptId, now: Time) -> (Option<News>, Plans) {
         let Some(Slot::Runs(process)) = self.slots.get_mut(&attempt) else { return (None, Plans::new()) };
+        process.forked = true;
         if process.behaviour.ends == Ending::NoSpawn {
             let end = End {
                 reason: fb::EndReason::SpawnFailed,
@@ -360,6 +335,15 @@ impl Device {
             end.result = Some(text.bytes().cycle().take(process.behaviour.result_bytes.max(text.len())).collect());
         }
         self.verdict(attempt, status, end)
+    }
+
+    /// The agent holds the slot and writes the verdict, once no process is left.
+    fn lose(&mut self, attempt: AttemptId, now: Time) -> News {
+        let message = format!("{}: its supervisor is gone", self.name);
+        let reason = fb::EndReason::SupervisorLost;
+        let end = End { reason, message, ended_at_ms: now.as_ms(), ..End::default() };
+        self.slots.insert(attempt, Slot::Verdict(fb::TaskStatus::Lost, end.clone()));
+        News::Ended(attempt, fb::TaskStatus::Lost, end)
     }
 
     fn verdict(&mut self, attempt: AttemptId, status: fb::TaskStatus, end: End) -> Option<News> {
@@ -462,5 +446,30 @@ mod tests {
         device.reboot();
         assert!(play(&mut device, plans, &mut random).is_empty());
         assert!(matches!(device.truth(later), Some(None)));
+        assert!(matches!(device.survey(Time(0)).last(), Some((_, Some((fb::TaskStatus::Lost, _))))));
+    }
+
+    #[test]
+    fn a_late_supervisor_finds_the_verdict_and_goes_away() {
+        let (mut device, mut random) = (Device::new("a", Resources::ZERO), Random::new(1));
+        device.delay_spawns(Time(1));
+        let plans = device.spawn(attempt(), &TaskSpec::default(), Time(0), &mut random).unwrap_or_default();
+        assert!(matches!(device.survey(Time(1)).as_slice(), [(_, Some((fb::TaskStatus::Lost, _)))]));
+        assert!(play(&mut device, plans, &mut random).is_empty());
+        assert_eq!(device.running(), 0);
+    }
+
+    #[test]
+    fn what_a_killed_supervisor_leaves_takes_its_resources_until_the_agent_has_seen_it() {
+        let resources = Resources { cpu: 500, ..Resources::ZERO };
+        let (mut device, mut random) = (Device::new("a", resources), Random::new(1));
+        let spec = TaskSpec { resources, ..TaskSpec::default() };
+        let plans = device.spawn(attempt(), &spec, Time(0), &mut random).unwrap_or_default();
+        let orphaned = device.kill_supervisor(Time(1), &mut random);
+        assert!(play(&mut device, plans, &mut random).is_empty(), "nobody is there to tell");
+        assert_eq!(device.in_use(), resources);
+        let news = play(&mut device, orphaned, &mut random);
+        assert!(matches!(news.as_slice(), [News::Ended(_, fb::TaskStatus::Lost, _)]));
+        assert_eq!(device.in_use(), Resources::ZERO);
     }
 }

@@ -35,10 +35,28 @@ pub enum Fault {
     Goodbye,
     /// An agent says that another agent's attempt completed.
     Impostor,
+    /// A process is killed between two things that it does, or in the middle of writing its journal.
+    KilledAtWork,
+    /// A disk says once that it could not sync.
+    FailedSync,
+    /// A disk is full for a while.
+    FullDisk,
+    /// A disk can only be read for a while.
+    ReadOnlyDisk,
+    /// A disk takes seconds to sync for a while.
+    SlowDisk,
+    /// The supervisor of a running attempt is killed.
+    SupervisorKilled,
+    /// A device's spawner takes seconds to fork for a while.
+    LateSpawner,
+    /// A device's clock is fast or slow from now on.
+    ClockDrift,
+    /// A device's clock jumps ahead.
+    ClockJump,
 }
 
 /// All of them.
-pub const ALL: [Fault; 14] = [
+pub const ALL: [Fault; 23] = [
     Fault::AgentCrash,
     Fault::Reboot,
     Fault::SchedulerCrash,
@@ -53,6 +71,15 @@ pub const ALL: [Fault; 14] = [
     Fault::Wipe,
     Fault::Goodbye,
     Fault::Suspend,
+    Fault::KilledAtWork,
+    Fault::FailedSync,
+    Fault::FullDisk,
+    Fault::ReadOnlyDisk,
+    Fault::SlowDisk,
+    Fault::SupervisorKilled,
+    Fault::LateSpawner,
+    Fault::ClockDrift,
+    Fault::ClockJump,
 ];
 
 /// How large the cluster of a seed is.

@@ -156,6 +156,16 @@ pub fn invariant_p3_nothing_has_to_be_refused(name: &str, message: &Message) -> 
     }
 }
 
+/// Promise P3 in what an agent tells: an attempt has ended only once its last process is gone.
+pub fn invariant_p3_ends_are_told_when_all_is_gone(device: &Device, message: &Message) -> Result<(), Violation> {
+    match message {
+        Message::Status(status) if status.end.is_some() && device.runs(status.attempt) => {
+            broken("P3", format!("{} told the end of {}, whose processes run", device.name, status.attempt))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// A process starts only once its assignment is durable: after a crash nobody would know of it.
 pub fn invariant_p1_spawns_are_durable(history: &AgentHistory, attempt: AttemptId) -> Result<(), Violation> {
     if history.has_kept(attempt) {

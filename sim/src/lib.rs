@@ -6,16 +6,19 @@
 //! everywhere (promise P7); the promises are held against journals' bytes and simulated devices, never
 //! against the tables of the cores that they check.
 //!
-//! `random`, `queue`, `network`, `device` are the world; `scheduler`, `agent`, `client` drive the real
+//! `random`, `queue`, `network`, `device`, `behaviour`, `clock`, `fate` are the world; `scheduler`, `agent`, `client` drive the real
 //! cores as their shells do, with `wire` and `writer`; `history`, `shadow` and `invariants` hold the promises; `cluster` and `misfortune` make
 //! things happen; `stories` are the words of scenarios, `sweep` runs seeds.
 #![forbid(unsafe_code)]
 
 mod agent;
+mod behaviour;
 mod client;
+mod clock;
 mod cluster;
 mod coverage;
 mod device;
+mod fate;
 mod faults;
 mod history;
 mod invariants;
@@ -33,10 +36,10 @@ mod workload;
 mod world;
 mod writer;
 
+pub use behaviour::{Behaviour, Ending};
 pub use client::Wish;
 pub use cluster::{Cluster, Outcome};
 pub use coverage::Coverage;
-pub use device::{Behaviour, Ending};
 pub use faults::{ALL as ALL_FAULTS, Fault, Scale, Setting};
 pub use history::{AttemptHistory, History, JobHistory, TaskHistory};
 pub use sweep::{Failed, run, run_covering};

@@ -2,6 +2,8 @@
 
 use crate::{
     cluster::Cluster,
+    coverage::Death,
+    fate::Fate,
     faults::Fault,
     network::{End, Peer},
     trace::Violation,
@@ -44,6 +46,7 @@ impl Cluster {
     pub fn strike(&mut self, fault: Fault) -> Result<(), Violation> {
         let number = self.world.random.below(self.agents.len());
         let outage = Duration::from_millis(self.world.random.skewed(1, 60_000));
+        self.world.trace.coverage.fault(fault);
         match fault {
             Fault::AgentCrash | Fault::Reboot | Fault::Wipe => {
                 let Some(agent) = self.agents.get_mut(number).filter(|agent| agent.up.is_some()) else { return Ok(()) };
@@ -97,8 +100,136 @@ impl Cluster {
             }
             Fault::Replay => self.replay(number),
             Fault::Impostor => self.impostor(number),
+            Fault::KilledAtWork => self.doom(number),
+            Fault::FailedSync | Fault::FullDisk | Fault::ReadOnlyDisk | Fault::SlowDisk => {
+                let node = self.victim(number);
+                self.harm_disk(fault, node, outage);
+            }
+            Fault::SupervisorKilled | Fault::LateSpawner | Fault::ClockDrift | Fault::ClockJump => {
+                self.harm_device(fault, number, outage);
+            }
         }
         Ok(())
+    }
+
+    /// The scheduler, or that agent.
+    fn victim(&mut self, number: usize) -> Node {
+        if self.world.random.chance(400) { Node::Scheduler } else { Node::Agent(number) }
+    }
+
+    fn disk(&self, node: Node) -> Option<SimDisk> {
+        match node {
+            Node::Scheduler => Some(self.scheduler.disk.clone()),
+            Node::Agent(number) => self.agents.get(number).map(|agent| agent.disk.clone()),
+        }
+    }
+
+    /// Somebody is killed soon, wherever it is by then: between two things that it does, or in the middle of
+    /// changing its disk, maybe not before its next start.
+    fn doom(&mut self, number: usize) {
+        let node = self.victim(number);
+        let steps = self.world.random.skewed(1, 64) - 1;
+        if self.world.random.chance(500) {
+            if let Some(disk) = self.disk(node) {
+                disk.fail_after(steps);
+            }
+            return;
+        }
+        if let Some(fate) = self.fate(node) {
+            fate.doom(steps);
+        }
+    }
+
+    /// What was in store for somebody does not come.
+    pub(crate) fn spare(&mut self, node: Node) {
+        if let Some(fate) = self.fate(node) {
+            *fate = Fate::default();
+        }
+        if let Some(disk) = self.disk(node) {
+            disk.mend();
+        }
+    }
+
+    fn fate(&mut self, node: Node) -> Option<&mut Fate> {
+        match node {
+            Node::Scheduler => self.scheduler.up.as_mut().map(|up| &mut up.fate),
+            Node::Agent(number) => self.agents.get_mut(number)?.up.as_mut().map(|up| &mut up.fate),
+        }
+    }
+
+    /// If a process has come to its end at work it is gone now, and started again in a while.
+    pub(crate) fn bury(&mut self, node: Node) -> Result<(), Violation> {
+        if !self.fate(node).is_some_and(|fate| fate.is_over()) {
+            return Ok(());
+        }
+        let failed = self.disk(node).is_some_and(|disk| disk.has_failed());
+        self.world.trace.coverage.died(node, if failed { Death::ByItsDisk } else { Death::AtWork });
+        let life = match node {
+            Node::Scheduler => {
+                self.crash_scheduler()?;
+                self.scheduler.life
+            }
+            Node::Agent(number) => {
+                let Some(agent) = self.agents.get_mut(number) else { return Ok(()) };
+                agent.crash(&mut self.world)?;
+                agent.life
+            }
+        };
+        if let Some(disk) = self.disk(node) {
+            disk.mend();
+        }
+        let outage = Duration::from_millis(self.world.random.skewed(1, 30_000));
+        self.world.plan(outage, Happening::Start(node, life));
+        Ok(())
+    }
+
+    fn harm_disk(&mut self, fault: Fault, node: Node, outage: Duration) {
+        let (Some(disk), until) = (self.disk(node), self.world.now + outage) else { return };
+        self.world.trace.say(self.world.now, || format!("{node:?}: {fault:?}"));
+        match (fault, node) {
+            (Fault::FullDisk, _) => {
+                let left = self.world.random.skewed(1, 128 << 10);
+                disk.set_capacity(Some(disk.used_bytes() + left));
+            }
+            (Fault::ReadOnlyDisk, _) => disk.set_read_only(true),
+            (Fault::SlowDisk, Node::Scheduler) => self.scheduler.slow_until = until,
+            (Fault::SlowDisk, Node::Agent(number)) => {
+                if let Some(agent) = self.agents.get_mut(number) {
+                    agent.slow_until = until;
+                }
+            }
+            (_, _) => disk.fail_syncs(1),
+        }
+        self.world.plan(outage, Happening::Mend(node));
+    }
+
+    /// A node's disk works again, whatever was wrong with it.
+    pub(crate) fn mend(&mut self, node: Node) {
+        if let Some(disk) = self.disk(node) {
+            disk.set_capacity(None);
+            disk.set_read_only(false);
+        }
+    }
+
+    fn harm_device(&mut self, fault: Fault, number: usize, outage: Duration) {
+        let Some(agent) = self.agents.get_mut(number) else { return };
+        let World { now, random, queue, trace, .. } = &mut self.world;
+        trace.say(*now, || format!("{}: {fault:?}", agent.name));
+        match fault {
+            Fault::SupervisorKilled => {
+                for (at, attempt, serial, step) in agent.device.kill_supervisor(*now, random) {
+                    queue.plan(at, Happening::Process(number, attempt, serial, step));
+                }
+            }
+            Fault::LateSpawner => agent.device.delay_spawns(*now + outage),
+            Fault::ClockJump => agent.clock.jump(*now, Duration::from_millis(random.skewed(1, 4_000_000))),
+            _ => {
+                let ppm = random.skewed(10, 50_000) as i64;
+                agent.clock.drift(*now, if random.chance(500) { ppm } else { -ppm });
+            }
+        }
+        // What it planned by its clock comes at another time now.
+        self.world.plan(Duration::ZERO, Happening::Wake(Node::Agent(number), agent.life));
     }
 
     /// Everything under way to and from an agent arrives late; some of it too late.

@@ -7,6 +7,7 @@
 
 use crate::{
     agent::AgentNode,
+    fate::Fate,
     history::{Consequence, History},
     invariants::{invariant_p4_deadlines_are_done, invariant_p7_state_is_what_facts_say},
     network::{ConnectionId, End},
@@ -41,6 +42,8 @@ pub struct SchedulerNode {
     pub up: Option<Box<Running>>,
     /// Until when it stands still.
     pub paused_until: Option<Time>,
+    /// Until when its disk takes seconds to sync.
+    pub slow_until: Time,
     /// How many frames were refused as they should be.
     pub refused: u64,
 }
@@ -51,6 +54,8 @@ pub struct Running {
     pub core: Scheduler,
     /// What the journal's bytes say, applied from the bytes: must always equal the live core's state.
     pub shadow: State,
+    /// How long it has to live.
+    pub fate: Fate,
     writer: Writer,
     outbox: Outbox<Effect>,
     effects: Effects,
@@ -94,11 +99,11 @@ const COMPARE_EVERY: u64 = 1_000;
 impl SchedulerNode {
     /// A machine on which nothing ran yet.
     pub fn new(disk: SimDisk) -> SchedulerNode {
-        SchedulerNode { disk, life: 0, up: None, paused_until: None, refused: 0 }
+        SchedulerNode { disk, life: 0, up: None, paused_until: None, slow_until: Time::ZERO, refused: 0 }
     }
 
     /// Starts the process: replays the journal, enrols whoever is given, and makes that durable before
-    /// anybody can connect.
+    /// anybody can connect. If the disk fails it does not run: another start is planned.
     pub fn start(&mut self, world: &mut World, history: &mut History, enrol: &[Principal]) -> Result<(), Violation> {
         self.life += 1;
         self.paused_until = None;
@@ -111,6 +116,7 @@ impl SchedulerNode {
             apply(&mut shadow, bytes)?;
             core.replay(bytes).or_else(|error| broken("P7", format!("the scheduler cannot replay: {error}")))
         })?;
+        let Some(writer) = writer else { return self.start_later(world) };
         history.recover(facts)?;
         invariant_p7_state_is_what_facts_say("the scheduler", core.state(), &shadow)?;
 
@@ -120,6 +126,7 @@ impl SchedulerNode {
         let mut up = Running {
             core,
             shadow,
+            fate: Fate::default(),
             writer,
             outbox: Outbox::default(),
             effects,
@@ -139,11 +146,23 @@ impl SchedulerNode {
             up.core.handle(world.now, event, &mut up.effects);
         }
         up.settle(world, history, &[])?;
-        up.writer.begin()?;
-        history.durable = up.writer.end()?;
+        if up.writer.begin()? {
+            history.durable = up.writer.end()?;
+        }
+        if up.writer.has_failed() {
+            return self.start_later(world);
+        }
         world.trace.say(world.now, || format!("scheduler starts, incarnation {incarnation}"));
         up.wake_by(world, world.now);
         self.up = Some(Box::new(up));
+        Ok(())
+    }
+
+    /// The disk failed while it started: whoever looks after it tries again in a while.
+    fn start_later(&mut self, world: &mut World) -> Result<(), Violation> {
+        world.trace.say(world.now, || "scheduler: the disk fails, it does not start".to_owned());
+        let after = world.between(Duration::from_millis(100), Duration::from_secs(5));
+        world.plan(after, Happening::Start(Node::Scheduler, self.life));
         Ok(())
     }
 
@@ -231,6 +250,9 @@ impl SchedulerNode {
         }
         let tolerance_ms = STALE_AFTER_MS + gap.unwrap_or_default().as_millis() as u64;
         while let Some(arrived) = up.inbox.pop_front() {
+            if up.fate.strikes() {
+                return Ok(());
+            }
             self.refused += up.on_arrived(world, arrived, tolerance_ms)?;
             up.settle(world, history, agents)?;
         }
@@ -241,10 +263,8 @@ impl SchedulerNode {
             deadlines += 1;
             invariant_p4_deadlines_are_done("the scheduler", deadlines)?;
         }
-        if up.writer.begin()? {
-            let sync = world.between(Duration::from_micros(30), world.setting.sync_max);
-            world.plan(sync, Happening::Synced(Node::Scheduler, life));
-        }
+        self.begin(world)?;
+        let Some(up) = &mut self.up else { return Ok(()) };
         up.release(world, history)?;
         if let Some(at) = up.core.next_deadline() {
             up.wake_by(world, at.max(world.now));
@@ -256,18 +276,39 @@ impl SchedulerNode {
     pub fn on_synced(&mut self, world: &mut World, history: &mut History) -> Result<(), Violation> {
         let life = self.life;
         let Some(up) = &mut self.up else { return Ok(()) };
+        if up.fate.strikes() {
+            return Ok(());
+        }
         history.durable = up.writer.end()?;
+        if up.writer.has_failed() {
+            world.trace.say(world.now, || "scheduler: the journal does not sync".to_owned());
+            up.fate.end();
+            return Ok(());
+        }
         if world.random.chance(world.setting.lag_permille) {
             let lag = world.between(Duration::from_micros(1), Duration::from_millis(5));
             world.plan(lag, Happening::Release(Node::Scheduler, life));
         } else {
             up.release(world, history)?;
         }
+        self.begin(world)
+    }
+
+    /// Writes what waits, and begins to sync it.
+    fn begin(&mut self, world: &mut World) -> Result<(), Violation> {
+        let Some(up) = &mut self.up else { return Ok(()) };
+        if up.fate.strikes() {
+            return Ok(());
+        }
         if up.writer.begin()? {
-            let sync = world.between(Duration::from_micros(30), world.setting.sync_max);
-            world.plan(sync, Happening::Synced(Node::Scheduler, life));
-        } else if world.random.chance(100) {
-            up.writer.mark();
+            let sync = world.sync_takes(self.slow_until);
+            world.plan(sync, Happening::Synced(Node::Scheduler, self.life));
+        } else if up.writer.is_idle() && world.random.chance(100) {
+            up.writer.mark()?;
+        }
+        if up.writer.has_failed() {
+            world.trace.say(world.now, || "scheduler: the journal takes no more".to_owned());
+            up.fate.end();
         }
         Ok(())
     }

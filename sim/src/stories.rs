@@ -2,8 +2,8 @@
 //! cluster and holds the promises against every event; a broken one panics with the trace's last lines.
 
 use crate::{
+    behaviour::Behaviour,
     cluster::Cluster,
-    device::Behaviour,
     faults::{Fault, Setting},
     network::{End, Peer},
     trace::Violation,

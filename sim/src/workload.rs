@@ -2,7 +2,7 @@
 //! every task must reach an end once the faults stop.
 
 use crate::{
-    device::{Behaviour, Ending},
+    behaviour::{Behaviour, Ending},
     random::Random,
 };
 use fleetwire_common::{

@@ -51,6 +51,8 @@ pub enum Happening {
     Client(usize),
     /// A misfortune.
     Fault(Fault),
+    /// A node's disk works again.
+    Mend(Node),
     /// A peer is no longer cut off.
     Heal(Peer),
     /// A connection has heard nothing for its idle timeout, if the cut of that number still lasts.
@@ -105,6 +107,15 @@ impl World {
     /// A random time between these.
     pub fn between(&mut self, from: Duration, to: Duration) -> Duration {
         Duration::from_micros(self.random.between(from.as_micros() as u64, to.as_micros() as u64))
+    }
+
+    /// How long a sync takes on a disk that is slow until then.
+    pub fn sync_takes(&mut self, slow_until: Time) -> Duration {
+        if self.now < slow_until {
+            self.between(Duration::from_millis(500), Duration::from_secs(8))
+        } else {
+            self.between(Duration::from_micros(30), self.setting.sync_max)
+        }
     }
 
     /// Sends frames that lie one behind the other in `bytes`, each by its length prefix.

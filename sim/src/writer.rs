@@ -1,20 +1,23 @@
 //! The journal as the shells drive it: facts gather while a sync runs, and then go down as one batch with
-//! one sync (group commit).
+//! one sync (group commit). Once the disk has failed, nothing more is durable and the process must end.
 
 use crate::trace::{Violation, broken};
 use fleetwire_common::{facts::FactBatch, ids::Position};
-use fleetwire_journal::{Journal, JournalConfig, sim_disk::SimDisk};
+use fleetwire_journal::{AppendError, Journal, JournalConfig, OpenError, SyncError, sim_disk::SimDisk};
 
 /// A journal with what waits for it.
 #[derive(Debug)]
 pub struct Writer {
     journal: Journal<SimDisk>,
+    disk: SimDisk,
     pending: FactBatch,
     busy: bool,
+    failed: bool,
 }
 
 impl Writer {
-    /// Opens the journal and hands every fact in it to `on_fact`.
+    /// Opens the journal and hands every fact in it to `on_fact`. `None`: the disk fails, as it was told to;
+    /// another start may have more luck.
     ///
     /// # Errors
     /// Promise P1 is broken: what a crash leaves can always be opened and replayed.
@@ -22,10 +25,13 @@ impl Writer {
         disk: SimDisk,
         config: &JournalConfig,
         mut on_fact: impl FnMut(&[u8]) -> Result<(), Violation>,
-    ) -> Result<Writer, Violation> {
-        match Journal::open(disk, config, |_, fact| on_fact(fact)) {
-            Ok((journal, _)) => Ok(Writer { journal, pending: FactBatch::default(), busy: false }),
-            Err(fleetwire_journal::OpenError::Fact { cause, .. }) => Err(cause),
+    ) -> Result<Option<Writer>, Violation> {
+        match Journal::open(disk.clone(), config, |_, fact| on_fact(fact)) {
+            Ok((journal, _)) => {
+                Ok(Some(Writer { journal, disk, pending: FactBatch::default(), busy: false, failed: false }))
+            }
+            Err(OpenError::Fact { cause, .. }) => Err(cause),
+            Err(OpenError::Disk(_)) if disk.has_failed() => Ok(None),
             Err(error) => broken("P1", format!("the journal cannot be opened after a crash: {error}")),
         }
     }
@@ -38,32 +44,53 @@ impl Writer {
     /// Writes what waits, unless a sync is running or nothing waits. Returns whether a sync now runs.
     ///
     /// # Errors
-    /// None that the simulation knows of: its disk does not fail.
+    /// The journal failed although its disk did not.
     pub fn begin(&mut self) -> Result<bool, Violation> {
-        if self.busy || self.pending.is_empty() {
+        if self.busy || self.failed || self.pending.is_empty() {
             return Ok(false);
         }
-        if let Err(error) = self.journal.append(&self.pending) {
-            return broken("P1", format!("the journal takes no more: {error}"));
+        match self.journal.append(&self.pending) {
+            Ok(_) => {
+                self.pending.clear();
+                self.busy = true;
+                Ok(true)
+            }
+            Err(AppendError::Disk(error)) => self.fail(&error).map(|()| false),
+            Err(error) => broken("P1", format!("the journal takes no more: {error}")),
         }
-        self.pending.clear();
-        self.busy = true;
-        Ok(true)
     }
 
     /// The sync has ended. Returns what is durable.
     ///
     /// # Errors
-    /// None that the simulation knows of: its disk does not fail.
+    /// The journal failed although its disk did not.
     pub fn end(&mut self) -> Result<Position, Violation> {
         self.busy = false;
-        self.journal.sync().or_else(|error| broken("P1", format!("the journal does not sync: {error}")))
+        match self.journal.sync() {
+            Ok(durable) => return Ok(durable),
+            Err(SyncError::Disk(error)) => self.fail(&error)?,
+            Err(SyncError::Poisoned { .. }) if self.failed => {}
+            Err(error) => return broken("P1", format!("the journal does not sync: {error}")),
+        }
+        Ok(self.journal.durable())
     }
 
     /// An idle journal writes down what is durable.
-    pub fn mark(&mut self) {
-        let marked = self.journal.mark();
-        debug_assert!(marked.is_ok(), "the simulated disk does not fail");
+    ///
+    /// # Errors
+    /// The journal failed although its disk did not.
+    pub fn mark(&mut self) -> Result<(), Violation> {
+        match self.journal.mark() {
+            Ok(_) => Ok(()),
+            Err(AppendError::Disk(error)) => self.fail(&error),
+            Err(AppendError::Poisoned { .. }) if self.failed => Ok(()),
+            Err(error) => broken("P1", format!("the journal cannot be marked: {error}")),
+        }
+    }
+
+    /// Whether the disk has failed: the process must end.
+    pub fn has_failed(&self) -> bool {
+        self.failed
     }
 
     /// Whether nothing waits and no sync runs.
@@ -74,5 +101,10 @@ impl Writer {
     /// What is durable.
     pub fn durable(&self) -> Position {
         self.journal.durable()
+    }
+
+    fn fail(&mut self, error: &fleetwire_journal::DiskError) -> Result<(), Violation> {
+        self.failed = true;
+        if self.disk.has_failed() { Ok(()) } else { broken("P1", format!("a disk without faults failed: {error}")) }
     }
 }

@@ -2,7 +2,7 @@
 //! always the same story.
 #![allow(clippy::expect_used)]
 
-use fleetwire_sim::{Coverage, Failed, Scale, run, run_covering};
+use fleetwire_sim::{ALL_FAULTS, Coverage, Failed, Scale, run, run_covering};
 use std::collections::BTreeSet;
 
 /// Runs seeds and shows the whole story of the first that breaks a promise.
@@ -35,12 +35,14 @@ fn the_fixed_seeds_reach_every_way_an_attempt_can_end_and_every_answer() {
         run_covering(seed, Scale::Drawn, &mut coverage).expect("as above");
     }
     let reached: BTreeSet<String> = coverage.names().map(|(name, _)| name).collect();
-    let missing: Vec<&&str> = MUST_BE_REACHED.iter().filter(|name| !reached.contains(**name)).collect();
+    let faults: Vec<String> = ALL_FAULTS.iter().map(|fault| format!("fault {fault:?}")).collect();
+    let wanted = MUST_BE_REACHED.into_iter().chain(faults.iter().map(String::as_str));
+    let missing: Vec<&str> = wanted.filter(|name| !reached.contains(*name)).collect();
     assert!(missing.is_empty(), "never reached: {missing:?}; reached: {reached:#?}");
 }
 
 /// Not among them: a rejected assignment, which an honest scheduler provokes from no honest agent.
-const MUST_BE_REACHED: [&str; 50] = [
+const MUST_BE_REACHED: [&str; 56] = [
     "fact IncarnationStarted",
     "fact PrincipalEnrolled",
     "fact AgentRegistered",
@@ -91,6 +93,12 @@ const MUST_BE_REACHED: [&str; 50] = [
     "refused as AgentUnreachable",
     "verdict Keep",
     "verdict Stop",
+    "scheduler killed at work",
+    "scheduler ended by its disk",
+    "scheduler failed to start",
+    "agent killed at work",
+    "agent ended by its disk",
+    "agent failed to start",
 ];
 
 #[test]

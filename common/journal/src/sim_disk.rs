@@ -51,6 +51,8 @@ struct State {
     capacity_bytes: Option<u64>,
     syncs_to_fail: u32,
     operations_left: Option<u64>,
+    /// Whether any call failed by an injected fault since they were last taken away.
+    failed: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -99,8 +101,12 @@ impl SimDisk {
         }
         state.drop_unnamed();
         state.crashes += 1;
-        state.syncs_to_fail = 0;
-        state.operations_left = None;
+        state.mend();
+    }
+
+    /// As [`SimDisk::crash`] without the loss of anything: a process was killed, the machine goes on.
+    pub fn mend(&self) {
+        self.state().mend();
     }
 
     /// Another disk with the same content and the same unsynced writes: a copy, as a backup makes it.
@@ -118,9 +124,14 @@ impl SimDisk {
         self.state().operations_left = Some(operations);
     }
 
-    /// Whether the budget of [`SimDisk::fail_after`] is used up.
+    /// Whether a call has failed by an injected fault since the last crash or mending.
     pub fn has_failed(&self) -> bool {
-        self.state().operations_left == Some(0)
+        self.state().failed
+    }
+
+    /// How many bytes all files have.
+    pub fn used_bytes(&self) -> u64 {
+        self.state().used_bytes()
     }
 
     /// Whether every change is refused from now on.
@@ -180,8 +191,9 @@ impl Disk for SimDisk {
         if state.folder.contains_key(name) {
             return Err(error(DiskOperation::Create, name, DiskErrorKind::Exists));
         }
-        let used: u64 = state.files.values().map(|content| content.bytes.len() as u64).sum();
+        let used = state.used_bytes();
         if state.capacity_bytes.is_some_and(|capacity| used + bytes > capacity) {
+            state.failed = true;
             return Err(error(DiskOperation::Create, name, DiskErrorKind::Full));
         }
         let number = state.next_file;
@@ -226,11 +238,13 @@ impl Disk for SimDisk {
         state.change(DiskOperation::Sync, &file.name)?;
         let fails = state.syncs_to_fail > 0;
         state.syncs_to_fail = state.syncs_to_fail.saturating_sub(1);
-        let content = state.content(DiskOperation::Sync, file)?;
         if fails {
+            state.failed = true;
+            let content = state.content(DiskOperation::Sync, file)?;
             content.pending.iter_mut().for_each(|write| write.abandoned = true);
             return Err(error(DiskOperation::Sync, &file.name, DiskErrorKind::Other(EIO)));
         }
+        let content = state.content(DiskOperation::Sync, file)?;
         content.length_durable = true;
         content.pending.retain(|write| write.abandoned);
         state.counts.syncs += 1;
@@ -273,14 +287,28 @@ impl State {
     /// Asks whether the disk takes one more change.
     fn change(&mut self, operation: DiskOperation, name: &str) -> Result<(), DiskError> {
         if self.read_only {
+            self.failed = true;
             return Err(error(operation, name, DiskErrorKind::ReadOnly));
         }
         match &mut self.operations_left {
-            Some(0) => return Err(error(operation, name, DiskErrorKind::Other(EIO))),
+            Some(0) => {
+                self.failed = true;
+                return Err(error(operation, name, DiskErrorKind::Other(EIO)));
+            }
             Some(left) => *left -= 1,
             None => {}
         }
         Ok(())
+    }
+
+    fn mend(&mut self) {
+        self.syncs_to_fail = 0;
+        self.operations_left = None;
+        self.failed = false;
+    }
+
+    fn used_bytes(&self) -> u64 {
+        self.files.values().map(|content| content.bytes.len() as u64).sum()
     }
 
     fn content(&mut self, operation: DiskOperation, file: &SimFile) -> Result<&mut Content, DiskError> {

@@ -68,8 +68,6 @@ impl Running {
                     }
                     Link::Open(connection, session) => {
                         self.link = Link::Open(connection, session);
-                        // On the own clock, as its shell would have noted it.
-                        let arrived = Time(now.0 - world.now.since(arrived).as_micros() as u64);
                         return self.on_frame(world, me, stream, (&bytes, arrived, forged));
                     }
                 }

@@ -2,6 +2,7 @@
 
 use super::Cluster;
 use crate::{
+    device::Step,
     network::{ConnectionId, End, Peer},
     trace::Violation,
     world::{Happening, Node},
@@ -24,9 +25,9 @@ impl Cluster {
                 self.on_dial(peer, life);
                 Ok(())
             }
-            Happening::Wake(node, life) => self.on_wake(node, life),
-            Happening::Synced(node, life) => self.on_synced(node, life),
-            Happening::Release(node, life) => self.on_release(node, life),
+            Happening::Wake(node, life) => self.on_wake(node, life).and_then(|()| self.bury(node)),
+            Happening::Synced(node, life) => self.on_synced(node, life).and_then(|()| self.bury(node)),
+            Happening::Release(node, life) => self.on_release(node, life).and_then(|()| self.bury(node)),
             Happening::Start(Node::Scheduler, life) if life == self.scheduler.life => self.start_scheduler(),
             Happening::Start(Node::Agent(number), life) if self.lives(number, life) => self.start_agent(number),
             Happening::Start(..) => Ok(()),
@@ -37,6 +38,10 @@ impl Cluster {
             Happening::Stop(..) => Ok(()),
             Happening::Process(number, attempt, serial, step) => {
                 let Some(agent) = self.agents.get_mut(number) else { return Ok(()) };
+                if step == Step::Orphaned && agent.up.is_none() {
+                    // The next start's survey finds it.
+                    return Ok(());
+                }
                 let (now, random) = (self.world.now, &mut self.world.random);
                 let (news, plans) = agent.device.step(attempt, serial, step, now, random);
                 for (at, attempt, serial, step) in plans {
@@ -54,6 +59,10 @@ impl Cluster {
                 Ok(())
             }
             Happening::Fault(fault) => self.on_fault(fault),
+            Happening::Mend(node) => {
+                self.mend(node);
+                Ok(())
+            }
             Happening::Heal(peer) => {
                 self.heal(peer);
                 Ok(())
@@ -235,6 +244,7 @@ pub(super) fn kind(what: &Happening) -> u64 {
         Happening::Fault(fault) => (*fault as u64) << 8 | 9,
         Happening::Heal(_) => 10,
         Happening::Idle(connection, ..) => connection.0 << 8 | 11,
+        Happening::Mend(_) => 13,
         Happening::Stop(number, ..) => (*number as u64) << 8 | 12,
     }
 }

@@ -195,6 +195,9 @@ impl Running {
         let effects: Vec<Effect> = self.outbox.release(self.writer.durable()).collect();
         let mut writes: Vec<(SessionId, Vec<Message>)> = Vec::new();
         for effect in effects {
+            if self.fate.strikes() {
+                break;
+            }
             match effect {
                 Effect::Send { session, message } => {
                     invariant_p1_scheduler_says_only_what_is_durable(history, &message)?;
@@ -217,6 +220,9 @@ impl Running {
             }
         }
         for (session, messages) in writes {
+            if self.fate.strikes() {
+                break;
+            }
             self.send(world, session, &messages);
         }
         Ok(())
