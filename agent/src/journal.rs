@@ -31,7 +31,7 @@ impl FactLog {
         }
         let (sender, durable) = watch::channel(Ok(recovery.position));
         // Little memory and little disk: a segment is prepared when it is needed, and few batches wait.
-        let config = WriterConfig { prepare_ahead: false, queue_batches: 8, ..WriterConfig::default() };
+        let config = WriterConfig { reserve: 0, queue_batches: 8, ..WriterConfig::default() };
         let pass_on = move |position| {
             let _ = sender.send_replace(position);
         };

@@ -3,15 +3,21 @@
 //! Invariants: batches are written in the order in which they were given; a position is announced only
 //! once a sync has returned it; after the first failure nothing is written and nothing announced any
 //! more, except that failure, once. While one sync runs batches queue up, and the next covers them all.
+//! While the disk has room, as many segments are prepared as the reserve says; from when it has none, the writer
+//! says that it is low, and what must still be written uses the reserve.
 
+use crate::snapshotter::Snapshotter;
 use fleetwire_common::{facts::FactBatch, ids::Position};
 use fleetwire_journal::{AppendError, Disk, DiskError, Journal, PreparedSegment, SyncError};
 use std::{
     io,
-    sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
+    },
     thread::{Builder, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use thiserror::Error;
 
@@ -22,14 +28,14 @@ pub struct WriterConfig {
     pub queue_batches: usize,
     /// After this long without a batch, a mark is written: one small write, without a sync.
     pub idle: Duration,
-    /// Whether the next segment is prepared when this one is half full. Costs the disk space of one
-    /// segment; without it, the append that needs the next segment waits for its zeros.
-    pub prepare_ahead: bool,
+    /// Segments that are always prepared; one more is when the one that is written is half full. Each costs
+    /// its disk space. With 0 nothing is prepared: the append that needs the next segment waits for its zeros.
+    pub reserve: usize,
 }
 
 impl Default for WriterConfig {
     fn default() -> WriterConfig {
-        WriterConfig { queue_batches: 64, idle: Duration::from_millis(50), prepare_ahead: true }
+        WriterConfig { queue_batches: 64, idle: Duration::from_millis(50), reserve: RESERVE }
     }
 }
 
@@ -68,6 +74,7 @@ pub enum TryAppendError {
 pub struct JournalWriter {
     queue: SyncSender<FactBatch>,
     spares: Arc<Spares>,
+    low: Arc<AtomicBool>,
     thread: JoinHandle<Result<Position, WriterFailed>>,
 }
 
@@ -86,12 +93,61 @@ impl JournalWriter {
         D: Disk + Clone + Send + 'static,
         D::File: Send,
     {
+        JournalWriter::begin(journal, config, None, on_durable)
+    }
+
+    /// The same for a journal of which snapshots are made. `replayed` is what was read behind the last one, facts
+    /// and bytes.
+    ///
+    /// # Errors
+    /// If the thread cannot be started.
+    pub fn start_with_snapshots<D>(
+        journal: Journal<D>,
+        config: WriterConfig,
+        (snapshotter, replayed): (Snapshotter<D::File>, (u64, u64)),
+        on_durable: impl FnMut(Result<Position, WriterFailed>) + Send + 'static,
+    ) -> io::Result<JournalWriter>
+    where
+        D: Disk + Clone + Send + 'static,
+        D::File: Send,
+    {
+        let (facts, bytes) = replayed;
+        let snapshots = Snapshots { snapshotter, facts, bytes, running: false };
+        JournalWriter::begin(journal, config, Some(snapshots), on_durable)
+    }
+
+    fn begin<D>(
+        journal: Journal<D>,
+        config: WriterConfig,
+        snapshots: Option<Snapshots<D::File>>,
+        on_durable: impl FnMut(Result<Position, WriterFailed>) + Send + 'static,
+    ) -> io::Result<JournalWriter>
+    where
+        D: Disk + Clone + Send + 'static,
+        D::File: Send,
+    {
         let (queue, batches) = sync_channel(config.queue_batches);
         let spares = Arc::new(Spares { batches: Mutex::default(), max: config.queue_batches });
-        let writing =
-            Writing { journal, config, batches, spares: Arc::clone(&spares), preparing: Preparing::Not, on_durable };
+        let low = Arc::new(AtomicBool::new(false));
+        let writing = Writing {
+            journal,
+            config,
+            batches,
+            spares: Arc::clone(&spares),
+            preparing: None,
+            failed_at: None,
+            low: Arc::clone(&low),
+            snapshots,
+            on_durable,
+        };
         let thread = Builder::new().name("journal".to_owned()).stack_size(STACK_BYTES).spawn(|| writing.run())?;
-        Ok(JournalWriter { queue, spares, thread })
+        Ok(JournalWriter { queue, spares, low, thread })
+    }
+
+    /// Whether the disk has no room for another segment, so that only the reserve is left: whoever can should
+    /// ask for nothing more to be kept.
+    pub fn is_low(&self) -> bool {
+        self.low.load(Ordering::Relaxed)
     }
 
     /// Gives a batch to be written. Waits while too many wait already.
@@ -142,12 +198,17 @@ impl Spares {
     }
 }
 
-/// The next segment, while another thread prepares it.
-enum Preparing<F> {
-    Not,
-    Running(JoinHandle<Result<PreparedSegment<F>, DiskError>>),
-    /// It did not work. It is tried again, at the latest, when the segment is needed.
-    Failed,
+/// Segments that another thread prepares: those that it made, and why it made no more.
+type Preparing<F> = JoinHandle<(Vec<PreparedSegment<F>>, Option<DiskError>)>;
+
+/// Snapshots that are made beside the writing.
+struct Snapshots<F> {
+    snapshotter: Snapshotter<F>,
+    /// Facts since the last.
+    facts: u64,
+    /// Bytes since the last.
+    bytes: u64,
+    running: bool,
 }
 
 /// What the thread owns.
@@ -156,7 +217,11 @@ struct Writing<D: Disk, C> {
     config: WriterConfig,
     batches: Receiver<FactBatch>,
     spares: Arc<Spares>,
-    preparing: Preparing<D::File>,
+    preparing: Option<Preparing<D::File>>,
+    /// When preparing failed, for which it is not tried again at once.
+    failed_at: Option<Instant>,
+    low: Arc<AtomicBool>,
+    snapshots: Option<Snapshots<D::File>>,
     on_durable: C,
 }
 
@@ -167,28 +232,30 @@ where
     C: FnMut(Result<Position, WriterFailed>),
 {
     fn run(mut self) -> Result<Position, WriterFailed> {
-        match self.write_all() {
-            Ok(()) => {
-                if let Preparing::Running(thread) = self.preparing {
-                    let _ = thread.join();
-                }
-                Ok(self.journal.stop()?)
-            }
-            Err(failed) => {
-                (self.on_durable)(Err(failed.clone()));
-                Err(failed)
-            }
+        let written = self.write_all();
+        if let Err(failed) = &written {
+            (self.on_durable)(Err(failed.clone()));
         }
+        // Both end with us.
+        drop(self.snapshots.take());
+        if let Some(thread) = self.preparing.take() {
+            let _ = thread.join();
+        }
+        written?;
+        Ok(self.journal.stop()?)
     }
 
     /// Until nobody can give any more batches.
     fn write_all(&mut self) -> Result<(), WriterFailed> {
         let mut marked = true;
         loop {
-            // An idle writer sleeps until the next batch comes; only a mark that is due wakes it.
-            let batch = match marked {
-                true => self.batches.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                false => self.batches.recv_timeout(self.config.idle),
+            self.prepare_ahead();
+            self.consider_snapshot()?;
+            // An idle writer sleeps until the next batch comes; only what is due wakes it.
+            let batch = match (marked, self.awaits_segments()) {
+                (true, false) => self.batches.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                (true, true) => self.batches.recv_timeout(RESERVE_EVERY),
+                (false, _) => self.batches.recv_timeout(self.config.idle),
             };
             match batch {
                 Ok(batch) => {
@@ -216,46 +283,101 @@ where
         }
         let durable = self.journal.sync()?;
         (self.on_durable)(Ok(durable));
-        self.prepare_ahead();
         Ok(())
     }
 
     fn write(&mut self, batch: FactBatch) -> Result<(), WriterFailed> {
         if !self.journal.has_room(&batch)
-            && let Preparing::Running(thread) = std::mem::replace(&mut self.preparing, Preparing::Not)
-            && let Ok(Ok(prepared)) = thread.join()
+            && self.journal.prepared() == 0
+            && let Some(thread) = self.preparing.take()
         {
-            self.journal.provide(prepared);
+            self.on_prepared(thread);
         }
         self.journal.append(&batch)?;
+        if let Some(snapshots) = &mut self.snapshots {
+            snapshots.facts += u64::from(batch.count());
+            snapshots.bytes += batch.bytes().len() as u64;
+        }
         self.spares.give(batch);
         Ok(())
     }
 
-    /// Has the next segment prepared on a thread of its own, so that its zeros hold nobody up.
+    /// Has the segments that are missing prepared on a thread of its own, so that zeros hold nobody up.
     fn prepare_ahead(&mut self) {
-        let wanted = self.config.prepare_ahead && self.journal.prepared() == 0 && self.journal.is_half_full();
-        self.preparing = match std::mem::replace(&mut self.preparing, Preparing::Not) {
-            Preparing::Not if wanted => {
-                let (serial, bytes) = self.journal.plan_segment();
-                let disk = self.journal.disk().clone();
-                let prepare = move || PreparedSegment::create(&disk, serial, bytes);
-                let thread = Builder::new().name("journal-next".to_owned()).stack_size(STACK_BYTES).spawn(prepare);
-                thread.map_or(Preparing::Failed, Preparing::Running)
-            }
-            Preparing::Running(thread) if thread.is_finished() => match thread.join() {
-                Ok(Ok(prepared)) => {
-                    self.journal.provide(prepared);
-                    Preparing::Not
+        if let Some(thread) = self.preparing.take_if(|thread| thread.is_finished()) {
+            self.on_prepared(thread);
+        }
+        let missing = self.missing();
+        if missing == 0 {
+            self.low.store(false, Ordering::Relaxed);
+        }
+        let just_failed = self.failed_at.is_some_and(|at| at.elapsed() < RESERVE_EVERY);
+        if missing == 0 || self.preparing.is_some() || just_failed {
+            return;
+        }
+        let planned: Vec<(u64, u64)> = (0..missing).map(|_| self.journal.plan_segment()).collect();
+        let disk = self.journal.disk().clone();
+        let prepare = move || {
+            let mut prepared = Vec::new();
+            for (serial, bytes) in planned {
+                match PreparedSegment::create(&disk, serial, bytes) {
+                    Ok(segment) => prepared.push(segment),
+                    Err(error) => return (prepared, Some(error)),
                 }
-                Ok(Err(_)) | Err(_) => Preparing::Failed,
-            },
-            Preparing::Failed if !wanted => Preparing::Not,
-            unchanged => unchanged,
+            }
+            (prepared, None)
         };
+        let thread = Builder::new().name("journal-next".to_owned()).stack_size(STACK_BYTES).spawn(prepare);
+        self.preparing = thread.ok();
+    }
+
+    fn on_prepared(&mut self, thread: Preparing<D::File>) {
+        let Ok((prepared, failed)) = thread.join() else { return };
+        prepared.into_iter().for_each(|segment| self.journal.provide(segment));
+        // Whatever it failed of: what there is must do.
+        self.failed_at = failed.is_some().then(Instant::now);
+        self.low.store(failed.is_some(), Ordering::Relaxed);
+    }
+
+    /// How many segments should be prepared and are not.
+    fn missing(&self) -> usize {
+        let wanted = match self.config.reserve {
+            0 => 0,
+            reserve => reserve + usize::from(self.journal.is_half_full()),
+        };
+        wanted.saturating_sub(self.journal.prepared())
+    }
+
+    /// Whether segments are being prepared, or must be tried again.
+    fn awaits_segments(&self) -> bool {
+        self.preparing.is_some() || self.missing() > 0
+    }
+
+    /// Asks for a snapshot when one is due, and takes back the segments that the last one has freed.
+    fn consider_snapshot(&mut self) -> Result<(), WriterFailed> {
+        let Some(snapshots) = &mut self.snapshots else { return Ok(()) };
+        let (facts_max, bytes_max) = (snapshots.snapshotter.facts, snapshots.snapshotter.bytes);
+        if let Some(outcome) = snapshots.snapshotter.outcome() {
+            snapshots.running = false;
+            outcome.reusable.into_iter().for_each(|segment| self.journal.provide(segment));
+            if !outcome.made {
+                // Soon again, but not at once.
+                snapshots.facts = snapshots.facts.max(facts_max - facts_max / 4);
+            }
+        }
+        if !snapshots.running && (snapshots.facts >= facts_max || snapshots.bytes >= bytes_max) {
+            (snapshots.facts, snapshots.bytes, snapshots.running) = (0, 0, true);
+            self.journal.roll()?;
+            snapshots.snapshotter.request();
+        }
+        Ok(())
     }
 }
 
+/// The reserve of a busy journal: what results and cancels are written to when the disk is full.
+const RESERVE: usize = 2;
+/// How often an idle writer tries to fill its reserve.
+const RESERVE_EVERY: Duration = Duration::from_millis(200);
 /// Enough for a callback that passes a position on.
 const STACK_BYTES: usize = 128 << 10;
 /// A batch that grew beyond this is not kept for another use.

@@ -1,10 +1,14 @@
 //! The writer thread: what it announces is on disk, what it fails at is said once, and an idle or
-//! stopped journal is marked.
+//! stopped journal is marked. Snapshots are made beside it; a full disk is said before it is the end.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 use fleetwire_common::{facts::FactBatch, ids::Position};
-use fleetwire_disk::{FsDisk, JournalWriter, TryAppendError, WriterConfig, WriterFailed, WriterStopped};
-use fleetwire_journal::{Disk, Identity, Journal, JournalConfig, Recovery, SyncError, sim_disk::SimDisk};
+use fleetwire_disk::{
+    FsDisk, JournalWriter, SnapshotConfig, Snapshotter, TryAppendError, WriterConfig, WriterFailed, WriterStopped,
+};
+use fleetwire_journal::{
+    AppendError, Disk, DiskErrorKind, Identity, Journal, JournalConfig, Recovery, Summary, SyncError, sim_disk::SimDisk,
+};
 use std::{
     convert::Infallible,
     path::Path,
@@ -124,4 +128,137 @@ fn batches_wait_in_a_bounded_queue() {
     drop(hold);
     assert_eq!(announced.recv().unwrap(), Position(3), "one sync for both");
     assert_eq!(writer.stop(), Ok(Position(3)));
+}
+
+/// Every fact of the test's journals, as their number.
+#[derive(Default)]
+struct Numbers(Vec<u64>);
+
+impl Summary for Numbers {
+    type Error = Infallible;
+
+    fn apply(&mut self, _: Position, fact: &[u8]) -> Result<(), Infallible> {
+        // A fact repeats its number; a snapshot's has each once.
+        let numbers = fact.chunks_exact(8).map(|number| u64::from_le_bytes(number.try_into().unwrap()));
+        match fact.len() {
+            200 => self.0.extend(numbers.take(1)),
+            _ => self.0.extend(numbers.skip(1)),
+        }
+        Ok(())
+    }
+
+    fn write<X>(&self, emit: &mut dyn FnMut(&[u8]) -> Result<(), X>) -> Result<(), X> {
+        let numbers = self.0.iter().flat_map(|number| number.to_le_bytes());
+        emit(&[0; 8].into_iter().chain(numbers).collect::<Vec<u8>>())
+    }
+}
+
+#[test]
+fn snapshots_are_made_while_facts_are_written_and_what_they_replace_goes() {
+    let (disk, archive) = (SimDisk::new(), SimDisk::new());
+    let (tell, announced) = channel();
+    let (say, said) = channel();
+    let snapshots = SnapshotConfig {
+        facts: 1000,
+        bytes_per_s: u64::MAX,
+        archive: Some(archive.clone()),
+        ..SnapshotConfig::default()
+    };
+    let snapshotter =
+        Snapshotter::start(disk.clone(), config(), snapshots, Numbers::default, move |taken| say.send(taken).unwrap());
+    let writer = JournalWriter::start_with_snapshots(
+        open(disk.clone()).0,
+        WriterConfig::default(),
+        (snapshotter.unwrap(), (0, 0)),
+        move |durable| tell.send(durable).unwrap(),
+    )
+    .unwrap();
+    let mut written = 0;
+    let mut made = Vec::new();
+    while made.len() < 5 {
+        for _ in 0..20 {
+            writer.append(fill(writer.spare(), written..written + 10)).unwrap();
+            written += 10;
+        }
+        while announced.recv().unwrap().unwrap().0 < written {}
+        made.extend(said.try_iter().map(Result::unwrap));
+    }
+    assert!(made.is_sorted_by_key(|taken| taken.position) && made[0].position >= Position(1000), "{made:?}");
+    writer.stop().unwrap();
+
+    let mut numbers = Numbers::default();
+    let (_, recovery) = Journal::open(disk.clone(), &config(), |at, fact: &[u8]| numbers.apply(at, fact)).unwrap();
+    assert!(numbers.0.into_iter().eq(0..written));
+    assert!(recovery.snapshot.is_some_and(|snapshot| snapshot.position >= made[4].position));
+    assert!(recovery.facts < written - 4000 && recovery.bytes > 0);
+    let count =
+        |disk: &SimDisk, ending: &str| disk.names().unwrap().iter().filter(|name| name.ends_with(ending)).count();
+    assert!((2..=3).contains(&count(&disk, ".snapshot")), "what the last one replaces may not have gone yet");
+    // Where all segments lie together again, the first snapshot is not needed.
+    let archived = count(&archive, ".segment");
+    assert!(archived > 3);
+    for name in disk.names().unwrap().iter().filter(|name| name.ends_with(".segment")) {
+        archive.plant(name, disk.bytes(name).unwrap());
+    }
+    let mut replayed = Numbers::default();
+    Journal::open(archive, &config(), |at, fact: &[u8]| replayed.apply(at, fact)).unwrap();
+    assert!(replayed.0.into_iter().eq(0..written), "the archive and the rest are the whole journal");
+}
+
+/// Waits until the writer says so.
+fn wait_low(writer: &JournalWriter, low: bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while writer.is_low() != low {
+        assert!(Instant::now() < deadline, "waited for low = {low}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn on_a_full_disk_the_reserve_is_said_to_be_all_and_carries_on_until_it_is_used_up() {
+    let disk = SimDisk::new();
+    // The first segment and a reserve of two; not one more.
+    disk.set_capacity(Some(3 * (64 << 10)));
+    let (writer, announced) = start(disk.clone());
+    let mut written = 0;
+    let mut low_at = None;
+    let failed = loop {
+        if writer.append(fill(FactBatch::default(), written..written + 10)).is_err() {
+            break announced.try_iter().find_map(Result::err).unwrap();
+        }
+        match announced.recv().unwrap() {
+            Ok(durable) => written = durable.0,
+            Err(failed) => break failed,
+        }
+        // Half of the first segment is 160 facts of 204 bytes.
+        if written == 200 {
+            wait_low(&writer, true);
+            low_at = Some(written);
+        }
+        assert!(written > 150 || !writer.is_low(), "at {written}");
+    };
+    assert!(written - low_at.unwrap() > 600, "two segments are more than 600 facts: {written}");
+    let full = matches!(&failed, WriterFailed::Append(AppendError::Disk(error)) if error.kind == DiskErrorKind::Full);
+    assert!(full, "{failed}");
+    assert_eq!(failed.to_string().matches("no space is left").count(), 1, "{failed}");
+    assert!(writer.stop().is_err());
+
+    // With more room it starts again; nothing that was announced is missing.
+    disk.set_capacity(None);
+    let (writer, _announced) = start(disk.clone());
+    wait_low(&writer, false);
+    writer.stop().unwrap();
+    let numbers = open(disk).2.into_iter().map(|fact| u64::from_le_bytes(fact[..8].try_into().unwrap()));
+    assert!(numbers.take(written as usize).eq(0..written));
+}
+
+#[test]
+fn a_reserve_is_filled_again_when_the_disk_has_room_again() {
+    let disk = SimDisk::new();
+    disk.set_capacity(Some(2 * (64 << 10)));
+    let (writer, _announced) = start(disk.clone());
+    wait_low(&writer, true);
+    disk.set_capacity(None);
+    wait_low(&writer, false);
+    writer.stop().unwrap();
 }

@@ -28,6 +28,8 @@ pub struct Recovery {
     pub damaged: Vec<DamagedSnapshot>,
     /// Facts of segments that were handed out.
     pub facts: u64,
+    /// Bytes that these take there.
+    pub bytes: u64,
     /// The position of the last of them: where the journal goes on.
     pub position: Position,
     /// Facts above the last mark, which were written again into the new segment.
@@ -374,6 +376,7 @@ impl<C> Walk<C> {
             (self.on_fact)(position, fact).map_err(refused)?;
             self.recovery.facts += 1;
         }
+        self.recovery.bytes += batch.bytes() as u64;
         let whole = facts.rest().is_empty() && position.0 - batch.before.0 == u64::from(batch.facts);
         if !whole {
             return Err(corrupt(header, offset, Damage::Facts));
