@@ -22,7 +22,20 @@ pub struct SchedulerConfig {
     pub heartbeat_interval: Duration,
     /// Believes a wall clock that is more than [`CLOCK_JUMP_MAX`] ahead of the last fact.
     pub accept_clock: bool,
+    /// Facts in the journal after which a snapshot is made; at most [`SNAPSHOT_FACTS_MAX`].
+    pub snapshot_facts: u64,
+    /// Bytes of facts after which one is made, if that comes first.
+    pub snapshot_bytes: u64,
+    /// Where segments of the journal go that snapshots have replaced; `None` = they are used again or removed.
+    pub archive: Option<PathBuf>,
 }
+
+/// A snapshot is made after so many facts …
+pub const SNAPSHOT_FACTS: u64 = 1_000_000;
+/// … and can be put off until so many: what a start reads behind it is bounded by that.
+pub const SNAPSHOT_FACTS_MAX: u64 = 2_000_000;
+/// A snapshot is made after so many bytes of facts.
+pub const SNAPSHOT_BYTES: u64 = 512 << 20;
 
 /// How far the wall clock may be ahead of the last fact without a word from the operator: a clock that
 /// is wrong would be kept for ever, because cluster time never goes back.
@@ -42,6 +55,9 @@ impl SchedulerConfig {
             cluster: None,
             heartbeat_interval: HEARTBEAT_INTERVAL,
             accept_clock: false,
+            snapshot_facts: SNAPSHOT_FACTS,
+            snapshot_bytes: SNAPSHOT_BYTES,
+            archive: None,
         }
     }
 

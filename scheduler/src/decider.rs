@@ -62,6 +62,21 @@ impl Decider {
             || self.written_bytes >= FACT_BYTES_WAITING_MAX
     }
 
+    /// Tells the core whether the disk has room for more than what must be written.
+    pub fn look_at_disk(&mut self, now: Time) {
+        let low = self.journal.is_low();
+        if low != self.core.live().disk_low {
+            match low {
+                true => tracing::warn!(
+                    "the disk is full: no new job is taken until there is room for another journal segment. Free \
+                     space on the disk of the data folder; results and cancels are still kept, for a while"
+                ),
+                false => tracing::info!("the disk has room again: new jobs are taken"),
+            }
+            self.handle(now, Event::Disk { low });
+        }
+    }
+
     /// Hands the facts that were decided to the journal.
     pub fn commit(&mut self) {
         if self.effects.facts.is_empty() {

@@ -160,6 +160,7 @@ impl Driver {
             tracing::warn!("this process stood still for {} ms: leases are extended by that", gap.as_millis());
             self.decider.handle(self.now, Event::Stalled { gap });
         }
+        self.decider.look_at_disk(self.now);
         let took_all = self.take_in();
         let mut handled = 0;
         while !self.decider.is_full()

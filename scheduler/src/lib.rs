@@ -13,10 +13,14 @@ mod network;
 mod patience;
 mod peers;
 mod scheduler;
+mod snapshots;
 
-pub use config::{CLOCK_JUMP_MAX, HEARTBEAT_INTERVAL, PORT, SchedulerConfig};
+pub use config::{
+    CLOCK_JUMP_MAX, HEARTBEAT_INTERVAL, PORT, SNAPSHOT_BYTES, SNAPSHOT_FACTS, SNAPSHOT_FACTS_MAX, SchedulerConfig,
+};
 pub use data::{ADDRESS, OPERATOR};
 pub use error::{RunError, StartError};
 pub use scheduler::{Scheduler, Started};
+pub use snapshots::Replica;
 
 const SOFTWARE: &str = concat!("fleetwire-scheduler ", env!("CARGO_PKG_VERSION"));

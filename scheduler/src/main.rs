@@ -3,7 +3,9 @@
 use anyhow::Context as _;
 use clap::Parser;
 use fleetwire_common::ids::Name;
-use fleetwire_scheduler::{HEARTBEAT_INTERVAL, PORT, Scheduler, SchedulerConfig, Started};
+use fleetwire_scheduler::{
+    HEARTBEAT_INTERVAL, PORT, SNAPSHOT_BYTES, SNAPSHOT_FACTS, SNAPSHOT_FACTS_MAX, Scheduler, SchedulerConfig, Started,
+};
 use std::{io::IsTerminal as _, net::SocketAddr, path::PathBuf, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -29,6 +31,15 @@ struct Options {
     /// Believe a clock that is more than a day ahead of the journal, as after a long pause.
     #[arg(long)]
     accept_clock: bool,
+    /// Facts in the journal after which a snapshot of it is made.
+    #[arg(long, value_name = "FACTS", default_value_t = SNAPSHOT_FACTS, value_parser = clap::value_parser!(u64).range(1..=SNAPSHOT_FACTS_MAX))]
+    snapshot_facts: u64,
+    /// MiB of facts after which one is made, if that comes first.
+    #[arg(long, value_name = "MIB", default_value_t = SNAPSHOT_BYTES >> 20, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    snapshot_mib: u64,
+    /// Move segments of the journal that snapshots have replaced there, instead of using them again.
+    #[arg(long, value_name = "DIR")]
+    archive: Option<PathBuf>,
     /// What to say: error, warn, info, debug or trace.
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     log: tracing::Level,
@@ -55,6 +66,9 @@ async fn run(options: Options) -> anyhow::Result<()> {
         cluster: options.cluster,
         heartbeat_interval: Duration::from_secs(options.heartbeat),
         accept_clock: options.accept_clock,
+        snapshot_facts: options.snapshot_facts,
+        snapshot_bytes: options.snapshot_mib << 20,
+        archive: options.archive,
         ..SchedulerConfig::new(&options.data)
     };
     let (mut scheduler, started) = Scheduler::start(config).await?;

@@ -8,6 +8,7 @@ use crate::{
     joining::Joiners,
     limits::{DATA_VERSION, FIRST_TOKEN_LIFE, FIRST_TOKEN_USES, INPUTS_MAX},
     network::{Network, Serving},
+    snapshots,
 };
 use fleetwire_common::{
     fb,
@@ -15,7 +16,7 @@ use fleetwire_common::{
     time::Time,
 };
 use fleetwire_disk::{DataFolder, FsDisk, JournalWriter, WriterConfig};
-use fleetwire_journal::{Journal, JournalConfig, snapshot_name};
+use fleetwire_journal::{Journal, JournalConfig, Recovery, snapshot_name};
 use fleetwire_link::{ClusterClock, DeviceKey};
 use fleetwire_scheduler_core::{Config, Event, Policy, Scheduler as Core};
 use std::{
@@ -124,13 +125,15 @@ async fn begin(config: &SchedulerConfig) -> Result<(Driver, Network, Started), S
         software: crate::SOFTWARE.to_owned(),
         policy: Policy::default(),
     });
-    let (core, journal) = replay(core, &data)?;
+    let (core, journal, recovery) = replay(core, &data)?;
     set_clock(&clock, wall, &core, config.accept_clock)?;
 
     let (inputs_sender, inputs) = mpsc::channel(INPUTS_MAX);
     let (synced_sender, synced) = mpsc::unbounded_channel();
     let durable = journal.durable();
-    let journal = JournalWriter::start(journal, WriterConfig::default(), move |durable| {
+    let snapshotter = snapshots::start(journal.disk().clone(), journal_config(&data), config)?;
+    let snapshots = (snapshotter, (recovery.facts, recovery.bytes));
+    let journal = JournalWriter::start_with_snapshots(journal, WriterConfig::default(), snapshots, move |durable| {
         // Nobody there any more: the scheduler is stopping.
         let _ = synced_sender.send(durable);
     })
@@ -172,9 +175,9 @@ async fn begin(config: &SchedulerConfig) -> Result<(Driver, Network, Started), S
 }
 
 /// Reads the journal into the core.
-fn replay(mut core: Core, data: &Data) -> Result<(Core, Journal<FsDisk>), StartError> {
+fn replay(mut core: Core, data: &Data) -> Result<(Core, Journal<FsDisk>, Recovery), StartError> {
     let disk = data.folder.disk(JOURNAL)?;
-    let config = JournalConfig::new(data.journal_identity());
+    let config = journal_config(data);
     let (journal, recovery) =
         Journal::open(disk, &config, |position: Position, fact: &[u8]| core.replay_at(position, fact))?;
     for damaged in &recovery.damaged {
@@ -193,7 +196,11 @@ fn replay(mut core: Core, data: &Data) -> Result<(Core, Journal<FsDisk>), StartE
             cut.bytes
         );
     }
-    Ok((core, journal))
+    Ok((core, journal, recovery))
+}
+
+fn journal_config(data: &Data) -> JournalConfig {
+    JournalConfig::new(data.journal_identity())
 }
 
 /// Cluster time goes on where the journal ended, or at the wall clock's time, whichever is later.

@@ -197,3 +197,39 @@ async fn a_journal_of_another_cluster_is_refused() {
     let error = refused(config(&one)).await;
     assert!(matches!(error, StartError::Journal(_)) && error.to_string().contains("belongs to"), "{error}");
 }
+
+#[tokio::test]
+async fn a_journal_is_replaced_by_snapshots_of_it_and_archived_where_that_is_asked_for() {
+    let folder = TempDir::new().unwrap();
+    let (data, archive) = (folder.path().join("data"), folder.path().join("archive"));
+    let config = SchedulerConfig { snapshot_facts: 1, archive: Some(archive.clone()), ..config(&data) };
+    let names = |folder: &Path, ending: &str| {
+        let entries =
+            fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        entries.filter(|name| name.ends_with(ending)).max()
+    };
+    let mut newest = None;
+    for life in 1..=4 {
+        let (mut scheduler, started) = Scheduler::start(config.clone()).await.unwrap();
+        assert_eq!(started.incarnation, life);
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        while names(&data.join("journal"), ".snapshot") == newest || (life > 2 && names(&archive, ".segment").is_none())
+        {
+            assert!(std::time::Instant::now() < deadline, "no snapshot was made");
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        newest = names(&data.join("journal"), ".snapshot");
+        scheduler.stop();
+        scheduler.ended().await.unwrap();
+    }
+    let segment = fs::read(archive.join("0000000001.segment")).unwrap();
+    assert!(segment.starts_with(b"FWJOURNL") && !data.join("journal/0000000001.segment").exists());
+
+    // A snapshot of another cluster beside a journal.
+    let other = folder.path().join("other");
+    once(&other).await;
+    let newest = newest.unwrap();
+    fs::copy(data.join("journal").join(&newest), other.join("journal").join(&newest)).unwrap();
+    let mixed = refused(SchedulerConfig { data: other, ..config }).await;
+    assert!(mixed.to_string().contains("belongs to journal"), "{mixed}");
+}

@@ -11,7 +11,7 @@ use crate::{
     history::{Consequence, History},
     invariants::{invariant_p4_deadlines_are_done, invariant_p7_state_is_what_facts_say},
     network::{ConnectionId, End},
-    shadow::apply,
+    shadow::{apply, restored},
     trace::{Violation, broken},
     world::{Happening, Node, World},
     writer::Writer,
@@ -170,6 +170,7 @@ impl SchedulerNode {
     pub fn crash(&mut self, world: &mut World, history: &History) -> Result<(), Violation> {
         let Some(up) = self.up.take() else { return Ok(()) };
         invariant_p7_state_is_what_facts_say("the scheduler", up.core.state(), &up.shadow)?;
+        invariant_p7_state_is_what_facts_say("a snapshot", &up.shadow, &restored(&up.shadow)?)?;
         world.trace.say(world.now, || {
             format!("scheduler crashes: {} facts decided, {} durable", history.position().0, history.durable.0)
         });

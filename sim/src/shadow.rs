@@ -15,6 +15,13 @@ pub fn apply(shadow: &mut scheduler::State, bytes: &[u8]) -> Result<(), Violatio
     }
 }
 
+/// A state made of a snapshot of this one.
+pub fn restored(state: &scheduler::State) -> Result<scheduler::State, Violation> {
+    let mut restored = scheduler::State::default();
+    state.write_snapshot(&mut |bytes| apply(&mut restored, bytes))?;
+    Ok(restored)
+}
+
 /// Applies a fact of an agent to its shadow, from its bytes.
 pub fn apply_of_agent(shadow: &mut agent::State, bytes: &[u8]) -> Result<(), Violation> {
     match agent::Fact::decode(bytes) {

@@ -109,6 +109,11 @@ pub enum Event<'a> {
     },
     /// What is due at `now` is to be done. Given only after all arrived events.
     Deadline,
+    /// The disk has room for nothing but what must still be written, or has room again.
+    Disk {
+        /// Whether it is low.
+        low: bool,
+    },
     /// The driver itself stood still: silence in that time was our own.
     Stalled {
         /// For how long.
@@ -232,6 +237,11 @@ pub enum Rejected {
     TooOld { made_at_ms: u64 },
     #[error("too many {what}: at most {max}")]
     Busy { what: &'static str, max: u64 },
+    #[error(
+        "the scheduler's disk is full: no new job is taken until there is room for another journal segment in its \
+         data folder; jobs that were taken go on"
+    )]
+    DiskFull,
     #[error("task {task} has left no result")]
     NoResult { task: TaskId },
     #[error("the logs of attempt {attempt} are not to be had any more")]
@@ -259,6 +269,7 @@ impl Rejected {
             Rejected::Conflict { .. } => fb::ErrorCode::Conflict,
             Rejected::TooOld { .. } => fb::ErrorCode::TooOld,
             Rejected::Busy { .. } => fb::ErrorCode::Busy,
+            Rejected::DiskFull => fb::ErrorCode::DiskFull,
             Rejected::NoResult { .. } => fb::ErrorCode::NoResult,
             Rejected::LogsGone { .. } => fb::ErrorCode::LogsGone,
             Rejected::AgentUnreachable { .. } => fb::ErrorCode::AgentUnreachable,
@@ -271,6 +282,7 @@ impl Rejected {
         matches!(
             self,
             Rejected::Busy { .. }
+                | Rejected::DiskFull
                 | Rejected::NotRegistered { .. }
                 | Rejected::AgentUnreachable { .. }
                 | Rejected::NoAnswer { .. }

@@ -49,6 +49,10 @@ impl Core {
         if Time::from_ms(made_at_ms) > self.now + SUBMIT_AHEAD_MAX {
             return Err(invalid("submit_id", format!("made at {made_at_ms} ms"), "a time at most a day ahead"));
         }
+        // What runs needs the rest of the disk for its results.
+        if self.live.disk_low {
+            return Err(Rejected::DiskFull);
+        }
         let spec = Arc::new(JobSpec::from_wire(bytes)?);
         self.check_room(&spec, bytes.len() as u64)?;
         let job = JobId(self.state.last_job.0 + 1);

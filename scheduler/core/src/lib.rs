@@ -167,6 +167,7 @@ impl Scheduler {
                 }
             }
             Event::Deadline => on_deadline(core, effects),
+            Event::Disk { low } => core.live.disk_low = low,
             Event::Stalled { gap } => core.on_stalled(gap),
         }
         core.place(effects);

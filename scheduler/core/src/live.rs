@@ -47,6 +47,8 @@ pub struct Live {
     pub version: u64,
     /// The last planning stopped at its bound: it goes on as soon as nothing else has arrived.
     pub unplanned: bool,
+    /// The disk has no room but its reserve: no job is taken.
+    pub disk_low: bool,
 }
 
 /// One session.

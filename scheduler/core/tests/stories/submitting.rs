@@ -2,12 +2,12 @@
 
 use crate::harness::*;
 use fleetwire_common::{
-    fb::{self, ErrorCode as C},
+    fb::{self, ErrorCode as C, TaskStatus as S},
     ids::SubmitId,
     job::TaskSpec,
     message::Message,
 };
-use fleetwire_scheduler_core::{Config, Policy};
+use fleetwire_scheduler_core::{Config, Event, Policy};
 
 #[test]
 fn a_repeated_submit_is_the_same_job_also_after_a_restart() {
@@ -53,6 +53,25 @@ fn a_full_scheduler_says_so() {
     t.pass(secs(25 * 3600));
     assert_eq!(t.submit(vec![task()]), 3);
     assert_eq!(t.scheduler.state().submits.len(), 1);
+}
+
+#[test]
+fn a_full_disk_takes_no_new_job_but_every_end() {
+    let mut t = T::new();
+    t.agent("a").register();
+    let running = t.submit(vec![TaskSpec { count: 2, ..task() }]);
+    t.agent("a").runs(attempt(running, 0, 1)).runs(attempt(running, 1, 1));
+    let (submit, known) = (t.submit_id(), t.submit_id());
+    let one = job(vec![task()]);
+    assert_eq!(t.submit_as(known, &one), Ok((2, false)));
+    t.handle(Event::Disk { low: true });
+    assert_eq!(t.submit_as(submit, &one), Err(C::DiskFull));
+    assert_eq!(t.submit_as(known, &one), Ok((2, true)), "what was taken is said to be");
+    t.agent("a").completes(attempt(running, 0, 1));
+    assert_eq!(t.task(id(running, 0, 0)).status, S::Completed);
+    t.cancel(running, None).unwrap();
+    t.handle(Event::Disk { low: false });
+    assert_eq!(t.submit_as(submit, &one), Ok((3, false)));
 }
 
 #[test]
