@@ -12,17 +12,16 @@ use crate::{
     invariants::{
         invariant_p1_agent_says_only_what_is_durable, invariant_p1_spawns_are_durable,
         invariant_p3_ends_are_told_when_all_is_gone, invariant_p3_nothing_has_to_be_refused,
-        invariant_p3_nothing_is_oversubscribed, invariant_p4_deadlines_are_done, invariant_p7_state_is_what_facts_say,
+        invariant_p3_nothing_is_oversubscribed, invariant_p4_deadlines_are_done,
     },
     network::{ConnectionId, End, Peer},
-    shadow::apply_of_agent,
     trace::{Violation, broken},
     wire::{Link, words},
     workload::Offer,
     world::{Happening, Node, World},
     writer::Writer,
 };
-use fleetwire_agent_core::{Agent, Config, Effect, Effects, Event, Recovered, State};
+use fleetwire_agent_core::{Agent, Effect, Effects, Event, State};
 use fleetwire_common::{
     envelope::{
         Features,
@@ -33,9 +32,10 @@ use fleetwire_common::{
     message::Message,
     time::Time,
 };
-use fleetwire_journal::{Identity, JournalConfig, Outbox, sim_disk::SimDisk};
+use fleetwire_journal::{Outbox, sim_disk::SimDisk};
 use std::{collections::VecDeque, time::Duration};
 
+mod lives;
 mod running;
 
 /// A device with its agent: what survives the agent's process.
@@ -59,6 +59,11 @@ pub struct AgentNode {
     pub life: u64,
     /// Its process, while it runs.
     pub up: Option<Box<Running>>,
+    /// Two devices have this name: what the scheduler hears of one it believes of both, so that one must refuse
+    /// now and then what would fit on the other.
+    pub was_copied: bool,
+    /// It was a copy, and is no more.
+    pub is_retired: bool,
     /// Until then the device is suspended.
     pub suspended_until: Time,
     /// Until then its disk takes seconds to sync.
@@ -108,8 +113,6 @@ impl std::fmt::Debug for Running {
     }
 }
 
-const SEGMENT_BYTES: u64 = 16 << 10;
-
 impl AgentNode {
     /// A device on which nothing ran yet.
     pub fn new(number: usize, name: Name, offer: Offer, disk: SimDisk, world: &mut World) -> AgentNode {
@@ -122,97 +125,14 @@ impl AgentNode {
             disk,
             history: AgentHistory::default(),
             life: 0,
+            was_copied: false,
+            is_retired: false,
             suspended_until: Time::ZERO,
             up: None,
             slow_until: Time::ZERO,
             clock: DeviceClock::set(world.now, Time(world.random.skewed(1_000_000, 10_000_000_000))),
             boot_id: world.random.bytes(),
         }
-    }
-
-    /// Starts the agent's process: replays its journal and tells the core what the executor's survey found.
-    pub fn start(&mut self, world: &mut World) -> Result<(), Violation> {
-        self.life += 1;
-        let mut core = Agent::new(self.config(world));
-        let mut shadow = State::default();
-        let mut facts = Vec::new();
-        let journal = JournalConfig { segment_bytes: SEGMENT_BYTES, ..JournalConfig::small(Identity::IfNew([2; 16])) };
-        let writer = Writer::open(self.disk.clone(), &journal, |bytes| {
-            facts.push(bytes.to_vec());
-            apply_of_agent(&mut shadow, bytes)?;
-            core.replay(bytes).or_else(|error| broken("P7", format!("an agent cannot replay: {error}")))
-        })?;
-        let Some(writer) = writer else {
-            world.trace.say(world.now, || format!("{}: the disk fails, it does not start", self.name));
-            let after = world.between(Duration::from_millis(100), Duration::from_secs(5));
-            world.plan(after, Happening::Start(Node::Agent(self.number), self.life));
-            return Ok(());
-        };
-        self.history.recover(facts)?;
-        let mut effects = Effects::new();
-        let now = self.clock.at(world.now);
-        core.start(now, &mut effects);
-        let found: Vec<(AttemptId, Recovered)> = self.survey(&core, world.now);
-        world.trace.say(world.now, || format!("{} starts, {} slots", self.name, found.len()));
-        for (attempt, state) in found {
-            core.handle(now, Event::Recovered { attempt, state }, &mut effects);
-        }
-        let mut up = Box::new(Running {
-            core,
-            fate: Fate::default(),
-            shadow,
-            writer,
-            outbox: Outbox::default(),
-            sessions: 0,
-            effects,
-            link: Link::Down,
-            inbox: VecDeque::new(),
-            life: self.life,
-            wake_at: Time::NEVER,
-            offset_us: 0,
-            process_start_id: world.random.bytes(),
-            bulk_streams: 0,
-            dials_failed: 0,
-            closed: None,
-        });
-        up.settle(&mut self.history)?;
-        up.wake_by(world, self.number, world.now);
-        self.up = Some(up);
-        world.plan(Duration::from_millis(1), Happening::Dial(Peer::Agent(self.number), self.life));
-        Ok(())
-    }
-
-    /// The agent's process is killed, now; its supervisors and their tasks go on.
-    pub fn crash(&mut self, world: &mut World) -> Result<(), Violation> {
-        let Some(up) = self.up.take() else { return Ok(()) };
-        invariant_p7_state_is_what_facts_say("an agent", up.core.state(), &up.shadow)?;
-        world.trace.say(world.now, || format!("{} crashes", self.name));
-        self.life += 1;
-        if let Some(connection) = up.link.connection() {
-            world.vanish(connection, End::Peer);
-        }
-        Ok(())
-    }
-
-    /// The device loses its power.
-    pub fn reboot(&mut self, world: &mut World) -> Result<(), Violation> {
-        self.crash(world)?;
-        world.trace.say(world.now, || format!("{} loses its power", self.name));
-        self.device.reboot();
-        crate::misfortune::lose_unsynced(&self.disk, world);
-        self.clock = DeviceClock::set(world.now, Time(1_000_000));
-        self.boot_id = world.random.bytes();
-        Ok(())
-    }
-
-    /// The device comes back with another disk: nothing of what it knew is left, nor anything that ran.
-    pub fn wipe(&mut self, world: &mut World) -> Result<(), Violation> {
-        self.reboot(world)?;
-        world.trace.say(world.now, || format!("{} gets another disk", self.name));
-        self.device.wipe();
-        self.disk = SimDisk::new();
-        self.history.begin_anew();
-        Ok(())
     }
 
     /// The agent is asked to exit, and tells the scheduler. Returns the life that ends with it.
@@ -299,13 +219,13 @@ impl AgentNode {
         if up.wake_at <= world.now {
             up.wake_at = Time::NEVER;
         }
-        up.settle(&mut self.history)?;
+        up.settle(world, &mut self.history)?;
         while let Some(arrived) = up.inbox.pop_front() {
             if up.fate.strikes() {
                 return Ok(());
             }
             up.on_arrived(world, (number, now), arrived)?;
-            up.settle(&mut self.history)?;
+            up.settle(world, &mut self.history)?;
         }
         if up.core.next_heartbeat().is_some_and(|at| at <= now) {
             up.core.handle(now, Event::Usage(self.device.in_use()), &mut up.effects);
@@ -313,7 +233,7 @@ impl AgentNode {
         let mut deadlines = 0;
         while up.core.next_deadline().is_some_and(|at| at <= now) {
             up.core.handle(now, Event::Deadline, &mut up.effects);
-            up.settle(&mut self.history)?;
+            up.settle(world, &mut self.history)?;
             deadlines += 1;
             invariant_p4_deadlines_are_done("an agent", deadlines)?;
         }
@@ -365,7 +285,7 @@ impl AgentNode {
     pub fn is_idle(&self) -> bool {
         let quiet = |up: &Running| up.inbox.is_empty() && up.writer.is_idle() && up.outbox.is_empty();
         let empty = |up: &Running| up.core.state().attempts().is_empty();
-        self.device.running() == 0 && self.up.as_ref().is_some_and(|up| quiet(up) && empty(up))
+        self.is_retired || self.device.running() == 0 && self.up.as_ref().is_some_and(|up| quiet(up) && empty(up))
     }
 
     /// Whether it has a session that is registered.
@@ -410,11 +330,14 @@ impl AgentNode {
                 messages.clear();
                 break;
             }
+            world.trace.coverage.does(&effect);
             match effect {
                 Effect::Send(_) | Effect::Close { .. } if session != up.sessions => {}
                 Effect::Send(message) => {
                     invariant_p1_agent_says_only_what_is_durable(&self.history, &message)?;
-                    invariant_p3_nothing_has_to_be_refused(self.name.as_str(), &message)?;
+                    if !self.was_copied {
+                        invariant_p3_nothing_has_to_be_refused(self.name.as_str(), &message)?;
+                    }
                     invariant_p3_ends_are_told_when_all_is_gone(&self.device, &message)?;
                     world.trace.coverage.from_agent(&message);
                     world.trace.say(world.now, || format!("{} → {}", self.name, words(&message)));
@@ -450,33 +373,6 @@ impl AgentNode {
             world.queue.plan(at, Happening::Process(number, attempt, serial, step));
         }
         Ok(())
-    }
-
-    /// What the executor finds after a restart: every slot, and what is kept without one.
-    fn survey(&mut self, core: &Agent, now: Time) -> Vec<(AttemptId, Recovered)> {
-        let slots = self.device.survey(now).into_iter().map(|(attempt, verdict)| match verdict {
-            Some((status, end)) => (attempt, Recovered::Ended { status, end }),
-            None => (attempt, Recovered::Running),
-        });
-        let mut found: Vec<(AttemptId, Recovered)> = slots.collect();
-        let without = core.unresolved().filter(|id| !found.iter().any(|(attempt, _)| attempt == id));
-        let lost: Vec<_> = without.map(|attempt| (attempt, Recovered::Lost)).collect();
-        found.extend(lost);
-        found
-    }
-
-    fn config(&self, world: &mut World) -> Config {
-        Config {
-            name: self.name.clone(),
-            capacity: self.offer.capacity,
-            labels: self.offer.labels.clone(),
-            agent_types: self.offer.agent_types.clone(),
-            executors: vec![fb::Executor::Process, fb::Executor::Noop],
-            data_id: world.random.bytes(),
-            software: "sim".to_owned(),
-            host: self.name.to_string(),
-            heartbeat_interval: Duration::from_secs(10),
-        }
     }
 }
 

@@ -199,6 +199,9 @@ impl Cluster {
         }
         let life = self.scheduler.life;
         self.world.plan(Duration::ZERO, Happening::Wake(Node::Scheduler, life));
+        for copy in self.agents.iter_mut().skip(self.world.setting.agents) {
+            copy.retire(&mut self.world)?;
+        }
         for number in 0..self.agents.len() {
             if let Some(agent) = self.agents.get_mut(number) {
                 agent.slow_until = Time::ZERO;
@@ -236,7 +239,7 @@ impl Cluster {
     /// A promise is broken.
     pub fn start_agent(&mut self, number: usize) -> Result<(), Violation> {
         match self.agents.get_mut(number) {
-            Some(agent) if agent.up.is_none() => {
+            Some(agent) if agent.up.is_none() && !agent.is_retired => {
                 agent.start(&mut self.world)?;
                 if agent.up.is_none() {
                     agent.disk.mend();
@@ -393,7 +396,7 @@ impl Cluster {
     /// When all is done: everything acknowledged is there, and the shadow agrees.
     fn invariant_at_the_end(&self) -> Result<(), Violation> {
         self.scheduler.compare_all()?;
-        for agent in &self.agents {
+        for agent in self.agents.iter().filter(|agent| !agent.is_retired) {
             invariant_p6_every_result_arrived(agent.name.as_str(), &agent.history, &self.history)?;
         }
         self.invariant_p1_after_a_crash()

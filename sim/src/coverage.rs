@@ -5,6 +5,7 @@ use crate::{
     faults::{self, Fault},
     world::Node,
 };
+use fleetwire_agent_core as agent;
 use fleetwire_common::{
     fb,
     message::{Ack, Message},
@@ -38,7 +39,37 @@ pub enum Area {
     Fault,
     /// A process that came to its end by itself.
     Died,
+    /// What was done with a snapshot.
+    Snapshot,
+    /// An attempt went from one stage to another, as the scheduler sees it.
+    Stage,
+    /// A session that the scheduler ended, by its code.
+    Closed,
+    /// Something that an agent's core asked its shell to do.
+    Does,
+    /// What an agent's start found of an attempt.
+    Found,
 }
+
+/// How far an attempt is in the scheduler's eyes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Assigned.
+    Assigned,
+    /// Its agent has persisted it.
+    Accepted,
+    /// Its process runs.
+    Running,
+    /// Its agent was not heard for too long.
+    Suspect,
+    /// It has ended, and its agent has not said that it is gone.
+    Ended,
+    /// Nothing of it is left.
+    Gone,
+}
+
+const STAGES: [Stage; 6] =
+    [Stage::Assigned, Stage::Accepted, Stage::Running, Stage::Suspect, Stage::Ended, Stage::Gone];
 
 /// How a process came to its end by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +114,46 @@ impl Coverage {
         }
     }
 
+    /// Counts a step of an attempt; `None`: it is seen for the first time.
+    pub fn stage(&mut self, before: Option<Stage>, after: Stage) {
+        self.count(Area::Stage, before.map_or(STAGES.len(), |stage| stage as usize) as u16, after as u16);
+    }
+
+    /// Counts a session that the scheduler ended.
+    pub fn closed(&mut self, code: fb::ErrorCode) {
+        self.count(Area::Closed, code.0, 0);
+    }
+
+    /// Counts an effect of an agent's core.
+    pub fn does(&mut self, effect: &agent::Effect) {
+        let what = match effect {
+            agent::Effect::Send(_) => 0,
+            agent::Effect::Spawn { .. } => 1,
+            agent::Effect::Cancel { .. } => 2,
+            agent::Effect::ReadLog { .. } => 3,
+            agent::Effect::Settled { .. } => 4,
+            agent::Effect::Close { .. } => 5,
+        };
+        self.count(Area::Does, what, 0);
+    }
+
+    /// Counts what an agent's start found of an attempt.
+    pub fn found(&mut self, recovered: &agent::Recovered) {
+        let what = match recovered {
+            agent::Recovered::Running => 0,
+            agent::Recovered::Ended { .. } => 1,
+            agent::Recovered::Lost => 2,
+        };
+        self.count(Area::Found, what, 0);
+    }
+
+    /// Counts a fact of an agent.
+    pub fn fact_of_agent(&mut self, bytes: &[u8]) {
+        if let Ok(record) = flatbuffers::root::<fb::FactRecord<'_>>(bytes) {
+            self.count(Area::Fact, u16::from(record.fact_type().0), 1);
+        }
+    }
+
     /// Counts a message of an agent.
     pub fn from_agent(&mut self, message: &Message) {
         self.count(Area::FromAgent, u16::from(message.kind().0), 0);
@@ -96,6 +167,16 @@ impl Coverage {
     /// Counts the end of a process.
     pub fn died(&mut self, node: Node, how: Death) {
         self.count(Area::Died, u16::from(node != Node::Scheduler), how as u16);
+    }
+
+    /// Counts a snapshot that was made.
+    pub fn snapshot_taken(&mut self) {
+        self.count(Area::Snapshot, 0, 0);
+    }
+
+    /// Counts a start that began with a snapshot.
+    pub fn snapshot_read(&mut self) {
+        self.count(Area::Snapshot, 1, 0);
     }
 
     /// Adds another run's counts.
@@ -119,6 +200,7 @@ fn name(area: Area, first: u16, second: u16) -> String {
     let byte = first as u8;
     let status = |status: u16| fb::TaskStatus(status as i8);
     match area {
+        Area::Fact if second == 1 => format!("agent's fact {:?}", fb::FactBody(byte)),
         Area::Fact => format!("fact {:?}", fb::FactBody(byte)),
         Area::End => format!("end {:?} by {:?}", status(first), fb::EndReason(second as u8)),
         Area::Then if second == 1 => format!("then {:?}, the rival ends too", status(first)),
@@ -135,6 +217,21 @@ fn name(area: Area, first: u16, second: u16) -> String {
             let fault = faults::ALL.iter().find(|fault| **fault as u16 == first);
             fault.map_or_else(String::new, |fault| format!("fault {fault:?}"))
         }
+        Area::Stage => {
+            let stage = |place: u16| STAGES.get(usize::from(place));
+            let before = stage(first).map_or_else(|| String::from("new"), |stage| format!("{stage:?}"));
+            format!("attempt {before} → {:?}", stage(second).unwrap_or(&Stage::Gone))
+        }
+        Area::Closed => format!("session closed as {:?}", fb::ErrorCode(first)),
+        Area::Does => {
+            let what = ["sends", "spawns", "cancels", "reads a log", "recycles a slot", "closes its session"];
+            format!("agent {}", what.get(usize::from(first)).copied().unwrap_or_default())
+        }
+        Area::Found => {
+            let what = ["running", "ended", "lost"].get(usize::from(first)).copied().unwrap_or_default();
+            format!("agent's start finds an attempt {what}")
+        }
+        Area::Snapshot => format!("snapshot {}", if first == 0 { "taken" } else { "read" }),
         Area::Died => {
             let who = if first == 0 { "scheduler" } else { "agent" };
             let how = ["killed at work", "ended by its disk", "failed to start"].get(usize::from(second));

@@ -53,10 +53,12 @@ pub enum Fault {
     ClockDrift,
     /// A device's clock jumps ahead.
     ClockJump,
+    /// A device's card is copied into a second one, which takes the same name for itself until faults stop.
+    Clone,
 }
 
 /// All of them.
-pub const ALL: [Fault; 23] = [
+pub const ALL: [Fault; 24] = [
     Fault::AgentCrash,
     Fault::Reboot,
     Fault::SchedulerCrash,
@@ -80,6 +82,7 @@ pub const ALL: [Fault; 23] = [
     Fault::LateSpawner,
     Fault::ClockDrift,
     Fault::ClockJump,
+    Fault::Clone,
 ];
 
 /// How large the cluster of a seed is.
@@ -114,6 +117,8 @@ pub struct Setting {
     pub sync_max: Duration,
     /// How often, of a thousand, releasing effects lags behind the sync.
     pub lag_permille: u32,
+    /// How often the scheduler sums its journal up, on average; zero: never.
+    pub snapshot_every: Duration,
     /// How often, of a thousand, a crash of the scheduler takes what its disk had not synced.
     pub power_permille: u32,
 }
@@ -132,6 +137,7 @@ impl Setting {
             delay_max: Duration::from_millis(5),
             sync_max: Duration::from_millis(2),
             lag_permille: 0,
+            snapshot_every: Duration::ZERO,
             power_permille: 1_000,
         }
     }
@@ -163,6 +169,7 @@ impl Setting {
             delay_max: Duration::from_micros(random.skewed(200, 400_000)),
             sync_max: Duration::from_micros(random.skewed(50, 200_000)),
             lag_permille: if random.chance(500) { random.between(0, 500) as u32 } else { 0 },
+            snapshot_every: Duration::from_secs(if random.chance(600) { random.skewed(2, 120) } else { 0 }),
             power_permille: random.between(0, 1_000) as u32,
         }
     }

@@ -4,13 +4,17 @@
 //! Invariants: `durable <= facts.len()`; facts beyond `durable` may be gone after a crash, facts up to it
 //! never.
 
-use crate::trace::{Violation, broken};
+use crate::{
+    shadow,
+    trace::{Violation, broken},
+};
 use fleetwire_common::{
     fb,
     ids::{AttemptId, JobId, Position, SubmitId, TaskId},
     job::JobSpec,
     message::{End, attempt_id, is_final},
 };
+use fleetwire_scheduler_core::State;
 use std::collections::BTreeMap;
 
 /// The scheduler's journal.
@@ -120,12 +124,13 @@ impl History {
         Ok(Consequence::None)
     }
 
-    /// What a start read back from the journal takes the place of everything.
+    /// What a start read back from the journal takes the place of everything: a snapshot of what lies before
+    /// `snapshot`, and the facts behind it.
     ///
     /// # Errors
     /// Promise P1 is broken: something durable is gone or was changed.
-    pub fn recover(&mut self, facts: Vec<Vec<u8>>) -> Result<(), Violation> {
-        invariant_p1_durable_survives(self.durable, &self.facts, &facts)?;
+    pub fn recover(&mut self, snapshot: Position, facts: Vec<Vec<u8>>) -> Result<(), Violation> {
+        let facts = invariant_p1_durable_survives(self.durable, &self.facts, snapshot, facts)?;
         let durable = Position(facts.len() as u64);
         *self = History::default();
         for fact in &facts {
@@ -133,6 +138,16 @@ impl History {
         }
         self.durable = durable;
         Ok(())
+    }
+
+    /// What all facts add up to, applied one by one.
+    ///
+    /// # Errors
+    /// Promise P7 is broken: a fact cannot be read back.
+    pub fn replayed(&self) -> Result<State, Violation> {
+        let mut state = State::default();
+        self.facts.iter().try_for_each(|fact| shadow::apply(&mut state, fact))?;
+        Ok(state)
     }
 
     /// The number of facts so far.
@@ -299,7 +314,7 @@ impl History {
 }
 
 /// An agent's journal.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct AgentHistory {
     /// What the last sync made durable.
     pub durable: Position,
@@ -343,8 +358,8 @@ impl AgentHistory {
     ///
     /// # Errors
     /// Promise P1 is broken: something durable is gone or was changed.
-    pub fn recover(&mut self, facts: Vec<Vec<u8>>) -> Result<(), Violation> {
-        invariant_p1_durable_survives(self.durable, &self.facts, &facts)?;
+    pub fn recover(&mut self, snapshot: Position, facts: Vec<Vec<u8>>) -> Result<(), Violation> {
+        let facts = invariant_p1_durable_survives(self.durable, &self.facts, snapshot, facts)?;
         let durable = Position(facts.len() as u64);
         *self = AgentHistory { before: std::mem::take(&mut self.before), ..AgentHistory::default() };
         for fact in &facts {
@@ -394,20 +409,28 @@ impl AgentHistory {
 }
 
 /// Promise P1 at a crash: what a sync had promised is there, byte for byte, and what is there beyond it
-/// is what had been decided, in order.
+/// is what had been decided, in order. Returns all facts up to where the journal goes on; those for which a
+/// snapshot stands are as they were decided.
 pub fn invariant_p1_durable_survives(
     durable: Position,
     before: &[Vec<u8>],
-    after: &[Vec<u8>],
-) -> Result<(), Violation> {
-    if (after.len() as u64) < durable.0 {
-        let what = format!("{} facts were durable, {} came back after the crash", durable.0, after.len());
+    snapshot: Position,
+    behind: Vec<Vec<u8>>,
+) -> Result<Vec<Vec<u8>>, Violation> {
+    let came_back = snapshot.0 + behind.len() as u64;
+    if came_back < durable.0 {
+        let what = format!("{} facts were durable, {came_back} came back after the crash", durable.0);
         return broken("P1", what);
     }
-    if before.get(..after.len()) != Some(after) {
+    let Some((stood_for, decided)) = before.split_at_checked(snapshot.0 as usize) else {
+        return broken("P1", "a snapshot came back that stands for more than was ever decided");
+    };
+    if !decided.starts_with(&behind) {
         return broken("P1", "facts came back after the crash that were never decided, or were changed");
     }
-    Ok(())
+    let mut facts = stood_for.to_vec();
+    facts.extend(behind);
+    Ok(facts)
 }
 
 fn task_id(job: u64, entry: u16, index: u32) -> TaskId {

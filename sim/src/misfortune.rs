@@ -100,6 +100,16 @@ impl Cluster {
             }
             Fault::Replay => self.replay(number),
             Fault::Impostor => self.impostor(number),
+            Fault::Clone => {
+                // One at a time: with two, nothing new can happen.
+                let count = self.agents.len();
+                if count == self.world.setting.agents
+                    && let Some(original) = self.agents.get_mut(number)
+                {
+                    let copy = original.copy(count, &mut self.world)?;
+                    self.agents.push(copy);
+                }
+            }
             Fault::KilledAtWork => self.doom(number),
             Fault::FailedSync | Fault::FullDisk | Fault::ReadOnlyDisk | Fault::SlowDisk => {
                 let node = self.victim(number);

@@ -7,18 +7,19 @@
 
 use crate::{
     agent::AgentNode,
+    coverage::Stage,
     fate::Fate,
     history::{Consequence, History},
     invariants::{invariant_p4_deadlines_are_done, invariant_p7_state_is_what_facts_say},
     network::{ConnectionId, End},
-    shadow::{apply, restored},
+    shadow::{Tally, apply, restored},
     trace::{Violation, broken},
     world::{Happening, Node, World},
     writer::Writer,
 };
 use fleetwire_common::{
     envelope::{Opener, Sealer, handshake::HelloInfo},
-    ids::{Principal, SessionId},
+    ids::{AttemptId, Position, Principal, SessionId, TaskId},
     limits::STALE_AFTER_MS,
     time::Time,
 };
@@ -67,6 +68,10 @@ pub struct Running {
     incarnation: u64,
     seen: u64,
     touched: Vec<Consequence>,
+    /// How far each attempt was when it was looked at last.
+    stages: BTreeMap<AttemptId, Stage>,
+    /// Tasks to look at.
+    spoken_of: Vec<TaskId>,
 }
 
 /// A session.
@@ -111,13 +116,20 @@ impl SchedulerNode {
         let mut shadow = State::default();
         let mut facts = Vec::new();
         let journal = JournalConfig { segment_bytes: SEGMENT_BYTES, ..JournalConfig::new(Identity::IfNew([1; 16])) };
-        let writer = Writer::open(self.disk.clone(), &journal, |bytes| {
-            facts.push(bytes.to_vec());
+        let writer = Writer::open(self.disk.clone(), &journal, |position, bytes| {
+            facts.push((position, bytes.to_vec()));
             apply(&mut shadow, bytes)?;
-            core.replay(bytes).or_else(|error| broken("P7", format!("the scheduler cannot replay: {error}")))
+            core.replay_at(position, bytes)
+                .or_else(|error| broken("P7", format!("the scheduler cannot replay: {error}")))
         })?;
         let Some(writer) = writer else { return self.start_later(world) };
-        history.recover(facts)?;
+        let snapshot = writer.snapshot_position();
+        facts.retain(|(position, _)| *position > snapshot);
+        history.recover(snapshot, facts.into_iter().map(|(_, fact)| fact).collect())?;
+        if snapshot > Position(0) {
+            invariant_p7_state_is_what_facts_say("a snapshot", &history.replayed()?, &shadow)?;
+            world.trace.coverage.snapshot_read();
+        }
         invariant_p7_state_is_what_facts_say("the scheduler", core.state(), &shadow)?;
 
         let mut effects = Effects::new();
@@ -138,6 +150,8 @@ impl SchedulerNode {
             incarnation,
             seen: 0,
             touched: Vec::new(),
+            stages: BTreeMap::new(),
+            spoken_of: Vec::new(),
         };
         for principal in enrol {
             let key_sha256 =
@@ -155,6 +169,25 @@ impl SchedulerNode {
         world.trace.say(world.now, || format!("scheduler starts, incarnation {incarnation}"));
         up.wake_by(world, world.now);
         self.up = Some(Box::new(up));
+        self.plan_snapshot(world);
+        Ok(())
+    }
+
+    fn plan_snapshot(&self, world: &mut World) {
+        if world.setting.snapshot_every > Duration::ZERO {
+            let after = world.between(Duration::from_millis(1), world.setting.snapshot_every * 2);
+            world.plan(after, Happening::Snapshot(self.life));
+        }
+    }
+
+    /// The journal so far is summed up beside the running process.
+    pub fn on_snapshot(&mut self, world: &mut World) -> Result<(), Violation> {
+        let Some(up) = &mut self.up else { return Ok(()) };
+        if up.writer.snapshot(Tally::default())? {
+            world.trace.coverage.snapshot_taken();
+            world.trace.say(world.now, || "scheduler: a snapshot is made".to_owned());
+        }
+        self.plan_snapshot(world);
         Ok(())
     }
 

@@ -3,6 +3,8 @@
 
 use crate::trace::{Violation, broken};
 use fleetwire_agent_core as agent;
+use fleetwire_common::ids::Position;
+use fleetwire_journal::Summary;
 use fleetwire_scheduler_core as scheduler;
 
 /// Applies a fact of the scheduler to its shadow, from its bytes.
@@ -20,6 +22,22 @@ pub fn restored(state: &scheduler::State) -> Result<scheduler::State, Violation>
     let mut restored = scheduler::State::default();
     state.write_snapshot(&mut |bytes| apply(&mut restored, bytes))?;
     Ok(restored)
+}
+
+/// What a snapshot of the scheduler's journal is made through, as its shell makes it.
+#[derive(Debug, Default)]
+pub struct Tally(scheduler::State);
+
+impl Summary for Tally {
+    type Error = scheduler::ReplayCause;
+
+    fn apply(&mut self, _position: Position, fact: &[u8]) -> Result<(), Self::Error> {
+        self.0.apply_bytes(fact)
+    }
+
+    fn write<X>(&self, emit: &mut dyn FnMut(&[u8]) -> Result<(), X>) -> Result<(), X> {
+        self.0.write_snapshot(emit)
+    }
 }
 
 /// Applies a fact of an agent to its shadow, from its bytes.

@@ -37,6 +37,8 @@ pub enum Happening {
     Dial(Peer, u64),
     /// A process drains what has arrived, and does what is due.
     Wake(Node, u64),
+    /// The scheduler sums its journal up.
+    Snapshot(u64),
     /// A sync has ended.
     Synced(Node, u64),
     /// Effects that became durable leave.

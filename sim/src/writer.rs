@@ -3,7 +3,11 @@
 
 use crate::trace::{Violation, broken};
 use fleetwire_common::{facts::FactBatch, ids::Position};
-use fleetwire_journal::{AppendError, Journal, JournalConfig, OpenError, SyncError, sim_disk::SimDisk};
+use fleetwire_journal::{
+    AppendError, DiskError, Journal, JournalConfig, OpenError, RetireError, SnapshotError, Summary, SyncError, retire,
+    sim_disk::SimDisk, take_snapshot,
+};
+use std::fmt::Display;
 
 /// A journal with what waits for it.
 #[derive(Debug)]
@@ -13,6 +17,9 @@ pub struct Writer {
     pending: FactBatch,
     busy: bool,
     failed: bool,
+    config: JournalConfig,
+    /// The snapshot with which reading began; 0: none.
+    snapshot: Position,
 }
 
 impl Writer {
@@ -24,11 +31,14 @@ impl Writer {
     pub fn open(
         disk: SimDisk,
         config: &JournalConfig,
-        mut on_fact: impl FnMut(&[u8]) -> Result<(), Violation>,
+        mut on_fact: impl FnMut(Position, &[u8]) -> Result<(), Violation>,
     ) -> Result<Option<Writer>, Violation> {
-        match Journal::open(disk.clone(), config, |_, fact| on_fact(fact)) {
-            Ok((journal, _)) => {
-                Ok(Some(Writer { journal, disk, pending: FactBatch::default(), busy: false, failed: false }))
+        match Journal::open(disk.clone(), config, &mut on_fact) {
+            Ok((journal, recovery)) => {
+                let snapshot = recovery.snapshot.map_or(Position(0), |snapshot| snapshot.position);
+                let pending = FactBatch::default();
+                let writer = Writer { journal, disk, pending, busy: false, failed: false, config: *config, snapshot };
+                Ok(Some(writer))
             }
             Err(OpenError::Fact { cause, .. }) => Err(cause),
             Err(OpenError::Disk(_)) if disk.has_failed() => Ok(None),
@@ -88,6 +98,30 @@ impl Writer {
         }
     }
 
+    /// Makes a snapshot beside the running journal, and removes what two of them stand for. Says whether there
+    /// is a new one.
+    ///
+    /// # Errors
+    /// The journal's own bytes cannot be read, or its disk failed without a fault.
+    pub fn snapshot<S: Summary<Error: Display>>(&mut self, summary: S) -> Result<bool, Violation> {
+        let taken = match take_snapshot(&self.disk, &self.config, summary, |_| Ok(())) {
+            Ok(taken) => taken.is_some(),
+            Err(SnapshotError::Disk(_) | SnapshotError::Open(OpenError::Disk(_))) if self.disk.has_failed() => false,
+            Err(error) => return broken("P1", format!("no snapshot can be made: {error}")),
+        };
+        match retire(&self.disk, &self.config, 1, |_| Ok(()), |_| Ok(())) {
+            Ok(retired) => retired.reusable.into_iter().for_each(|segment| self.journal.provide(segment)),
+            Err(RetireError::Disk(_) | RetireError::Open(OpenError::Disk(_))) if self.disk.has_failed() => {}
+            Err(error) => return broken("P1", format!("what a snapshot stands for cannot go: {error}")),
+        }
+        Ok(taken)
+    }
+
+    /// The position of the snapshot with which reading began; 0: there was none.
+    pub fn snapshot_position(&self) -> Position {
+        self.snapshot
+    }
+
     /// Whether the disk has failed: the process must end.
     pub fn has_failed(&self) -> bool {
         self.failed
@@ -103,7 +137,7 @@ impl Writer {
         self.journal.durable()
     }
 
-    fn fail(&mut self, error: &fleetwire_journal::DiskError) -> Result<(), Violation> {
+    fn fail(&mut self, error: &DiskError) -> Result<(), Violation> {
         self.failed = true;
         if self.disk.has_failed() { Ok(()) } else { broken("P1", format!("a disk without faults failed: {error}")) }
     }

@@ -144,8 +144,9 @@ impl Running {
         self.core.handle(now, Event::Run(event), &mut self.effects);
     }
 
-    pub(super) fn settle(&mut self, history: &mut AgentHistory) -> Result<(), Violation> {
+    pub(super) fn settle(&mut self, world: &mut World, history: &mut AgentHistory) -> Result<(), Violation> {
         for fact in self.effects.facts.iter() {
+            world.trace.coverage.fact_of_agent(fact);
             history.apply(fact)?;
             apply_of_agent(&mut self.shadow, fact)?;
         }

@@ -59,6 +59,8 @@ impl Cluster {
                 Ok(())
             }
             Happening::Fault(fault) => self.on_fault(fault),
+            Happening::Snapshot(life) if life == self.scheduler.life => self.scheduler.on_snapshot(&mut self.world),
+            Happening::Snapshot(_) => Ok(()),
             Happening::Mend(node) => {
                 self.mend(node);
                 Ok(())
@@ -245,6 +247,7 @@ pub(super) fn kind(what: &Happening) -> u64 {
         Happening::Heal(_) => 10,
         Happening::Idle(connection, ..) => connection.0 << 8 | 11,
         Happening::Mend(_) => 13,
+        Happening::Snapshot(life) => life << 8 | 14,
         Happening::Stop(number, ..) => (*number as u64) << 8 | 12,
     }
 }

@@ -1,0 +1,160 @@
+//! The lives of a device and of its agent's process: how they begin, and all the ways in which they end.
+
+use super::{AgentNode, Running};
+use crate::{
+    clock::DeviceClock,
+    fate::Fate,
+    invariants::invariant_p7_state_is_what_facts_say,
+    network::{End, Peer},
+    shadow::apply_of_agent,
+    trace::{Violation, broken},
+    wire::Link,
+    world::{Happening, Node, World},
+    writer::Writer,
+};
+use fleetwire_agent_core::{Agent, Config, Effects, Event, Recovered, State};
+use fleetwire_common::{fb, ids::AttemptId, time::Time};
+use fleetwire_journal::{Identity, JournalConfig, Outbox, sim_disk::SimDisk};
+use std::{collections::VecDeque, time::Duration};
+
+const SEGMENT_BYTES: u64 = 16 << 10;
+
+impl AgentNode {
+    /// A second device with the same card, as it is read while the first runs; it is switched on at once.
+    ///
+    /// # Errors
+    /// A promise is broken.
+    pub fn copy(&mut self, number: usize, world: &mut World) -> Result<AgentNode, Violation> {
+        world.trace.say(world.now, || format!("{} is copied", self.name));
+        let disk = self.disk.copy();
+        crate::misfortune::lose_unsynced(&disk, world);
+        let mut copy = AgentNode::new(number, self.name.clone(), self.offer.clone(), disk, world);
+        copy.history = self.history.clone();
+        (self.was_copied, copy.was_copied) = (true, true);
+        copy.start(world)?;
+        Ok(copy)
+    }
+
+    /// The device is taken away for good.
+    ///
+    /// # Errors
+    /// A promise is broken.
+    pub fn retire(&mut self, world: &mut World) -> Result<(), Violation> {
+        self.reboot(world)?;
+        self.is_retired = true;
+        Ok(())
+    }
+
+    /// Starts the agent's process: replays its journal and tells the core what the executor's survey found.
+    pub fn start(&mut self, world: &mut World) -> Result<(), Violation> {
+        self.life += 1;
+        let mut core = Agent::new(self.config(world));
+        let mut shadow = State::default();
+        let mut facts = Vec::new();
+        let journal = JournalConfig { segment_bytes: SEGMENT_BYTES, ..JournalConfig::small(Identity::IfNew([2; 16])) };
+        let writer = Writer::open(self.disk.clone(), &journal, |_, bytes| {
+            facts.push(bytes.to_vec());
+            apply_of_agent(&mut shadow, bytes)?;
+            core.replay(bytes).or_else(|error| broken("P7", format!("an agent cannot replay: {error}")))
+        })?;
+        let Some(writer) = writer else {
+            world.trace.say(world.now, || format!("{}: the disk fails, it does not start", self.name));
+            let after = world.between(Duration::from_millis(100), Duration::from_secs(5));
+            world.plan(after, Happening::Start(Node::Agent(self.number), self.life));
+            return Ok(());
+        };
+        self.history.recover(writer.snapshot_position(), facts)?;
+        let mut effects = Effects::new();
+        let now = self.clock.at(world.now);
+        core.start(now, &mut effects);
+        let found: Vec<(AttemptId, Recovered)> = self.survey(&core, world.now);
+        world.trace.say(world.now, || format!("{} starts, {} slots", self.name, found.len()));
+        for (attempt, state) in found {
+            world.trace.coverage.found(&state);
+            core.handle(now, Event::Recovered { attempt, state }, &mut effects);
+        }
+        let mut up = Box::new(Running {
+            core,
+            fate: Fate::default(),
+            shadow,
+            writer,
+            outbox: Outbox::default(),
+            sessions: 0,
+            effects,
+            link: Link::Down,
+            inbox: VecDeque::new(),
+            life: self.life,
+            wake_at: Time::NEVER,
+            offset_us: 0,
+            process_start_id: world.random.bytes(),
+            bulk_streams: 0,
+            dials_failed: 0,
+            closed: None,
+        });
+        up.settle(world, &mut self.history)?;
+        up.wake_by(world, self.number, world.now);
+        self.up = Some(up);
+        world.plan(Duration::from_millis(1), Happening::Dial(Peer::Agent(self.number), self.life));
+        Ok(())
+    }
+
+    /// The agent's process is killed, now; its supervisors and their tasks go on.
+    pub fn crash(&mut self, world: &mut World) -> Result<(), Violation> {
+        let Some(up) = self.up.take() else { return Ok(()) };
+        invariant_p7_state_is_what_facts_say("an agent", up.core.state(), &up.shadow)?;
+        world.trace.say(world.now, || format!("{} crashes", self.name));
+        self.life += 1;
+        if let Some(connection) = up.link.connection() {
+            world.vanish(connection, End::Peer);
+        }
+        Ok(())
+    }
+
+    /// The device loses its power.
+    pub fn reboot(&mut self, world: &mut World) -> Result<(), Violation> {
+        self.crash(world)?;
+        world.trace.say(world.now, || format!("{} loses its power", self.name));
+        self.device.reboot();
+        crate::misfortune::lose_unsynced(&self.disk, world);
+        self.clock = DeviceClock::set(world.now, Time(1_000_000));
+        self.boot_id = world.random.bytes();
+        Ok(())
+    }
+
+    /// The device comes back with another disk: nothing of what it knew is left, nor anything that ran.
+    pub fn wipe(&mut self, world: &mut World) -> Result<(), Violation> {
+        self.reboot(world)?;
+        world.trace.say(world.now, || format!("{} gets another disk", self.name));
+        self.device.wipe();
+        self.disk = SimDisk::new();
+        self.history.begin_anew();
+        Ok(())
+    }
+
+    /// What the executor finds after a restart: every slot, and what is kept without one.
+    fn survey(&mut self, core: &Agent, now: Time) -> Vec<(AttemptId, Recovered)> {
+        let slots = self.device.survey(now).into_iter().map(|(attempt, verdict)| match verdict {
+            Some((status, end)) => (attempt, Recovered::Ended { status, end }),
+            None => (attempt, Recovered::Running),
+        });
+        let mut found: Vec<(AttemptId, Recovered)> = slots.collect();
+        let without = core.unresolved().filter(|id| !found.iter().any(|(attempt, _)| attempt == id));
+        let lost: Vec<_> = without.map(|attempt| (attempt, Recovered::Lost)).collect();
+        found.extend(lost);
+        found
+    }
+
+    fn config(&self, world: &mut World) -> Config {
+        Config {
+            name: self.name.clone(),
+            capacity: self.offer.capacity,
+            labels: self.offer.labels.clone(),
+            agent_types: self.offer.agent_types.clone(),
+            executors: vec![fb::Executor::Process, fb::Executor::Noop],
+            data_id: world.random.bytes(),
+            software: "sim".to_owned(),
+            host: self.name.to_string(),
+            heartbeat_interval: Duration::from_secs(10),
+        }
+    }
+}
