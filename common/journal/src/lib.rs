@@ -26,12 +26,14 @@
 
 mod batch;
 mod disk;
+mod found;
 mod journal;
 mod layout;
 mod outbox;
 mod reader;
 mod recovery;
 mod refusal;
+mod repair;
 mod retire;
 mod segment;
 pub mod sim_disk;
@@ -42,6 +44,7 @@ pub use journal::{AppendError, BATCH_BYTES_MAX, Journal, JournalConfig, SyncErro
 pub use outbox::Outbox;
 pub use recovery::{LoadedSnapshot, Recovery, TornTail, check};
 pub use refusal::{Damage, OpenError};
+pub use repair::{Cut, Examined, examine};
 pub use retire::{RetireError, Retired, copy_file, retire};
 pub use segment::{FORMAT, Identity, JournalId, PreparedSegment, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, segment_name};
 pub use snapshot::{DamagedSnapshot, SnapshotError, Stopped, Summary, Taken, snapshot_name, take as take_snapshot};

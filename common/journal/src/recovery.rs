@@ -8,12 +8,12 @@
 use crate::{
     batch::{BATCH_HEADER_BYTES, BATCH_MAGIC, BatchHeader},
     disk::{Disk, DiskError},
+    found::{Found, find},
     journal::JournalConfig,
     layout::{ALIGNMENT, checksum, is_zero, u32_at},
     reader::Reader,
     refusal::{Damage, OpenError},
-    segment::{FORMAT, HEADER_BYTES, HeaderRefused, Identity, JournalId, Place, SegmentHeader},
-    segment::{POSITION_MAX, segment_name, segment_number},
+    segment::{JournalId, POSITION_MAX, Place, SegmentHeader, segment_name},
     snapshot::{self, DamagedSnapshot, SnapshotHeader, snapshot_name},
 };
 use fleetwire_common::{facts::FactIter, ids::Position};
@@ -70,16 +70,6 @@ pub fn check<D: Disk, E>(
     Ok(replay(disk, config, on_fact)?.recovery)
 }
 
-/// What lies on the disk, as far as headers say; of snapshots, all.
-pub(crate) struct Found {
-    pub journal: JournalId,
-    /// The newest valid snapshot.
-    pub snapshot: Option<SnapshotHeader>,
-    damaged: Vec<DamagedSnapshot>,
-    /// The segments behind it, oldest first.
-    pub segments: Vec<SegmentHeader>,
-}
-
 /// What there is of a journal.
 pub(crate) struct Replayed<F> {
     pub journal: JournalId,
@@ -102,7 +92,8 @@ pub(crate) fn replay<D: Disk, E>(
     on_fact: impl FnMut(Position, &[u8]) -> Result<(), E>,
 ) -> Result<Replayed<D::File>, OpenError<E>> {
     let found = find(disk, config)?;
-    let mut walk = found.sealed(disk, on_fact)?;
+    let mut walk = Walk::new(on_fact);
+    found.walk_sealed(disk, &mut walk)?;
     let tail = match found.segments.last() {
         Some(header) => {
             let file = disk.open(&segment_name(header.number))?;
@@ -114,154 +105,6 @@ pub(crate) fn replay<D: Disk, E>(
     };
     let Found { journal, damaged, .. } = found;
     Ok(Replayed { journal, tail, recovery: Recovery { damaged, ..walk.recovery } })
-}
-
-/// Looks for the newest valid snapshot, reading all of it, and for the segments behind it.
-pub(crate) fn find<D: Disk, E>(disk: &D, config: &JournalConfig) -> Result<Found, OpenError<E>> {
-    let names = disk.names()?;
-    let mut damaged = Vec::new();
-    let mut snapshot = None;
-    for position in snapshot::positions(&names) {
-        let header = match snapshot::header_of(disk, position)? {
-            Ok(header) => header,
-            Err(found) => {
-                damaged.push(found);
-                continue;
-            }
-        };
-        if let Identity::Exactly(expected) = config.identity
-            && header.journal != expected
-        {
-            let (file, found) = (snapshot_name(position), header.journal);
-            return Err(OpenError::AnotherJournal { file, expected, found });
-        }
-        match snapshot::walk(disk, &header, |_| Ok(()))? {
-            Ok(()) => {
-                snapshot = Some(header);
-                break;
-            }
-            Err(found) => damaged.push(found),
-        }
-    }
-    let mut numbers: Vec<u64> = names.iter().filter_map(|name| segment_number(name)).collect();
-    numbers.sort_unstable();
-    let segments = match list(disk, config, snapshot.as_ref(), &numbers) {
-        // What is missing went when the snapshot was made that is damaged now.
-        Err(OpenError::Missing { .. }) if !damaged.is_empty() => {
-            return Err(OpenError::Snapshot { damaged: damaged.remove(0) });
-        }
-        listed => listed?,
-    };
-    let (Identity::Exactly(given) | Identity::IfNew(given)) = config.identity;
-    let journal = segments.first().map_or(given, |first| first.journal);
-    Ok(Found { journal, snapshot, damaged, segments })
-}
-
-impl Found {
-    /// The newest segment that has a successor, and where it ends.
-    pub(crate) fn sealed_end(&self) -> Option<(u64, Place)> {
-        self.segments.last().map(|newest| (newest.predecessor, newest.end)).filter(|(segment, _)| *segment > 0)
-    }
-
-    /// Hands out the facts of the snapshot and of all segments that have a successor.
-    pub(crate) fn sealed<D: Disk, E, C>(&self, disk: &D, mut on_fact: C) -> Result<Walk<C>, OpenError<E>>
-    where
-        C: FnMut(Position, &[u8]) -> Result<(), E>,
-    {
-        let mut recovery = Recovery::default();
-        if let Some(header) = &self.snapshot {
-            let position = header.stands.position;
-            let walked = snapshot::walk(disk, header, |fact| {
-                on_fact(position, fact).map_err(|cause| OpenError::Fact {
-                    position,
-                    file: snapshot_name(position),
-                    cause,
-                })
-            })?;
-            // It was whole a moment ago.
-            walked.map_err(|damaged| OpenError::Snapshot { damaged })?;
-            recovery.position = position;
-            recovery.snapshot = Some(LoadedSnapshot { position, facts: header.end.position.0 });
-        }
-        let mut walk = Walk { recovery, on_fact };
-        let mut buffer = Vec::new();
-        for (header, next) in self.segments.iter().zip(self.segments.iter().skip(1)) {
-            let file = disk.open(&segment_name(header.number))?;
-            let mut reader = Reader::over(disk, file, header.bytes, buffer);
-            walk.sealed(&mut reader, header, next.end)?;
-            (_, buffer) = reader.into_parts();
-        }
-        Ok(walk)
-    }
-}
-
-/// Reads the headers of all segments behind the snapshot, and checks that they are of one journal and follow
-/// each other. What lies before it is not looked at: it may be on its way out.
-fn list<D: Disk, E>(
-    disk: &D,
-    config: &JournalConfig,
-    snapshot: Option<&SnapshotHeader>,
-    numbers: &[u64],
-) -> Result<Vec<SegmentHeader>, OpenError<E>> {
-    let before = snapshot.map_or(0, |snapshot| snapshot.segment);
-    let mut segments: Vec<SegmentHeader> = Vec::with_capacity(numbers.len());
-    for segment in numbers.iter().copied().filter(|number| *number > before) {
-        let header = header_of(disk, segment)?;
-        let expected = match (snapshot, segments.first(), config.identity) {
-            (Some(SnapshotHeader { journal, .. }), ..) | (None, Some(SegmentHeader { journal, .. }), _) => *journal,
-            (None, None, Identity::IfNew(_)) => header.journal,
-            (None, None, Identity::Exactly(expected)) => expected,
-        };
-        if header.journal != expected {
-            return Err(OpenError::AnotherJournal { file: segment_name(segment), expected, found: header.journal });
-        }
-        let (last, bytes) = segments.last().map_or((before, None), |last| (last.number, Some(last.bytes)));
-        if last + 1 < segment {
-            return Err(OpenError::Missing { segment: last + 1 });
-        }
-        let follows = match (bytes, snapshot) {
-            (Some(bytes), _) => header.end.offset <= bytes,
-            (None, Some(snapshot)) => header.end == snapshot.stands,
-            (None, None) => header.end.position == Position(0),
-        };
-        if !follows {
-            return Err(OpenError::Corrupt { segment, offset: 0, damage: Damage::Order });
-        }
-        segments.push(header);
-    }
-    match snapshot {
-        // A segment was there before the snapshot was made, to name the end at which it stands.
-        Some(snapshot) if segments.is_empty() => Err(OpenError::Missing { segment: snapshot.segment + 1 }),
-        _ => Ok(segments),
-    }
-}
-
-/// Reads and checks one segment's header.
-fn header_of<D: Disk, E>(disk: &D, segment: u64) -> Result<SegmentHeader, OpenError<E>> {
-    let file = disk.open(&segment_name(segment))?;
-    let mut bytes = [0; HEADER_BYTES];
-    let mut filled = 0;
-    while let Some(free) = bytes.get_mut(filled..).filter(|free| !free.is_empty()) {
-        match disk.read_at(&file, filled as u64, free)? {
-            0 => break,
-            came => filled += came,
-        }
-    }
-    let header = match SegmentHeader::open(&bytes) {
-        Ok(header) => header,
-        Err(HeaderRefused::Newer { found }) => {
-            return Err(OpenError::NewerFormat { file: segment_name(segment), found, supported: FORMAT });
-        }
-        Err(HeaderRefused::Damaged(damage)) => return Err(OpenError::Corrupt { segment, offset: 0, damage }),
-    };
-    let bytes = disk.len(&file)?;
-    if bytes != header.bytes {
-        return Err(OpenError::Corrupt { segment, offset: bytes.min(header.bytes), damage: Damage::Length });
-    }
-    if header.number != segment {
-        return Err(OpenError::Corrupt { segment, offset: 0, damage: Damage::Order });
-    }
-    Ok(header)
 }
 
 /// The chain within one segment, and how much of it is known durable.
@@ -301,12 +144,55 @@ impl Chain {
 /// The way through all segments.
 pub(crate) struct Walk<C> {
     pub recovery: Recovery,
+    /// The segment, and the place in it, up to which all was valid.
+    pub reached: Option<(u64, Place)>,
     on_fact: C,
 }
 
 impl<C> Walk<C> {
+    pub(crate) fn new(on_fact: C) -> Walk<C> {
+        Walk { recovery: Recovery::default(), reached: None, on_fact }
+    }
+
+    /// The snapshot that everything begins with.
+    pub(crate) fn snapshot<D: Disk, E>(&mut self, disk: &D, header: &SnapshotHeader) -> Result<(), OpenError<E>>
+    where
+        C: FnMut(Position, &[u8]) -> Result<(), E>,
+    {
+        let position = header.stands.position;
+        let refused = |cause| OpenError::Fact { position, file: snapshot_name(position), cause };
+        let walked = snapshot::walk(disk, header, |fact| (self.on_fact)(position, fact).map_err(refused))?;
+        // It was whole a moment ago.
+        walked.map_err(|damaged| OpenError::Snapshot { damaged })?;
+        self.recovery.position = position;
+        self.recovery.snapshot = Some(LoadedSnapshot { position, facts: header.end.position.0 });
+        self.reached = Some((header.segment, header.stands));
+        Ok(())
+    }
+
+    /// A segment of which nobody knows any more where it ends: as much of it as is valid.
+    pub(crate) fn prefix<D: Disk, E>(
+        &mut self,
+        reader: &mut Reader<'_, D>,
+        header: &SegmentHeader,
+    ) -> Result<(), OpenError<E>>
+    where
+        C: FnMut(Position, &[u8]) -> Result<(), E>,
+    {
+        let mut chain = self.begin(header);
+        while let Ok((batch, body)) = batch_at(reader, chain.seed, chain.place, header.bytes)? {
+            self.deliver(header, &mut chain, &batch, body)?;
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, header: &SegmentHeader) -> Chain {
+        self.reached = Some((header.number, header.start()));
+        Chain::of(header)
+    }
+
     /// A segment that has a successor: valid up to the end that the successor names, dead beyond it.
-    fn sealed<D: Disk, E>(
+    pub(crate) fn sealed<D: Disk, E>(
         &mut self,
         reader: &mut Reader<'_, D>,
         header: &SegmentHeader,
@@ -315,7 +201,7 @@ impl<C> Walk<C> {
     where
         C: FnMut(Position, &[u8]) -> Result<(), E>,
     {
-        let mut chain = Chain::of(header);
+        let mut chain = self.begin(header);
         while chain.place.offset < end.offset {
             let batch = batch_at(reader, chain.seed, chain.place, end.offset)?;
             let (batch, body) = batch.map_err(|damage| corrupt(header, chain.place.offset, damage))?;
@@ -329,7 +215,7 @@ impl<C> Walk<C> {
 
     /// The newest segment: valid up to the first batch that is not. Returns the last place known
     /// durable and the end.
-    fn newest<D: Disk, E>(
+    pub(crate) fn newest<D: Disk, E>(
         &mut self,
         reader: &mut Reader<'_, D>,
         header: &SegmentHeader,
@@ -337,7 +223,7 @@ impl<C> Walk<C> {
     where
         C: FnMut(Position, &[u8]) -> Result<(), E>,
     {
-        let mut chain = Chain::of(header);
+        let mut chain = self.begin(header);
         let damage = loop {
             match batch_at(reader, chain.seed, chain.place, header.bytes)? {
                 Ok((batch, body)) => self.deliver(header, &mut chain, &batch, body)?,
@@ -382,7 +268,9 @@ impl<C> Walk<C> {
             return Err(corrupt(header, offset, Damage::Facts));
         }
         self.recovery.position = position;
-        chain.advance(batch).map_err(|damage| corrupt(header, offset, damage))
+        chain.advance(batch).map_err(|damage| corrupt(header, offset, damage))?;
+        self.reached = Some((header.number, chain.place));
+        Ok(())
     }
 }
 
@@ -418,6 +306,14 @@ pub(crate) fn batch_at<'r, D: Disk>(
 pub(crate) fn after(place: Place, batch: &BatchHeader) -> Option<Place> {
     let position = place.position.0.checked_add(u64::from(batch.facts)).filter(|position| *position <= POSITION_MAX)?;
     Some(Place { offset: place.offset + batch.bytes() as u64, position: Position(position), checksum: batch.checksum })
+}
+
+/// The highest position that any header of a segment from that place on called durable.
+pub(crate) fn mark_beyond<D: Disk>(disk: &D, header: &SegmentHeader, place: Place) -> Result<Position, DiskError> {
+    let file = disk.open(&segment_name(header.number))?;
+    let mut reader = Reader::over(disk, file, header.bytes, Vec::new());
+    let chain = Chain { place, ..Chain::of(header) };
+    Ok(survey(&mut reader, &chain, header.bytes)?.0)
 }
 
 /// Looks through what lies beyond the last valid batch: the highest mark that any header of this

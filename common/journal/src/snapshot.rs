@@ -22,10 +22,11 @@
 use crate::{
     batch::{Link, seal_batch},
     disk::{Disk, DiskError},
+    found,
     journal::JournalConfig,
     layout::{checksum, u16_at, u64_at},
     reader::Reader,
-    recovery::{self, after, batch_at},
+    recovery::{Walk, after, batch_at},
     refusal::{Damage, OpenError},
     segment::{FORMAT, HEADER_BYTES, HeaderRefused, JournalId, POSITION_MAX, Place},
 };
@@ -250,14 +251,14 @@ pub fn take<D: Disk, S: Summary>(
     mut summary: S,
     mut pace: impl FnMut(u64) -> Result<(), Stopped>,
 ) -> Result<Option<Taken>, SnapshotError<S::Error>> {
-    let found = recovery::find(disk, config)?;
+    let found = found::find(disk, config)?;
     let Some((segment, stands)) = found.sealed_end() else { return Ok(None) };
     if found.snapshot.is_some_and(|snapshot| snapshot.stands == stands) {
         return Ok(None);
     }
     let mut facts = 0_u64;
     let stopped = Cell::new(false);
-    let replayed = found.sealed(disk, |position, fact| {
+    let mut walk = Walk::new(|position: Position, fact: &[u8]| {
         facts += 1;
         if facts.is_multiple_of(FACTS_BETWEEN_PACES) && !stopped.get() {
             stopped.set(pace(0).is_err());
@@ -265,7 +266,7 @@ pub fn take<D: Disk, S: Summary>(
         // What follows a stop is read to no purpose; reading is quick.
         if stopped.get() { Ok(()) } else { summary.apply(position, fact) }
     });
-    replayed?;
+    found.walk_sealed(disk, &mut walk)?;
     if stopped.get() {
         return Err(SnapshotError::Stopped);
     }
