@@ -62,9 +62,7 @@ impl Data {
         if first {
             make(&files, &cluster, wall)?;
         }
-        let authority =
-            Authority::from_pem(&cluster, &files.needed_text(AUTHORITY_PEM)?, &files.needed_text(AUTHORITY_KEY)?)
-                .map_err(|error| files.damaged(AUTHORITY_PEM, error.to_string()))?;
+        let authority = authority(&files, &cluster)?;
         let root = Secret::from_slice(&files.needed(ROOT_SECRET)?)
             .ok_or_else(|| files.damaged(ROOT_SECRET, "does not have 32 bytes"))?;
         let epoch = read_epoch(&files.needed(EPOCH_SECRET)?)
@@ -102,9 +100,16 @@ impl Data {
 
     /// The journal is of this cluster and no other: it bears the start of the authority's hash.
     pub fn journal_identity(&self) -> fleetwire_journal::Identity {
-        let hash = self.authority.sha256();
-        let (id, _) = hash.split_first_chunk::<16>().unwrap_or((&[0; 16], &[]));
-        fleetwire_journal::Identity::Exactly(*id)
+        journal_identity(&self.authority)
+    }
+
+    /// The same for a folder that is only looked at; any journal, if it is not known whose it should be.
+    pub fn identity_of(folder: &DataFolder) -> Result<fleetwire_journal::Identity, StartError> {
+        let files = Files { folder };
+        let Some(cluster) = files.text(CLUSTER)? else {
+            return Ok(fleetwire_journal::Identity::IfNew([0; 16]));
+        };
+        Ok(journal_identity(&authority(&files, cluster.trim())?))
     }
 
     /// Writes down where we listen.
@@ -116,6 +121,17 @@ impl Data {
     pub fn operator_path(&self) -> PathBuf {
         self.folder.path().join(OPERATOR)
     }
+}
+
+fn authority(files: &Files<'_>, cluster: &str) -> Result<Authority, StartError> {
+    Authority::from_pem(cluster, &files.needed_text(AUTHORITY_PEM)?, &files.needed_text(AUTHORITY_KEY)?)
+        .map_err(|error| files.damaged(AUTHORITY_PEM, error.to_string()))
+}
+
+fn journal_identity(authority: &Authority) -> fleetwire_journal::Identity {
+    let hash = authority.sha256();
+    let (id, _) = hash.split_first_chunk::<16>().unwrap_or((&[0; 16], &[]));
+    fleetwire_journal::Identity::Exactly(*id)
 }
 
 /// Makes everything of a new cluster but its name.

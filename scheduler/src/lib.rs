@@ -8,6 +8,7 @@ mod decider;
 mod driver;
 mod error;
 mod joining;
+pub mod journal_tool;
 mod limits;
 mod network;
 mod patience;

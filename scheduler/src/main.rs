@@ -1,10 +1,11 @@
 //! `fleetwire-scheduler`: see the library of this crate, and README.md.
 
 use anyhow::Context as _;
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use fleetwire_common::ids::Name;
 use fleetwire_scheduler::{
     HEARTBEAT_INTERVAL, PORT, SNAPSHOT_BYTES, SNAPSHOT_FACTS, SNAPSHOT_FACTS_MAX, Scheduler, SchedulerConfig, Started,
+    journal_tool,
 };
 use std::{io::IsTerminal as _, net::SocketAddr, path::PathBuf, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
@@ -12,10 +13,13 @@ use tokio::signal::unix::{SignalKind, signal};
 /// The scheduler of a Fleetwire cluster.
 #[derive(Debug, Parser)]
 #[command(name = "fleetwire-scheduler", version, max_term_width = 100)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 struct Options {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// The data folder: the cluster's keys and its journal. Made on the first start.
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
+    #[arg(long, value_name = "DIR", required = true)]
+    data: Option<PathBuf>,
     /// Where to listen (UDP).
     #[arg(long, value_name = "ADDRESS:PORT", default_value_t = SocketAddr::from(([0, 0, 0, 0], PORT)))]
     listen: SocketAddr,
@@ -45,6 +49,41 @@ struct Options {
     log: tracing::Level,
 }
 
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Looks into the journal of a scheduler that does not run, or repairs it.
+    #[command(subcommand)]
+    Journal(JournalCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum JournalCommand {
+    /// Reads every byte and says what is there. Exit status 1 if it is damaged.
+    Check {
+        /// The data folder.
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+    },
+    /// Prints every fact, one on a line: position, time, fact.
+    Dump {
+        /// The data folder.
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+        /// As JSON, one object on a line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Says what must be given up of a damaged journal, and gives it up with --yes, keeping a copy.
+    Repair {
+        /// The data folder.
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+        /// Do it.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     tracing_subscriber::fmt()
@@ -53,6 +92,16 @@ fn main() -> anyhow::Result<()> {
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();
+    if let Some(Command::Journal(command)) = options.command {
+        let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+        let done = match command {
+            JournalCommand::Check { data } => journal_tool::check(&data, &mut out),
+            JournalCommand::Dump { data, json } => journal_tool::dump(&data, json, &mut out),
+            JournalCommand::Repair { data, yes } => journal_tool::repair(&data, yes, &mut out),
+        };
+        std::io::Write::flush(&mut out)?;
+        return Ok(done?);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(run(options))
 }
@@ -60,6 +109,7 @@ fn main() -> anyhow::Result<()> {
 async fn run(options: Options) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let data = options.data.context("--data is missing")?;
     let config = SchedulerConfig {
         listen: options.listen,
         advertise: options.advertise,
@@ -69,10 +119,10 @@ async fn run(options: Options) -> anyhow::Result<()> {
         snapshot_facts: options.snapshot_facts,
         snapshot_bytes: options.snapshot_mib << 20,
         archive: options.archive,
-        ..SchedulerConfig::new(&options.data)
+        ..SchedulerConfig::new(&data)
     };
     let (mut scheduler, started) = Scheduler::start(config).await?;
-    tell(&options.data, &started);
+    tell(&data, &started);
     // Not started by systemd: nobody to tell, and no error.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     tokio::select! {

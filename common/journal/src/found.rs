@@ -40,7 +40,7 @@ pub(crate) fn find_up_to_damage<D: Disk, E>(
     let names = disk.names()?;
     let mut damaged = Vec::new();
     let mut snapshot = None;
-    for position in snapshot::positions(&names) {
+    for position in snapshot::positions(&names).into_iter().skip(config.skip_snapshots) {
         let header = match snapshot::header_of(disk, position)? {
             Ok(header) => header,
             Err(found) => {

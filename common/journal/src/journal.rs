@@ -28,12 +28,14 @@ pub struct JournalConfig {
     /// Length of a segment's file. Every start opens one, and its zeros are written ahead: a large one
     /// costs disk space and a longer start, a small one a few syncs more for each time it is full.
     pub segment_bytes: u64,
+    /// So many of the newest snapshots are not looked at: to find out what a start could fall back to.
+    pub skip_snapshots: usize,
 }
 
 impl JournalConfig {
     /// For a busy journal: segments of 16 MiB.
     pub fn new(identity: Identity) -> JournalConfig {
-        JournalConfig { identity, segment_bytes: 16 << 20 }
+        JournalConfig { identity, segment_bytes: 16 << 20, skip_snapshots: 0 }
     }
 
     /// For a quiet one on flash: segments of 256 KiB, the price of each start.

@@ -29,6 +29,7 @@ mod disk;
 mod found;
 mod journal;
 mod layout;
+mod listing;
 mod outbox;
 mod reader;
 mod recovery;
@@ -41,6 +42,7 @@ mod snapshot;
 
 pub use disk::{Disk, DiskError, DiskErrorKind, DiskOperation};
 pub use journal::{AppendError, BATCH_BYTES_MAX, Journal, JournalConfig, SyncError};
+pub use listing::{FileKind, FileListing, list_files};
 pub use outbox::Outbox;
 pub use recovery::{LoadedSnapshot, Recovery, TornTail, check};
 pub use refusal::{Damage, OpenError};
