@@ -9,6 +9,7 @@ use fleetwire_journal::{
     Damage, Disk, Identity, JournalConfig, OpenError, RetireError, SnapshotError, Stopped, copy_file, retire,
     segment_name, sim_disk::SimDisk, snapshot_name, take_snapshot,
 };
+use proptest::prelude::*;
 use support::{All, Opened, batch, config, expand, open, open_with, segments, snapshot};
 
 fn fact(number: u64) -> Vec<u8> {
@@ -257,6 +258,31 @@ fn a_crash_at_every_step_of_a_snapshot_and_of_what_follows_loses_nothing() {
                 break;
             }
             assert!(step < 199, "it takes fewer steps");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
+
+    #[test]
+    fn no_bytes_of_a_snapshot_make_it_panic_or_invent_facts(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..20),
+        length in any::<prop::sample::Index>(),
+        random in prop::collection::vec(any::<u8>(), 0..1000),
+        older in any::<bool>(),
+    ) {
+        let disk = story();
+        let name = snapshot_name(Position(if older { 30 } else { 60 }));
+        let mut bytes = disk.bytes(&name).unwrap();
+        for (at, byte) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        bytes.truncate(length.index(bytes.len() + 1));
+        for bytes in [bytes, random] {
+            disk.plant(&name, bytes);
+            prop_assert_eq!(facts_of(open(&disk.copy())), all());
         }
     }
 }
