@@ -315,6 +315,7 @@ pub fn reason_name(reason: fb::EndReason) -> &'static str {
         fb::EndReason::AgentForgotten => "agent_forgotten",
         fb::EndReason::DeadlinePassed => "deadline_passed",
         fb::EndReason::SupervisorLost => "supervisor_lost",
+        fb::EndReason::Released => "released",
         _ => "unknown",
     }
 }

@@ -28,6 +28,8 @@ pub enum Message {
     Acceptance(AttemptId),
     /// Scheduler to agent: stop it.
     Cancellation(AttemptId, fb::EndReason),
+    /// Give an attempt back that waits for room and has not started.
+    Recall(AttemptId),
     /// Something that was asked for is done and durable.
     Ack(Ack),
     /// Everything that is not frequent.
@@ -126,7 +128,7 @@ impl Message {
             Message::Status(_) => fb::SchedulerMessage::StatusUpdate,
             Message::Heartbeat(_) => fb::SchedulerMessage::Heartbeat,
             Message::Acceptance(_) => fb::SchedulerMessage::TaskAcceptance,
-            Message::Cancellation(..) => fb::SchedulerMessage::TaskCancellation,
+            Message::Cancellation(..) | Message::Recall(_) => fb::SchedulerMessage::TaskCancellation,
             Message::Ack(_) => fb::SchedulerMessage::Ack,
             // An empty union has no place on the wire; it is sent as the `Nack` that `write` makes of it.
             Message::Rare(fb::SchedulerMessageT::NONE) => fb::SchedulerMessage::Nack,
@@ -149,7 +151,11 @@ impl Message {
                 let result = status.end.as_ref().and_then(|end| end.result.as_ref()).map_or(0, Vec::len);
                 48 + status.note.len() + 10 * status.metrics.len() + result
             }
-            Message::Heartbeat(_) | Message::Acceptance(_) | Message::Cancellation(..) | Message::Ack(_) => 24,
+            Message::Heartbeat(_)
+            | Message::Acceptance(_)
+            | Message::Cancellation(..)
+            | Message::Recall(_)
+            | Message::Ack(_) => 24,
             Message::Rare(message) => match message {
                 fb::SchedulerMessageT::SubmitJob(submit) => submit.job.as_ref().map_or(0, Vec::len),
                 fb::SchedulerMessageT::LogChunk(chunk) => chunk.data.as_ref().map_or(0, Vec::len),

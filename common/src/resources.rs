@@ -41,6 +41,11 @@ impl Resources {
         fb::ResourceSpecT { cpu: self.cpu, memory: self.memory, gpu: self.gpu, storage: self.storage }
     }
 
+    /// This many times as much, saturating.
+    pub fn times(self, count: u32) -> Resources {
+        self.zip(Resources { cpu: count, memory: count, gpu: count, storage: count }, u32::saturating_mul)
+    }
+
     /// Whether this much fits into `room` in every dimension.
     pub fn fits(self, room: Resources) -> bool {
         self.cpu <= room.cpu && self.memory <= room.memory && self.gpu <= room.gpu && self.storage <= room.storage

@@ -1,6 +1,10 @@
-//! Whether an assignment is taken on. Pure questions to the state; the stories act on the answer.
+//! Whether an assignment is taken on, and whether it has to wait. Pure questions to the state; the stories act on the answer.
 
-use crate::{Config, State, limits::RESULTS_KEPT_BYTES_MAX};
+use crate::{
+    Config, State,
+    backlog::{Backlog, spec_bytes},
+    limits::*,
+};
 use fleetwire_common::{
     fb,
     ids::{AttemptId, Name},
@@ -74,15 +78,24 @@ impl Refused {
     }
 }
 
-/// Asks everything that must hold before an attempt is taken on. `now_ms` is cluster time. Returns what
-/// is to be started; `None` for what the core ends itself.
+/// An attempt that is taken on.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    /// What is to be started; `None` for what the core ends itself.
+    pub spec: Option<Arc<TaskSpec>>,
+    /// What it needs.
+    pub resources: Resources,
+}
+
+/// Asks everything that must hold before an attempt is taken on. `now_ms` is cluster time. What does not fit
+/// now waits in the backlog, if it could ever fit and the backlog has room.
 pub(crate) fn admit(
     config: &Config,
-    state: &State,
+    (state, backlog): (&State, &Backlog),
     attempt: AttemptId,
     assignment: fb::TaskAssignment<'_>,
     now_ms: u64,
-) -> Result<Option<Arc<TaskSpec>>, Refused> {
+) -> Result<Admitted, Refused> {
     if let Some(held) = state.latest(attempt.task).filter(|held| *held > attempt) {
         return Err(Refused::Older { held });
     }
@@ -103,15 +116,20 @@ pub(crate) fn admit(
     if state.result_bytes() >= RESULTS_KEPT_BYTES_MAX {
         return Err(Refused::Results { found: state.result_bytes() });
     }
-    let asked = Resources::from_wire(assignment.resources());
-    let free = config.capacity.minus(state.used());
-    if !asked.fits(free) {
-        return Err(Refused::DoesNotFit { asked, free });
+    let resources = Resources::from_wire(assignment.resources());
+    let free = config.capacity.minus(backlog.used());
+    let waits = backlog.len() > 0 || !resources.fits(free);
+    if waits && (!resources.fits(config.capacity) || backlog.len() >= BACKLOG_MAX) {
+        return Err(Refused::DoesNotFit { asked: resources, free });
     }
-    if executor == fb::Executor::Noop {
-        return Ok(None);
+    let spec = match executor {
+        fb::Executor::Noop => None,
+        _ => Some(spec(assignment, resources)?),
+    };
+    if waits && backlog.bytes() + spec.as_deref().map_or(0, spec_bytes) > BACKLOG_BYTES_MAX {
+        return Err(Refused::DoesNotFit { asked: resources, free });
     }
-    Ok(Some(spec(assignment, asked)?))
+    Ok(Admitted { spec, resources })
 }
 
 /// What an assignment says is to be run, checked as the scheduler checked it at submit.

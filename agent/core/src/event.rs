@@ -81,6 +81,8 @@ pub enum RunEvent<'a> {
         status: fb::TaskStatus,
         /// How it ended.
         end: End,
+        /// The staged attempt that was started in its room.
+        next: Option<AttemptId>,
     },
 }
 
@@ -113,6 +115,18 @@ pub enum Effect {
         assignment: Arc<TaskSpec>,
         /// Cluster time in ms after which it need not start; 0 = none.
         deadline_ms: u64,
+    },
+    /// Start the attempt as soon as another that runs has ended, in its room; staged ones in their order.
+    Stage {
+        /// Which attempt.
+        attempt: AttemptId,
+        /// What to run.
+        assignment: Arc<TaskSpec>,
+    },
+    /// Take a staged attempt back; if it has not started it ends as [`fb::EndReason::Released`].
+    Unstage {
+        /// Which attempt.
+        attempt: AttemptId,
     },
     /// Stop the attempt: SIGTERM, then after the grace SIGKILL, to every process of it.
     Cancel {

@@ -6,11 +6,12 @@
 //! runs together never takes more than the capacity; [`Agent::handle`] is the only way in and
 //! [`Effects`] the only way out.
 //!
-//! Floors, from below: `limits`, `fact` → `event`, `state`, `live`, `admission` → `sessions`, `runs`,
+//! Floors, from below: `limits`, `fact` → `event`, `state`, `backlog`, `live`, `admission` → `sessions`, `runs`,
 //! `results` → this file.
 #![forbid(unsafe_code)]
 
 mod admission;
+mod backlog;
 mod event;
 mod fact;
 mod limits;
@@ -126,7 +127,12 @@ impl Agent {
             self.decide(now, &Fact::DataCreated { id: self.config.data_id }, effects);
         }
         let unresolved: Vec<AttemptId> = self.unresolved().collect();
-        self.live.runs.extend(unresolved.into_iter().map(|id| (id, live::Run::default())));
+        for id in unresolved {
+            // Whether it had started is not known; until it is, it holds what it needs.
+            let resources = self.state.attempt(id).map_or(Resources::ZERO, |held| held.resources);
+            self.live.backlog.on_start(resources);
+            self.live.runs.insert(id, live::Run::default());
+        }
     }
 
     /// The only way in. `now` is the device's boot-time clock, µs, which goes on in suspend.

@@ -15,6 +15,15 @@ pub const RESULT_RETRY: Duration = Duration::from_secs(1);
 /// Attempts of which a session remembers that their cancellation came before their assignment: as many as
 /// an agent may hold.
 pub const OVERTAKEN_MAX: usize = fleetwire_common::limits::AGENT_ATTEMPTS_MAX;
+/// Assignments that may wait for room: more than a slot's worth of the shortest tasks for the time of a round
+/// trip with two syncs.
+pub const BACKLOG_MAX: usize = 128;
+/// Bytes of specs that may wait.
+pub const BACKLOG_BYTES_MAX: usize = 1 << 20;
+/// Staged attempts for each that runs: 10 ms of the shortest processes, in which the agent can do other things …
+pub const STAGED_PER_RUN: usize = 8;
+/// … and in all: each has a slot and a file descriptor on its way.
+pub const STAGED_MAX: usize = 64;
 /// How long the scheduler may take to answer a `Register`.
 pub const REGISTER_WITHIN: Duration = Duration::from_secs(60);
 /// Heartbeats in a row that wanted an answer and got none, until the session is given up.

@@ -1,6 +1,6 @@
 //! What facts do not say: the session, what runs, and what is under way. Empty at start.
 
-use crate::limits::OVERTAKEN_MAX;
+use crate::{backlog::Backlog, limits::OVERTAKEN_MAX};
 use fleetwire_common::{fb, ids::AttemptId, resources::Resources, time::Time};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,6 +13,7 @@ use std::{
 pub struct Live {
     pub(crate) session: Session,
     pub(crate) runs: BTreeMap<AttemptId, Run>,
+    pub(crate) backlog: Backlog,
     /// When an attempt wants attention: a report that was held back, a result to offer again.
     pub(crate) due: BTreeSet<(Time, AttemptId)>,
     pub(crate) outgoing: Outgoing,
@@ -84,6 +85,7 @@ impl Live {
         Live {
             session: Session::Offline,
             runs: BTreeMap::new(),
+            backlog: Backlog::default(),
             due: BTreeSet::new(),
             outgoing: Outgoing::default(),
             overtaken: BTreeSet::new(),
@@ -102,6 +104,21 @@ impl Live {
     /// Whether reports and results can be sent.
     pub fn is_ready(&self) -> bool {
         matches!(self.session, Session::Ready { .. })
+    }
+
+    /// What runs takes together.
+    pub fn used(&self) -> Resources {
+        self.backlog.used()
+    }
+
+    /// Attempts that run: what waits for room is not counted.
+    pub fn running(&self) -> u32 {
+        self.backlog.running()
+    }
+
+    /// Attempts that wait for room.
+    pub fn waiting(&self) -> usize {
+        self.backlog.len()
     }
 
     /// Remembers for this session that an attempt is not to be started should its assignment still come.

@@ -51,7 +51,7 @@ impl Agent {
     /// The scheduler never wants it: a result is forgotten, and what still runs is stopped.
     pub(crate) fn on_unwanted(&mut self, now: Time, attempt: AttemptId, effects: &mut Effects) {
         match self.live.runs.contains_key(&attempt) {
-            true => self.stop(attempt, fb::EndReason::Cancelled, effects),
+            true => self.stop(now, attempt, fb::EndReason::Cancelled, effects),
             false => self.settle(now, attempt, effects),
         }
     }

@@ -6,7 +6,7 @@
 
 use crate::{
     Agent, Effect, Effects, Fact, Kept, RunEvent,
-    admission::{Refused, admit},
+    admission::{Admitted, Refused, admit},
     limits::*,
     live::Run,
     sessions::send,
@@ -16,6 +16,7 @@ use fleetwire_common::{
     ids::AttemptId,
     limits::{METRIC_NAME_BYTES_MAX, METRICS_MAX, RESULT_BYTES_MAX},
     message::{End, Message, Status, attempt_id, cut, is_final},
+    resources::Resources,
     time::Time,
 };
 use std::{borrow::Cow, time::Duration};
@@ -53,21 +54,24 @@ impl Agent {
             Ok(kept) => kept,
             Err(_) => return, // Its id was read above.
         };
-        match admit(&self.config, &self.state, attempt, assignment, now_ms) {
-            Ok(spec) => {
+        match admit(&self.config, (&self.state, &self.live.backlog), attempt, assignment, now_ms) {
+            Ok(Admitted { spec, resources }) => {
                 self.live.receipt = None; // The assignment's is later, and durable.
                 self.decide(now, &Fact::AssignmentKept(kept), effects);
                 self.live.runs.insert(attempt, Run::default());
-                let Some(spec) = spec else { return self.end_noop(now, attempt, now_ms, effects) };
-                effects.push(Effect::Send(Message::Acceptance(attempt)));
-                effects.push(Effect::Spawn { attempt, assignment: spec, deadline_ms: assignment.deadline() });
+                if spec.is_some() {
+                    effects.push(Effect::Send(Message::Acceptance(attempt)));
+                }
+                self.enter_backlog(attempt, spec, resources, assignment.deadline());
+                self.start_waiting(now, effects);
             }
             Err(refused) => effects.push(refused_as(attempt, &refused)),
         }
     }
 
-    /// `Noop` has no process: it ends in the moment in which it was taken on.
-    fn end_noop(&mut self, now: Time, attempt: AttemptId, now_ms: u64, effects: &mut Effects) {
+    /// `Noop` has no process: it ends in the moment in which it starts.
+    pub(crate) fn end_noop(&mut self, now: Time, attempt: AttemptId, effects: &mut Effects) {
+        let now_ms = self.live.cluster_time(now).map_or(0, Time::as_ms);
         let end = End { started_at_ms: now_ms, ended_at_ms: now_ms, ..End::default() };
         self.on_ended(now, attempt, fb::TaskStatus::Completed, end, effects);
     }
@@ -81,7 +85,7 @@ impl Agent {
     ) {
         match self.state.attempt(attempt) {
             Some(held) if held.result.is_some() => self.offer_result(attempt, effects),
-            Some(_) => self.stop(attempt, reason, effects),
+            Some(_) => self.stop(now, attempt, reason, effects),
             None => {
                 // Nothing of it runs here, which is what whoever cancels it wants to know; nor may it be
                 // started later, should its assignment be on its way.
@@ -102,8 +106,11 @@ impl Agent {
         }
     }
 
-    /// Stops what has no result; once, however often it is asked for.
-    pub(crate) fn stop(&mut self, attempt: AttemptId, reason: fb::EndReason, effects: &mut Effects) {
+    /// Stops what has no result; once, however often it is asked for. What waits for room ends at once.
+    pub(crate) fn stop(&mut self, now: Time, attempt: AttemptId, reason: fb::EndReason, effects: &mut Effects) {
+        if self.end_waiting(now, attempt, reason, effects) {
+            return;
+        }
         let (Some(run), Some(held)) = (self.live.runs.get_mut(&attempt), self.state.attempt(attempt)) else { return };
         if run.stop.is_some() {
             return;
@@ -122,7 +129,12 @@ impl Agent {
                 take_report(run, progress, note, metrics);
                 self.report(now, attempt, effects);
             }
-            RunEvent::Ended { attempt, status, end } => self.on_ended(now, attempt, status, end, effects),
+            RunEvent::Ended { attempt, status, end, next } => {
+                if let Some(next) = next {
+                    self.on_staged_started(next);
+                }
+                self.on_ended(now, attempt, status, end, effects);
+            }
         }
     }
 
@@ -218,10 +230,13 @@ impl Agent {
         // An executor that ends an attempt with a status that is not final has failed it.
         let status = if is_final(status) { status } else { fb::TaskStatus::Failed };
         let progress = if status == fb::TaskStatus::Completed { 1.0 } else { run.progress };
+        let resources = self.state.attempt(attempt).map_or(Resources::ZERO, |held| held.resources);
         let update =
             Status { attempt, status, progress, note: run.note, metrics: run.metrics, end: Some(Box::new(end)) };
         self.decide(now, &Fact::ResultKept(Cow::Owned(update)), effects);
         self.offer_result(attempt, effects);
+        self.leave_backlog(attempt, resources);
+        self.start_waiting(now, effects);
     }
 }
 

@@ -31,6 +31,7 @@ impl Agent {
                 None => fb::TaskStatus::Assigned,
             },
             resources: Some(Box::new(attempt.resources.to_wire())),
+            waits: self.live.backlog.holds(*id),
         };
         let register = fb::RegisterT {
             capacity: Some(Box::new(self.config.capacity.to_wire())),
@@ -41,6 +42,7 @@ impl Agent {
             attempts: Some(self.state.attempts().iter().map(report).collect()),
             software: Some(self.config.software.clone()),
             host: Some(self.config.host.clone()),
+            backlog: BACKLOG_MAX as u32,
         };
         effects.push(send(fb::SchedulerMessageT::Register(Box::new(register))));
     }
@@ -68,6 +70,7 @@ impl Agent {
             MessageRef::TaskAssignment(assignment) => self.on_assignment(now, assignment, timestamp_ms, effects),
             MessageRef::TaskCancellation(cancellation) => {
                 match attempt_id(cancellation.task_id(), cancellation.attempt()) {
+                    Ok(attempt) if cancellation.if_waiting() => self.on_recall(now, attempt, effects),
                     Ok(attempt) => self.on_cancellation(now, attempt, cancellation.reason(), effects),
                     Err(error) => effects.push(nack(fb::ErrorCode::Validation, error.to_string())),
                 }
@@ -119,7 +122,7 @@ impl Agent {
                 // Also the verdicts of later versions: keeping loses nothing.
                 _ => continue,
             };
-            self.stop(attempt, reason, effects);
+            self.stop(now, attempt, reason, effects);
         }
         self.offer_all_results();
         self.refresh_runs(now);
@@ -235,7 +238,7 @@ impl Agent {
         let answer = *beats % u32::from(*answer_every) == 0;
         *beats = beats.wrapping_add(1);
         *unanswered += u32::from(answer);
-        let heartbeat = Heartbeat { usage: self.live.usage, running: self.state.running(), answer };
+        let heartbeat = Heartbeat { usage: self.live.usage, running: self.live.running(), answer };
         effects.push(Effect::Send(Message::Heartbeat(heartbeat)));
     }
 

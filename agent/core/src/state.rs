@@ -1,7 +1,6 @@
 //! What the facts say: the attempts that this agent holds, and the results not yet acknowledged.
 //!
-//! Invariants: changed by [`State::apply`] only, which the live core and the replay both call; `used` is
-//! the sum over attempts without a result, so it is right from the first moment after a restart.
+//! Invariant: changed by [`State::apply`] only, which the live core and the replay both call.
 
 use crate::fact::{Fact, Kept};
 use fleetwire_common::{
@@ -18,8 +17,6 @@ use std::collections::BTreeMap;
 pub struct State {
     data_id: Option<[u8; 16]>,
     attempts: BTreeMap<AttemptId, Attempt>,
-    used: Resources,
-    running: u32,
     result_bytes: usize,
     receipt: Option<fb::Receipt>,
     last_at: Time,
@@ -28,7 +25,7 @@ pub struct State {
 /// One attempt that is held.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Attempt {
-    /// What it takes while it has no result.
+    /// What it takes while it runs.
     pub resources: Resources,
     /// What runs it.
     pub executor: fb::Executor,
@@ -92,8 +89,6 @@ impl State {
             result: None,
         };
         self.attempts.insert(kept.attempt, attempt);
-        self.used = self.used.plus(kept.resources);
-        self.running += 1;
         if kept.receipt.is_some() {
             self.receipt = kept.receipt;
         }
@@ -107,8 +102,6 @@ impl State {
             return Err(wrong);
         }
         attempt.result = Some(Box::new(status.clone()));
-        self.used = self.used.minus(attempt.resources);
-        self.running -= 1;
         self.result_bytes += result_bytes(status);
         Ok(())
     }
@@ -124,16 +117,6 @@ impl State {
     /// The data folder's id; `None` before the first start.
     pub fn data_id(&self) -> Option<[u8; 16]> {
         self.data_id
-    }
-
-    /// What attempts without a result take together.
-    pub fn used(&self) -> Resources {
-        self.used
-    }
-
-    /// Attempts without a result.
-    pub fn running(&self) -> u32 {
-        self.running
     }
 
     /// Bytes of all results that are kept, as `result_bytes` counts them.

@@ -7,7 +7,7 @@ use super::{Ack, Assignment, End, Message, MetricNumbers, Status, nearest_seed_s
 use crate::{
     envelope::Features,
     fb,
-    ids::TaskId,
+    ids::{AttemptId, TaskId},
     limits::{METRIC_NAME_BYTES_MAX, METRICS_MAX},
 };
 use smallvec::SmallVec;
@@ -50,11 +50,8 @@ impl Message {
                 let args = fb::TaskAcceptanceArgs { task_id, attempt: id.attempt };
                 fb::TaskAcceptance::create(builder, &args).as_union_value()
             }
-            Message::Cancellation(id, reason) => {
-                let task_id = Some(write_task_id(builder, id.task));
-                let args = fb::TaskCancellationArgs { task_id, attempt: id.attempt, reason: *reason };
-                fb::TaskCancellation::create(builder, &args).as_union_value()
-            }
+            Message::Cancellation(id, reason) => write_cancellation(builder, *id, *reason, false),
+            Message::Recall(id) => write_cancellation(builder, *id, fb::EndReason::Released, true),
             Message::Ack(ack) => {
                 let mut args = fb::AckArgs::default();
                 match ack {
@@ -78,6 +75,12 @@ impl Message {
             },
         }
     }
+}
+
+fn write_cancellation(builder: &mut Builder, id: AttemptId, reason: fb::EndReason, if_waiting: bool) -> Union {
+    let task_id = Some(write_task_id(builder, id.task));
+    let args = fb::TaskCancellationArgs { task_id, attempt: id.attempt, reason, if_waiting };
+    fb::TaskCancellation::create(builder, &args).as_union_value()
 }
 
 impl Assignment {

@@ -5,6 +5,7 @@
 mod results;
 mod runs;
 mod sessions;
+mod waiting;
 
 use crate::*;
 use fleetwire_common::{
@@ -44,6 +45,10 @@ pub(crate) struct Story {
     pub done: Vec<Effect>,
     /// Attempts that would have a process.
     pub processes: BTreeMap<AttemptId, Resources>,
+    /// Attempts that the executor would start when another ends.
+    pub staged: VecDeque<(AttemptId, Resources)>,
+    /// After a restart, what never started counts as if it ran until the executor has said what does.
+    recovering: bool,
 }
 
 pub(crate) fn id(index: u32, attempt: u32) -> AttemptId {
@@ -99,6 +104,8 @@ impl Story {
             sent: Vec::new(),
             done: Vec::new(),
             processes: BTreeMap::new(),
+            staged: VecDeque::new(),
+            recovering: false,
         };
         story.start();
         story
@@ -123,6 +130,8 @@ impl Story {
         self.outbox.clear();
         self.effects = Effects::new();
         self.sent.clear();
+        self.staged.clear();
+        self.recovering = true;
         self.now = Time(5_000_000); // The device restarted: its clock too.
         self.start();
     }
@@ -141,7 +150,9 @@ impl Story {
             self.shadow.apply(at, &fact).unwrap();
         }
         assert_eq!(&self.shadow, self.agent.state(), "the replay is the live state");
-        assert!(self.agent.state().used().fits(self.config.capacity), "never more than the capacity");
+        if !self.recovering {
+            assert!(self.agent.live().used().fits(self.config.capacity), "never more than the capacity");
+        }
         self.unsynced.extend_from_slice(self.effects.facts.bytes());
         self.effects.facts.clear();
         self.outbox.extend(self.effects.drain());
@@ -159,6 +170,10 @@ impl Story {
                 Effect::Spawn { attempt, ref assignment, .. } => {
                     let doubled = self.processes.insert(attempt, assignment.resources);
                     assert!(doubled.is_none(), "{attempt} was started twice");
+                    self.done.push(effect);
+                }
+                Effect::Stage { attempt, ref assignment } => {
+                    self.staged.push_back((attempt, assignment.resources));
                     self.done.push(effect);
                 }
                 effect => self.done.push(effect),
@@ -227,6 +242,10 @@ impl Story {
         self.receive(Message::Assignment(Assignment { attempt, spec: Arc::new(spec), receipt, deadline_ms }));
     }
 
+    pub fn recall(&mut self, attempt: AttemptId) {
+        self.receive(Message::Recall(attempt));
+    }
+
     pub fn cancel(&mut self, attempt: AttemptId) {
         self.receive(Message::Cancellation(attempt, fb::EndReason::Cancelled));
     }
@@ -255,9 +274,23 @@ impl Story {
         self.end(attempt, status, End { exit_code, ..End::default() });
     }
 
+    /// An attempt ends, and the executor starts a staged one in its room.
     pub fn end(&mut self, attempt: AttemptId, status: fb::TaskStatus, end: End) {
-        self.processes.remove(&attempt);
-        self.handle(Event::Run(RunEvent::Ended { attempt, status, end }));
+        let mut next = None;
+        if self.processes.remove(&attempt).is_some()
+            && let Some((staged, resources)) = self.staged.pop_front()
+        {
+            self.processes.insert(staged, resources);
+            next = Some(staged);
+        }
+        self.handle(Event::Run(RunEvent::Ended { attempt, status, end, next }));
+    }
+
+    /// The executor takes a staged attempt back, unless it has started it.
+    pub fn unstage(&mut self, attempt: AttemptId) {
+        let Some(place) = self.staged.iter().position(|(staged, _)| *staged == attempt) else { return };
+        self.staged.remove(place);
+        self.end(attempt, fb::TaskStatus::Cancelled, End { reason: fb::EndReason::Released, ..End::default() });
     }
 
     /// Lets time pass, firing what is due.
@@ -280,6 +313,8 @@ impl Story {
     pub fn did(&mut self) -> Vec<String> {
         let brief = |effect: Effect| match effect {
             Effect::Spawn { attempt, .. } => format!("spawn {attempt}"),
+            Effect::Stage { attempt, .. } => format!("stage {attempt}"),
+            Effect::Unstage { attempt } => format!("unstage {attempt}"),
             Effect::Cancel { attempt, grace } => format!("cancel {attempt} {grace:?}"),
             Effect::ReadLog { attempt, offset, limit, .. } => format!("log {attempt} {offset} {limit}"),
             Effect::Settled { attempt } => format!("settled {attempt}"),

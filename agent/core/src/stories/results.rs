@@ -193,6 +193,6 @@ fn whatever_happens_the_books_are_right() {
         for attempt in t.agent.state().attempts().keys().copied().collect::<Vec<_>>() {
             t.ack(attempt);
         }
-        assert!(t.agent.state().attempts().is_empty() && t.agent.state().used() == Resources::ZERO, "seed {seed}");
+        assert!(t.agent.state().attempts().is_empty() && t.agent.live().used() == Resources::ZERO, "seed {seed}");
     }
 }

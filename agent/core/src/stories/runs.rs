@@ -16,7 +16,7 @@ fn a_task_runs_from_assignment_to_acknowledgement() {
     t.pass(Duration::from_secs(1));
     t.exit(a, 0);
     assert_eq!(t.said(), ["Running 1.0.0#1 0%", "Running 1.0.0#1 50%", "Completed 1.0.0#1 Exited 0"]);
-    assert_eq!(t.agent.state().used(), Resources::ZERO);
+    assert_eq!(t.agent.live().used(), Resources::ZERO);
     t.ack(a);
     assert!(t.agent.state().attempts().is_empty());
     assert_eq!(t.did(), ["settled 1.0.0#1"]);
@@ -251,7 +251,7 @@ fn a_restart_finds_out_what_became_of_everything() {
     }
     t.crash();
     assert_eq!(t.agent.unresolved().count(), 4);
-    assert_eq!(t.agent.state().used().cpu, 400, "accounted for from the first moment");
+    assert_eq!(t.agent.live().used().cpu, 400, "accounted for from the first moment");
     t.handle(Event::Recovered { attempt: id(0, 1), state: Recovered::Running });
     let end = End { exit_code: 7, ..End::default() };
     let state = Recovered::Ended { status: fb::TaskStatus::Failed, end };
