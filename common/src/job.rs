@@ -235,6 +235,14 @@ impl JobSpec {
 }
 
 impl TaskSpec {
+    /// About how many bytes it takes, beyond what every spec does.
+    pub fn bytes(&self) -> usize {
+        let arguments: usize = self.arguments.iter().map(String::len).sum();
+        let environment: usize = self.environment.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let files: usize = self.files.iter().map(|file| file.path.len() + file.data.len()).sum();
+        self.command.len() + self.parameters.len() + arguments + environment + files
+    }
+
     fn check(&self) -> Result<(), JobError> {
         let name = self.name.as_str();
         let invalid = |what, found: &str, expected| {

@@ -1,10 +1,6 @@
 //! Whether an assignment is taken on, and whether it has to wait. Pure questions to the state; the stories act on the answer.
 
-use crate::{
-    Config, State,
-    backlog::{Backlog, spec_bytes},
-    limits::*,
-};
+use crate::{Config, State, backlog::Backlog, limits::*};
 use fleetwire_common::{
     fb,
     ids::{AttemptId, Name},
@@ -126,7 +122,7 @@ pub(crate) fn admit(
         fb::Executor::Noop => None,
         _ => Some(spec(assignment, resources)?),
     };
-    if waits && backlog.bytes() + spec.as_deref().map_or(0, spec_bytes) > BACKLOG_BYTES_MAX {
+    if waits && backlog.bytes() + spec.as_deref().map_or(0, TaskSpec::bytes) > BACKLOG_BYTES_MAX {
         return Err(Refused::DoesNotFit { asked: resources, free });
     }
     Ok(Admitted { spec, resources })

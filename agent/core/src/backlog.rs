@@ -12,14 +12,7 @@ use crate::{
     Agent, Effect, Effects,
     limits::{STAGED_MAX, STAGED_PER_RUN},
 };
-use fleetwire_common::{
-    fb,
-    ids::AttemptId,
-    job::TaskSpec,
-    message::End,
-    resources::Resources,
-    time::Time,
-};
+use fleetwire_common::{fb, ids::AttemptId, job::TaskSpec, message::End, resources::Resources, time::Time};
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
@@ -67,7 +60,7 @@ impl Backlog {
         self.waiting.len() + self.staged.len()
     }
 
-    /// Bytes of what waits, as [`spec_bytes`] counts them.
+    /// Bytes of what waits, as [`TaskSpec::bytes`] counts them.
     pub fn bytes(&self) -> usize {
         self.waiting_bytes
     }
@@ -129,7 +122,7 @@ impl Agent {
         resources: Resources,
         deadline_ms: u64,
     ) {
-        let bytes = spec.as_deref().map_or(0, spec_bytes);
+        let bytes = spec.as_deref().map_or(0, TaskSpec::bytes);
         let backlog = &mut self.live.backlog;
         backlog.waiting_bytes += bytes;
         backlog.waiting.push_back(Waiting { attempt, spec, resources, deadline_ms, bytes });
@@ -204,12 +197,4 @@ impl Agent {
             self.end_waiting(now, attempt, fb::EndReason::Released, effects);
         }
     }
-}
-
-/// About how many bytes a spec takes.
-pub(crate) fn spec_bytes(spec: &TaskSpec) -> usize {
-    let arguments: usize = spec.arguments.iter().map(String::len).sum();
-    let environment: usize = spec.environment.iter().map(|(name, value)| name.len() + value.len()).sum();
-    let files: usize = spec.files.iter().map(|file| file.path.len() + file.data.len()).sum();
-    spec.command.len() + spec.parameters.len() + arguments + environment + files
 }

@@ -150,6 +150,7 @@ fn sessions() -> Vec<(&'static str, M)> {
         attempt: 2,
         status: fb::TaskStatus::Running,
         resources: resources(),
+        waits: true,
         ..Default::default()
     };
     let register = fb::RegisterT {
@@ -161,6 +162,7 @@ fn sessions() -> Vec<(&'static str, M)> {
         attempts: Some(vec![held]),
         software: text("fleetwire-agent 0.1.0"),
         host: text("pi-1"),
+        backlog: 128,
         ..Default::default()
     };
     let answer = fb::AttemptAnswerT {

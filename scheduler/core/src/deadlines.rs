@@ -30,6 +30,8 @@ pub enum Deadline {
     Backstop(AttemptId),
     /// An agent that rejected a class may be offered it again.
     Readmit(ClassId, AgentId),
+    /// What waits on an agent may have waited for too long.
+    Backlog(AgentId),
     /// A held query.
     Watch(u64),
     /// A log request that an agent has not answered.

@@ -6,12 +6,13 @@
 //!
 //! The floors, from the ground: tables (`agents`, `attempts`, `tokens`, `ranges`, `queue`, `deadlines`, `policy`,
 //! `limits`, `kept`, `fact`), rules (`state`, `snapshot`, `live`, `placement`, `event`, `core`), stories (`sessions`, `enrolment`,
-//! `tasks`, `loss`, `jobs`, `queries`, `explain`, `logs`), and this front, which hands each event to one
+//! `tasks`, `backlog`, `loss`, `jobs`, `queries`, `explain`, `logs`), and this front, which hands each event to one
 //! story. A file imports only from floors below its own.
 #![forbid(unsafe_code)]
 
 pub mod agents;
 pub mod attempts;
+mod backlog;
 mod core;
 pub mod deadlines;
 mod enrolment;
@@ -230,6 +231,7 @@ fn on_deadline(core: &mut Core, effects: &mut Effects) {
             Deadline::Silence(session) => core.on_silence(session, effects),
             Deadline::Backstop(attempt) => core.on_backstop(attempt, effects),
             Deadline::Readmit(class, agent) => core.on_readmit(class, agent),
+            Deadline::Backlog(agent) => core.on_backlog(agent, effects),
             Deadline::Watch(number) => core.on_watch_due(number, effects),
             Deadline::Log(number) => core.on_log_due(number, effects),
         }

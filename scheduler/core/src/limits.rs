@@ -16,6 +16,15 @@ pub const SUBMIT_AHEAD_MAX: Duration = Duration::from_secs(24 * 3600);
 pub const TOKEN_LIFE_MAX: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
 /// Jobs forgotten in one step, or for one result: each may hold a million tasks, whose memory is given back at once.
 pub const FORGOTTEN_PER_STEP: usize = 4;
+/// How much work an agent is given ahead, by the pace of what ended there: a few round trips. What takes longer
+/// than this is never given ahead.
+pub const BACKLOG_TIME: Duration = Duration::from_millis(50);
+/// Between two looks at what waits on an agent.
+pub const BACKLOG_LOOK: Duration = Duration::from_millis(100);
+/// Classes that are asked for a task to be given ahead.
+pub const BACKLOG_TURNS_MAX: usize = 8;
+/// Bytes of a spec that is given ahead; a larger one would rather wait here than in an agent's memory.
+pub const BACKLOG_SPEC_BYTES_MAX: usize = 8 << 10;
 /// Groups of agents in one explanation.
 pub const OBSTACLES_MAX: usize = 64;
 /// Classes that are kept although no job has tasks of them.

@@ -6,6 +6,7 @@
 
 use crate::{
     attempts::Counts,
+    backlog::Backlog,
     deadlines::{Deadline, Deadlines},
     placement::{Index, Room},
     queue::{ClassId, Queue},
@@ -45,6 +46,8 @@ pub struct Live {
     pub last_number: u64,
     /// Counts changes of jobs; starts at the time of the start, so that versions rise across restarts.
     pub version: u64,
+    /// Agents on which something has ended: they may be given more ahead.
+    pub refill: BTreeSet<AgentId>,
     /// The last planning stopped at its bound: it goes on as soon as nothing else has arrived.
     pub unplanned: bool,
     /// The disk has no room but its reserve: no job is taken.
@@ -122,6 +125,8 @@ pub struct AgentLive {
     pub usage: Resources,
     /// How many attempts its latest heartbeat said are running.
     pub running: u32,
+    /// What it was given ahead.
+    pub backlog: Backlog,
 }
 
 /// Sums of resources; wider than any amount, so that what was added can be taken away again.
@@ -144,6 +149,10 @@ pub struct Held {
     pub ended: bool,
     /// Its agent was not heard for the job's `lost_after`.
     pub suspect: bool,
+    /// It waits on its agent for room, and holds nothing.
+    pub waits: bool,
+    /// It was asked back, should it still wait.
+    pub recalled: bool,
     /// Parts per million.
     pub progress_ppm: u32,
     /// When the scheduler stops waiting for its agent's run timeout.
@@ -256,21 +265,56 @@ impl Live {
     /// Puts an attempt into an agent's ledger, in place of what the ledger said of it.
     pub fn hold(&mut self, agent: AgentId, attempt: AttemptId, held: Held) {
         let found = self.agent_mut(agent);
-        found.in_use.add(held.resources);
-        if let Some(before) = found.held.insert(attempt, held) {
-            found.in_use.subtract(before.resources);
-        }
+        found.take_out(attempt);
+        found.put_in(attempt, held);
         self.refresh_room(agent);
+    }
+
+    /// An attempt waits on its agent for room, or it does not any more.
+    pub fn set_waits(&mut self, agent: AgentId, attempt: AttemptId, waits: bool) {
+        let found = self.agent_mut(agent);
+        let Some(mut held) =
+            found.held.get(&attempt).is_some_and(|held| held.waits != waits).then(|| found.take_out(attempt)).flatten()
+        else {
+            return;
+        };
+        held.waits = waits;
+        found.put_in(attempt, held);
+        self.refresh_room(agent);
+    }
+
+    /// An attempt that was thought to wait has started: another, of which nothing was heard yet, must be the
+    /// one that waits.
+    fn on_waiting_started(&mut self, agent: AgentId, attempt: AttemptId) {
+        self.set_waits(agent, attempt, false);
+        let found = self.agent_mut(agent);
+        let (_, overcommitted) = found.in_use.left_of(found.capacity);
+        let silent = |held: &Held| !held.waits && !held.ended && held.phase != Phase::Running;
+        let mistaken = found.held.iter().rev().find(|(other, held)| **other != attempt && silent(held));
+        if let Some(mistaken) = mistaken.map(|(other, _)| *other).filter(|_| overcommitted) {
+            self.set_waits(agent, mistaken, true);
+        }
+    }
+
+    /// What waits on an agent starts there, in its order, as soon as it fits: the agent does the same.
+    fn start_waiting(&mut self, agent: AgentId) {
+        while let Some(found) = self.agents.get(agent.0 as usize)
+            && let Some(next) = found.backlog.waiting.front().copied()
+            && let Some(held) = found.held.get(&next)
+            && held.resources.fits(found.free())
+        {
+            self.set_waits(agent, next, false);
+        }
     }
 
     /// The agent has said that the attempt's last process is gone.
     pub fn release(&mut self, agent: AgentId, attempt: AttemptId) -> Option<Held> {
         let found = self.agent_mut(agent);
-        let held = found.held.remove(&attempt)?;
-        found.in_use.subtract(held.resources);
+        let held = found.take_out(attempt)?;
         if let Some(at) = held.backstop_at {
             self.deadlines.disarm(at, Deadline::Backstop(attempt));
         }
+        self.start_waiting(agent);
         self.refresh_room(agent);
         Some(held)
     }
@@ -296,6 +340,9 @@ impl Live {
 
     /// The attempt's process runs, or the attempt has ended: keeps the job's sums.
     pub fn set_running(&mut self, agent: AgentId, attempt: AttemptId, progress_ppm: u32) {
+        if self.held(agent, attempt).is_some_and(|held| held.waits) {
+            self.on_waiting_started(agent, attempt);
+        }
         let Some(held) = self.held_mut(agent, attempt) else { return };
         let started = held.phase != Phase::Running;
         let before = std::mem::replace(&mut held.progress_ppm, progress_ppm);
@@ -355,6 +402,24 @@ impl AgentLive {
         let cut = |sum: u64| u32::try_from(sum).unwrap_or(u32::MAX);
         let Sum { cpu, memory, gpu, storage } = self.in_use;
         Resources { cpu: cut(cpu), memory: cut(memory), gpu: cut(gpu), storage: cut(storage) }
+    }
+
+    fn put_in(&mut self, attempt: AttemptId, held: Held) {
+        match held.waits {
+            true => self.backlog.waiting.push_back(attempt),
+            false => self.in_use.add(held.resources),
+        }
+        self.held.insert(attempt, held);
+    }
+
+    fn take_out(&mut self, attempt: AttemptId) -> Option<Held> {
+        let held = self.held.remove(&attempt)?;
+        match held.waits {
+            // The oldest, as a rule.
+            true => self.backlog.waiting.retain(|waiting| *waiting != attempt),
+            false => self.in_use.subtract(held.resources),
+        }
+        Some(held)
     }
 
     /// Capacity less everything in the ledger.

@@ -194,9 +194,18 @@ impl Index {
         }
     }
 
+    /// Whether a task of the class would fit somewhere, if one waited.
+    pub fn has_room(&mut self, id: ClassId, queue: &Queue, policy: &Policy) -> bool {
+        queue.find(id).and_then(|class| self.best_for(id, class, policy)).is_some()
+    }
+
     /// The agent on which the class's next task fits best.
     fn best(&mut self, id: ClassId, queue: &Queue, policy: &Policy) -> Option<AgentId> {
         let class = queue.find(id).filter(|class| class.pending() > 0)?;
+        self.best_for(id, class, policy)
+    }
+
+    fn best_for(&mut self, id: ClassId, class: &Class, policy: &Policy) -> Option<AgentId> {
         let rooms = &self.rooms;
         let room = |agent: AgentId| rooms.get(agent.0 as usize).copied().unwrap_or_default();
         let behind = |seen: u64| usize::try_from(self.changes - seen).unwrap_or(usize::MAX);

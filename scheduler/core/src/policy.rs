@@ -146,7 +146,8 @@ pub struct Standing {
 
 /// Decides what becomes of a task when an attempt ends with `status` for `reason`.
 pub fn outcome(spec: &TaskSpec, stands: Standing, status: fb::TaskStatus, reason: fb::EndReason) -> Outcome {
-    let rejected = reason == fb::EndReason::Rejected;
+    // Neither was started: nothing was tried.
+    let rejected = matches!(reason, fb::EndReason::Rejected | fb::EndReason::Released);
     let failure = matches!(status, fb::TaskStatus::Failed | fb::TaskStatus::TimedOut);
     let completed = status == fb::TaskStatus::Completed;
     // An agent that stops an attempt nobody asked it to stop has lost it, as far as the task goes.

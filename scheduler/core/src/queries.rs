@@ -233,6 +233,7 @@ impl Core {
                     Phase::Running => fb::TaskStatus::Running,
                 },
                 resources: Some(Box::new(held.resources.to_wire())),
+                waits: held.waits,
             })
             .collect()
         });

@@ -93,6 +93,11 @@ impl Class {
         self.pending.count_before((task.job, task.entry), task.index)
     }
 
+    /// The task that is served next.
+    pub fn first(&self) -> Option<TaskId> {
+        self.pending.first().map(|((job, entry), index)| TaskId { job, entry, index })
+    }
+
     /// Whether that task waits.
     pub fn holds(&self, task: TaskId) -> bool {
         self.pending.range_at((task.job, task.entry), task.index).is_some()

@@ -145,6 +145,7 @@ impl Core {
         let profile = read_profile(&message)?;
         let listed = read_attempts(&message)?;
         let (agent, same_data) = self.note_profile(&name, profile, effects)?;
+        self.live.agent_mut(agent).backlog.max = message.backlog();
         let (now, allowed) = (self.now, self.silence_allowed());
         if let Some(session) = self.live.sessions.get_mut(&id) {
             session.agent = Some(agent);
@@ -225,9 +226,13 @@ impl Core {
         let resources = self.state.task_spec(attempt.task).map_or(report.resources, |spec| spec.resources);
         match self.live.held_mut(agent, attempt) {
             // What is known of it stays: its progress, and that it runs.
-            Some(held) => held.suspect = false,
+            Some(held) => {
+                held.suspect = false;
+                held.recalled = false;
+                self.live.set_waits(agent, attempt, report.waits);
+            }
             None => {
-                let held = Held { resources, ended: known.is_err(), ..Held::default() };
+                let held = Held { resources, ended: known.is_err(), waits: report.waits, ..Held::default() };
                 self.live.hold(agent, attempt, held);
             }
         }
@@ -292,8 +297,9 @@ impl Core {
     /// An attempt that is sent again starts anew, as far as anyone knows.
     fn hold_again(&mut self, agent: AgentId, attempt: AttemptId) {
         let resources = self.state.task_spec(attempt.task).map_or(Resources::ZERO, |spec| spec.resources);
+        let waits = self.live.held(agent, attempt).is_some_and(|held| held.waits);
         self.live.set_ended(agent, attempt);
-        self.live.hold(agent, attempt, Held { resources, ..Held::default() });
+        self.live.hold(agent, attempt, Held { resources, waits, ..Held::default() });
     }
 }
 
@@ -302,6 +308,7 @@ impl Core {
 struct Reported {
     status: fb::TaskStatus,
     resources: Resources,
+    waits: bool,
 }
 
 fn invalid(what: &'static str, found: impl std::fmt::Display, expected: &'static str) -> Rejected {
@@ -357,7 +364,8 @@ fn read_attempts(message: &fb::Register<'_>) -> Result<BTreeMap<AttemptId, Repor
     let read = |report: fb::AttemptReport<'_>| {
         let status = if is_final(report.status()) { fb::TaskStatus::Completed } else { report.status() };
         let resources = Resources::from_wire(report.resources());
-        Ok((read_attempt(report.task_id(), report.attempt())?, Reported { status, resources }))
+        let reported = Reported { status, resources, waits: report.waits() };
+        Ok((read_attempt(report.task_id(), report.attempt())?, reported))
     };
     reports.into_iter().flatten().map(read).collect()
 }

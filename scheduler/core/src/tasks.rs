@@ -50,12 +50,17 @@ impl Core {
             self.assign(placement, effects);
         }
         self.placements = placements;
+        self.refill(effects);
+    }
+
+    /// The attempt that comes next of a task.
+    pub fn next_attempt(&self, task: TaskId) -> AttemptId {
+        AttemptId { task, attempt: self.state.tasks.get(&task).map_or(1, |record| record.attempts + 1) }
     }
 
     fn assign(&mut self, Placement { task, agent }: Placement, effects: &mut Effects) {
         self.cease_waiting(task);
-        let attempt = self.state.tasks.get(&task).map_or(1, |record| record.attempts + 1);
-        let attempt = AttemptId { task, attempt };
+        let attempt = self.next_attempt(task);
         let Some(resources) = self.state.task_spec(task).map(|spec| spec.resources) else { return };
         self.decide(&Fact::AttemptAssigned { attempt, agent }, effects);
         self.live.hold(agent, attempt, Held { resources, ..Held::default() });
@@ -214,6 +219,10 @@ impl Core {
         }
         self.end_attempt(attempt, Ending { status, end, metrics }, effects);
         self.live.release(agent, attempt);
+        // What was stopped or given back says nothing about how long its kind takes.
+        if status != fb::TaskStatus::Cancelled {
+            self.note_pace(agent, attempt.task);
+        }
         self.forgive(agent, attempt.task);
         Ok(())
     }

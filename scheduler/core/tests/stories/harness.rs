@@ -15,7 +15,7 @@ use fleetwire_common::{
 };
 use fleetwire_scheduler_core::{Config, Effect, Effects, Event, Origin, Policy, Scheduler, State, fact::Fact};
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
@@ -51,6 +51,40 @@ pub struct AgentModel {
     pub kinds: Vec<fb::AgentType>,
     pub data_id: [u8; 16],
     pub holds: BTreeMap<AttemptId, (Resources, fb::TaskStatus)>,
+    /// How many assignments it takes that have to wait for room,
+    pub backlog: u32,
+    /// and those that do, in their order.
+    pub waits: VecDeque<AttemptId>,
+}
+
+impl AgentModel {
+    /// What runs takes together.
+    fn used(&self) -> Resources {
+        let runs = self.holds.iter().filter(|(attempt, _)| !self.waits.contains(attempt));
+        runs.fold(Resources::ZERO, |sum, (_, (amount, _))| sum.plus(*amount))
+    }
+
+    fn take_on(&mut self, attempt: AttemptId, resources: Resources) {
+        if self.holds.contains_key(&attempt) {
+            return;
+        }
+        let waits = !self.waits.is_empty() || !resources.fits(self.capacity.minus(self.used()));
+        if self.backlog > 0 && waits {
+            self.waits.push_back(attempt);
+            assert!(self.waits.len() <= self.backlog as usize, "more ahead than it takes");
+        }
+        self.holds.insert(attempt, (resources, fb::TaskStatus::Assigned));
+    }
+
+    fn drop_hold(&mut self, attempt: AttemptId) {
+        self.holds.remove(&attempt);
+        self.waits.retain(|waiting| *waiting != attempt);
+        while let Some(next) = self.waits.front()
+            && self.holds.get(next).is_some_and(|(amount, _)| amount.fits(self.capacity.minus(self.used())))
+        {
+            self.waits.pop_front();
+        }
+    }
 }
 
 pub fn config() -> Config {
@@ -181,10 +215,7 @@ impl T {
                 let Some(peer) = self.peers.get_mut(&session) else { return };
                 if let (Message::Assignment(assignment), Some(agent)) = (&message, &peer.agent) {
                     let agent = self.agents.get_mut(agent).unwrap();
-                    agent
-                        .holds
-                        .entry(assignment.attempt)
-                        .or_insert((assignment.spec.resources, fb::TaskStatus::Assigned));
+                    agent.take_on(assignment.attempt, assignment.spec.resources);
                 }
                 peer.inbox.push(message);
             }
@@ -208,7 +239,7 @@ impl T {
     /// P3, by the agents' own books: what they hold fits into what they have.
     fn check_fit(&self) {
         for (name, agent) in &self.agents {
-            let sum = agent.holds.values().fold(Resources::ZERO, |sum, (amount, _)| sum.plus(*amount));
+            let sum = agent.used();
             assert!(sum.fits(agent.capacity), "{name} holds {sum:?} of {:?}", agent.capacity);
         }
     }
@@ -317,6 +348,8 @@ impl T {
             kinds: Vec::new(),
             data_id,
             holds: BTreeMap::new(),
+            backlog: 0,
+            waits: VecDeque::new(),
         });
         AgentHand { t: self, name: name.to_owned() }
     }
@@ -429,6 +462,26 @@ impl AgentHand<'_> {
         self
     }
 
+    pub fn backlog(mut self, backlog: u32) -> Self {
+        self.model().backlog = backlog;
+        self
+    }
+
+    /// Attempts that were asked back since the last look.
+    pub fn recalled(&mut self) -> Vec<AttemptId> {
+        let recalled = |message| match message {
+            Message::Recall(attempt) => Some(attempt),
+            _ => None,
+        };
+        self.inbox().into_iter().filter_map(recalled).collect()
+    }
+
+    /// Gives an attempt back that it has not started.
+    pub fn releases(self, attempt: AttemptId) -> Self {
+        let end = End { reason: fb::EndReason::Released, ..End::default() };
+        self.ends(attempt, fb::TaskStatus::Cancelled, end)
+    }
+
     pub fn connect(mut self) -> Self {
         let name = self.name.clone();
         let session = self.t.connect(fb::Role::Agent, &name);
@@ -447,6 +500,7 @@ impl AgentHand<'_> {
             attempt: attempt.attempt,
             status: *status,
             resources: Some(Box::new(resources.to_wire())),
+            waits: model.waits.contains(attempt),
         };
         let register = fb::RegisterT {
             capacity: Some(Box::new(model.capacity.to_wire())),
@@ -457,6 +511,7 @@ impl AgentHand<'_> {
             attempts: Some(model.holds.iter().map(report).collect()),
             software: Some("t".into()),
             host: Some(self.name.clone()),
+            backlog: model.backlog,
         };
         self.send(Message::Rare(fb::SchedulerMessageT::Register(Box::new(register))))
     }
@@ -518,7 +573,7 @@ impl AgentHand<'_> {
     }
 
     pub fn rejects(mut self, attempt: AttemptId) -> Self {
-        self.model().holds.remove(&attempt);
+        self.model().drop_hold(attempt);
         self.send(Message::Rare(fb::SchedulerMessageT::TaskRejection(Box::new(fb::TaskRejectionT {
             task_id: Some(attempt.task.to_string()),
             attempt: attempt.attempt,
@@ -546,7 +601,7 @@ impl AgentHand<'_> {
     }
 
     pub fn ends(mut self, attempt: AttemptId, status: fb::TaskStatus, end: End) -> Self {
-        self.model().holds.remove(&attempt);
+        self.model().drop_hold(attempt);
         self.send(Message::Status(Status {
             attempt,
             status,

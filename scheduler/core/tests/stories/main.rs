@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs)]
 
 mod asking;
+mod backlog;
 mod cancelling;
 mod failing;
 mod harness;
