@@ -29,14 +29,16 @@ use fleetwire_common::{
     },
     fb,
     ids::{AttemptId, Name, Principal},
+    job::TaskSpec,
     message::Message,
     time::Time,
 };
 use fleetwire_journal::{Outbox, sim_disk::SimDisk};
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 mod lives;
 mod running;
+mod staging;
 
 /// A device with its agent: what survives the agent's process.
 #[derive(Debug)]
@@ -51,6 +53,9 @@ pub struct AgentNode {
     pub offer: Offer,
     /// The machine.
     pub device: Device,
+    /// Attempts that its supervisors start when another ends, and the agent's life that staged them.
+    staged: VecDeque<(AttemptId, Arc<TaskSpec>)>,
+    staged_in: u64,
     /// Its disk.
     pub disk: SimDisk,
     /// What its journal says.
@@ -103,7 +108,8 @@ pub struct Running {
 enum Arrived {
     Frame { connection: ConnectionId, stream: u32, bytes: Vec<u8>, arrived: Time, forged: bool },
     Gone(ConnectionId),
-    News(News),
+    News(News, Option<AttemptId>),
+    StagedStarted(AttemptId),
     Stopping,
 }
 
@@ -120,6 +126,8 @@ impl AgentNode {
             number,
             principal: Principal { role: fb::Role::Agent, name: name.clone() },
             device: Device::new(name.as_str(), offer.capacity),
+            staged: VecDeque::new(),
+            staged_in: 0,
             name,
             offer,
             disk,
@@ -202,11 +210,17 @@ impl AgentNode {
         }
     }
 
-    /// News of a process.
-    pub fn on_news(&mut self, world: &mut World, news: News) {
+    /// News of a process. Where one has ended, a staged one takes its room.
+    pub fn on_news(&mut self, world: &mut World, news: News) -> Result<(), Violation> {
+        let next = self.next_in_room(world, &news)?;
+        self.hear(world, Arrived::News(news, next));
+        Ok(())
+    }
+
+    fn hear(&mut self, world: &mut World, arrived: Arrived) {
         let number = self.number;
         if let Some(up) = &mut self.up {
-            up.inbox.push_back(Arrived::News(news));
+            up.inbox.push_back(arrived);
             up.wake_soon(world, number);
         }
     }
@@ -324,6 +338,7 @@ impl AgentNode {
         let effects: Vec<(u64, Effect)> = up.outbox.release(up.writer.durable()).collect();
         let mut messages = Vec::new();
         let mut plans = Plans::new();
+        let mut staging = Vec::new();
         for (session, effect) in effects {
             // What was to be sent goes out at the end: killed before, it has done things and not told.
             if up.fate.strikes() {
@@ -332,6 +347,10 @@ impl AgentNode {
             }
             world.trace.coverage.does(&effect);
             match effect {
+                Effect::Stage { .. } | Effect::StartStaged | Effect::Unstage { .. } => staging.push(effect),
+                Effect::Cancel { attempt, .. } if self.staged.iter().any(|(staged, _)| *staged == attempt) => {
+                    staging.push(effect);
+                }
                 Effect::Send(_) | Effect::Close { .. } if session != up.sessions => {}
                 Effect::Send(message) => {
                     invariant_p1_agent_says_only_what_is_durable(&self.history, &message)?;
@@ -371,6 +390,9 @@ impl AgentNode {
         up.send(world, now, &messages);
         for (at, attempt, serial, step) in plans {
             world.queue.plan(at, Happening::Process(number, attempt, serial, step));
+        }
+        for effect in staging {
+            self.on_staging(world, effect)?;
         }
         Ok(())
     }

@@ -133,6 +133,9 @@ impl Coverage {
             agent::Effect::ReadLog { .. } => 3,
             agent::Effect::Settled { .. } => 4,
             agent::Effect::Close { .. } => 5,
+            agent::Effect::Stage { .. } => 6,
+            agent::Effect::StartStaged => 7,
+            agent::Effect::Unstage { .. } => 8,
         };
         self.count(Area::Does, what, 0);
     }
@@ -224,7 +227,17 @@ fn name(area: Area, first: u16, second: u16) -> String {
         }
         Area::Closed => format!("session closed as {:?}", fb::ErrorCode(first)),
         Area::Does => {
-            let what = ["sends", "spawns", "cancels", "reads a log", "recycles a slot", "closes its session"];
+            let what = [
+                "sends",
+                "spawns",
+                "cancels",
+                "reads a log",
+                "recycles a slot",
+                "closes its session",
+                "stages",
+                "starts a staged one",
+                "takes a staged one back",
+            ];
             format!("agent {}", what.get(usize::from(first)).copied().unwrap_or_default())
         }
         Area::Found => {

@@ -59,6 +59,7 @@ pub fn invariant_p1_scheduler_says_only_what_is_durable(history: &History, messa
         | Message::Heartbeat(_)
         | Message::Acceptance(_)
         | Message::Cancellation(..)
+        | Message::Recall(_)
         | Message::Rare(_) => Ok(()),
     }
 }
@@ -96,6 +97,7 @@ pub fn invariant_p1_agent_says_only_what_is_durable(
         | Message::Assignment(_)
         | Message::Heartbeat(_)
         | Message::Cancellation(..)
+        | Message::Recall(_)
         | Message::Ack(_)
         | Message::Rare(_) => Ok(()),
     }

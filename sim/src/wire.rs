@@ -69,6 +69,7 @@ pub fn words(message: &Message) -> String {
         Message::Status(status) => format!("Status {} {:?}", status.attempt, status.status),
         Message::Acceptance(id) => format!("Acceptance {id}"),
         Message::Cancellation(id, reason) => format!("Cancellation {id} {reason:?}"),
+        Message::Recall(id) => format!("Recall {id}"),
         Message::Ack(ack) => format!("{ack:?}"),
         Message::Rare(fb::SchedulerMessageT::Nack(nack)) => {
             let (code, text, task) = (nack.code, nack.message.as_deref(), nack.task_id.as_deref());

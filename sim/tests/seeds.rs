@@ -95,13 +95,12 @@ const NOT_REACHED: [(&str, &str); 36] = [
 ];
 
 /// Ends, answers, steps of attempts and sessions, and what the processes go through.
-const MUST_BE_REACHED: [&str; 78] = [
+const MUST_BE_REACHED: [&str; 80] = [
     "end Completed by Exited",
     "end Failed by Exited",
     "end Failed by Signalled",
     "end Failed by SpawnFailed",
     "end Cancelled by Cancelled",
-    "end Cancelled by Rejected",
     "end TimedOut by RunTimeout",
     "end Lost by AgentLost",
     "end Lost by SupervisorLost",
@@ -130,7 +129,6 @@ const MUST_BE_REACHED: [&str; 78] = [
     "agent says Register",
     "agent says Deregister",
     "agent says TaskAcceptance",
-    "agent says TaskRejection",
     "scheduler killed at work",
     "scheduler ended by its disk",
     "scheduler failed to start",
@@ -171,6 +169,10 @@ const MUST_BE_REACHED: [&str; 78] = [
     "agent reads a log",
     "agent recycles a slot",
     "agent closes its session",
+    "agent stages",
+    "agent starts a staged one",
+    "agent takes a staged one back",
+    "end Cancelled by Released",
     "agent's start finds an attempt running",
     "agent's start finds an attempt ended",
     "agent's start finds an attempt lost",

@@ -156,6 +156,14 @@ impl Agent {
         }
     }
 
+    /// An attempt ended, and the executor started none in its room although some are staged: it was told of them
+    /// too late.
+    pub(crate) fn start_staged(&mut self, effects: &mut Effects) {
+        if !self.live.backlog.staged.is_empty() {
+            effects.push(Effect::StartStaged);
+        }
+    }
+
     /// The executor has started a staged attempt in the room that another left.
     pub(crate) fn on_staged_started(&mut self, attempt: AttemptId) {
         let Some(resources) = self.state.attempt(attempt).map(|held| held.resources) else { return };

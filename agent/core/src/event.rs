@@ -73,6 +73,11 @@ pub enum RunEvent<'a> {
         /// Names and values; those that are not finite are refused and noted.
         metrics: &'a [(String, f64)],
     },
+    /// A staged attempt was started on [`Effect::StartStaged`].
+    StagedStarted {
+        /// The attempt.
+        attempt: AttemptId,
+    },
     /// Its last process is gone, or none could be started.
     Ended {
         /// The attempt.
@@ -123,6 +128,9 @@ pub enum Effect {
         /// What to run.
         assignment: Arc<TaskSpec>,
     },
+    /// Room is free although attempts are staged: one ended before the executor knew of them. Start the first of
+    /// them, unless all have started.
+    StartStaged,
     /// Take a staged attempt back; if it has not started it ends as [`fb::EndReason::Released`].
     Unstage {
         /// Which attempt.

@@ -129,9 +129,17 @@ impl Agent {
                 take_report(run, progress, note, metrics);
                 self.report(now, attempt, effects);
             }
+            RunEvent::StagedStarted { attempt } => {
+                self.on_staged_started(attempt);
+                self.start_waiting(now, effects);
+            }
             RunEvent::Ended { attempt, status, end, next } => {
                 if let Some(next) = next {
                     self.on_staged_started(next);
+                }
+                let ran = self.live.runs.contains_key(&attempt) && !self.live.backlog.holds(attempt);
+                if ran && next.is_none() {
+                    self.start_staged(effects);
                 }
                 self.on_ended(now, attempt, status, end, effects);
             }

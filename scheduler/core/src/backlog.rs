@@ -36,18 +36,21 @@ pub struct Backlog {
     pace: Pace,
 }
 
-/// How many attempts end on an agent within [`BACKLOG_TIME`].
+/// How many attempts end on an agent within [`BACKLOG_TIME`], and how long they took.
 #[derive(Clone, Copy, Debug, Default)]
 struct Pace {
     from: Time,
     ends: u32,
     before: u32,
+    /// An exponential mean, an eighth of it the latest.
+    wall_us: u64,
 }
 
 impl Pace {
-    fn on_end(&mut self, now: Time) {
+    fn on_end(&mut self, now: Time, wall_us: u64) {
         self.turn(now);
         self.ends = self.ends.saturating_add(1);
+        self.wall_us = self.wall_us - self.wall_us / 8 + wall_us / 8;
     }
 
     /// Begins another window when the last is over.
@@ -60,19 +63,24 @@ impl Pace {
         }
     }
 
-    fn now(&mut self, now: Time) -> u32 {
+    /// How many `running` at a time get through: by what ended lately, and by how long each takes, because what
+    /// started together also ends together.
+    fn depth(&mut self, now: Time, running: usize) -> usize {
         self.turn(now);
-        self.before.max(self.ends)
+        let ends = self.before.max(self.ends) as usize;
+        let fit = (BACKLOG_TIME.as_micros() as u64).checked_div(self.wall_us);
+        let turns = fit.map_or(usize::MAX, |turns| usize::try_from(turns).unwrap_or(usize::MAX));
+        ends.min(running.max(1).saturating_mul(turns))
     }
 }
 
 impl Core {
     /// An attempt has ended on an agent: its pace, and the room that it left.
-    pub fn note_pace(&mut self, agent: AgentId, task: TaskId) {
+    pub fn note_pace(&mut self, agent: AgentId, task: TaskId, wall_us: u64) {
         let Some(left) = self.state.task_spec(task).map(|spec| spec.resources) else { return };
         let backlog = &mut self.live.agent_mut(agent).backlog;
         if backlog.max > 0 {
-            backlog.pace.on_end(self.now);
+            backlog.pace.on_end(self.now, wall_us);
             backlog.left = left;
             self.live.refill.insert(agent);
         }
@@ -83,9 +91,10 @@ impl Core {
     pub fn refill(&mut self, effects: &mut Effects) {
         while let Some(agent) = self.live.refill.pop_first() {
             let now = self.now;
-            let backlog = &mut self.live.agent_mut(agent).backlog;
-            let depth = backlog.pace.now(now).min(backlog.max) as usize;
-            let waiting = backlog.waiting.len();
+            let found = self.live.agent_mut(agent);
+            let waiting = found.backlog.waiting.len();
+            let running = found.held.len() - waiting;
+            let depth = found.backlog.pace.depth(now, running).min(found.backlog.max as usize);
             // In lots, not one by one.
             if waiting > depth / 2 || !self.live.index.room(agent).placeable {
                 continue;
@@ -138,9 +147,11 @@ impl Core {
     /// What waits longer than it should is wanted back.
     pub fn on_backlog(&mut self, agent: AgentId, effects: &mut Effects) {
         let now = self.now;
-        let backlog = &mut self.live.agent_mut(agent).backlog;
+        let found = self.live.agent_mut(agent);
+        let running = found.held.len() - found.backlog.waiting.len();
+        let backlog = &mut found.backlog;
         backlog.look_at = None;
-        let depth = backlog.pace.now(now) as usize;
+        let depth = backlog.pace.depth(now, running);
         let (waiting, newest) = (backlog.waiting.len(), backlog.waiting.back().copied());
         let Some(session) = self.session_of(agent) else { return };
         let idle_elsewhere = newest.is_some_and(|attempt| self.has_room_elsewhere(attempt.task));

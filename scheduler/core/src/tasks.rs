@@ -217,11 +217,12 @@ impl Core {
         {
             metrics = report.metrics;
         }
+        let wall_us = end.wall_us;
         self.end_attempt(attempt, Ending { status, end, metrics }, effects);
         self.live.release(agent, attempt);
         // What was stopped or given back says nothing about how long its kind takes.
         if status != fb::TaskStatus::Cancelled {
-            self.note_pace(agent, attempt.task);
+            self.note_pace(agent, attempt.task, wall_us);
         }
         self.forgive(agent, attempt.task);
         Ok(())

@@ -115,6 +115,7 @@ impl AgentNode {
         self.crash(world)?;
         world.trace.say(world.now, || format!("{} loses its power", self.name));
         self.device.reboot();
+        self.staged.clear();
         crate::misfortune::lose_unsynced(&self.disk, world);
         self.clock = DeviceClock::set(world.now, Time(1_000_000));
         self.boot_id = world.random.bytes();
@@ -138,6 +139,11 @@ impl AgentNode {
             None => (attempt, Recovered::Running),
         });
         let mut found: Vec<(AttemptId, Recovered)> = slots.collect();
+        if self.device.running() == 0 {
+            // Their socket went with the last supervisor.
+            self.staged.clear();
+        }
+        found.extend(self.staged.iter().map(|(attempt, _)| (*attempt, Recovered::Running)));
         let without = core.unresolved().filter(|id| !found.iter().any(|(attempt, _)| attempt == id));
         let lost: Vec<_> = without.map(|attempt| (attempt, Recovered::Lost)).collect();
         found.extend(lost);

@@ -15,6 +15,7 @@ use crate::{
 use fleetwire_agent_core::{Event, RunEvent};
 use fleetwire_common::{
     envelope::handshake::{Greeting, clock_offset_us},
+    ids::AttemptId,
     limits::STALE_AFTER_MS,
     message::Message,
     time::Time,
@@ -53,7 +54,11 @@ impl Running {
                     self.dial_again(world, number);
                 }
             }
-            Arrived::News(news) => self.on_news(now, news),
+            Arrived::StagedStarted(attempt) => {
+                let event = Event::Run(RunEvent::StagedStarted { attempt });
+                self.core.handle(now, event, &mut self.effects);
+            }
+            Arrived::News(news, next) => self.on_news(now, news, next),
             Arrived::Stopping => {
                 self.core.handle(now, Event::Stopping { reason: "asked to" }, &mut self.effects);
             }
@@ -131,14 +136,14 @@ impl Running {
         }
     }
 
-    pub(super) fn on_news(&mut self, now: Time, news: News) {
+    pub(super) fn on_news(&mut self, now: Time, news: News, next: Option<AttemptId>) {
         let event = match &news {
             News::Started(attempt, at) => RunEvent::Started { attempt: *attempt, at_ms: at.as_ms() },
             News::Report(attempt, progress, note, metrics) => {
                 RunEvent::Report { attempt: *attempt, progress: *progress, note, metrics }
             }
             News::Ended(attempt, status, end) => {
-                RunEvent::Ended { attempt: *attempt, status: *status, end: end.clone() }
+                RunEvent::Ended { attempt: *attempt, status: *status, end: end.clone(), next }
             }
         };
         self.core.handle(now, Event::Run(event), &mut self.effects);

@@ -48,7 +48,7 @@ impl Cluster {
                     self.world.queue.plan(at, Happening::Process(number, attempt, serial, step));
                 }
                 if let Some(news) = news {
-                    agent.on_news(&mut self.world, news);
+                    agent.on_news(&mut self.world, news)?;
                 }
                 Ok(())
             }

@@ -164,8 +164,10 @@ impl Story {
     pub fn sync(&mut self) {
         self.journal.append(&mut self.unsynced);
         self.durable = self.agent.position();
+        let mut started = Vec::new();
         while let Some((_, effect)) = self.outbox.pop_front_if(|(position, _)| *position <= self.durable) {
             match effect {
+                Effect::StartStaged => started.extend(self.staged.pop_front()),
                 Effect::Send(message) => self.sent.push(message),
                 Effect::Spawn { attempt, ref assignment, .. } => {
                     let doubled = self.processes.insert(attempt, assignment.resources);
@@ -178,6 +180,10 @@ impl Story {
                 }
                 effect => self.done.push(effect),
             }
+        }
+        for (attempt, resources) in started {
+            self.processes.insert(attempt, resources);
+            self.handle(Event::Run(RunEvent::StagedStarted { attempt }));
         }
         let sum = self.processes.values().fold(Resources::ZERO, |sum, one| sum.plus(*one));
         assert!(sum.fits(self.config.capacity), "what runs fits");
@@ -314,6 +320,7 @@ impl Story {
         let brief = |effect: Effect| match effect {
             Effect::Spawn { attempt, .. } => format!("spawn {attempt}"),
             Effect::Stage { attempt, .. } => format!("stage {attempt}"),
+            Effect::StartStaged => "start staged".to_owned(),
             Effect::Unstage { attempt } => format!("unstage {attempt}"),
             Effect::Cancel { attempt, grace } => format!("cancel {attempt} {grace:?}"),
             Effect::ReadLog { attempt, offset, limit, .. } => format!("log {attempt} {offset} {limit}"),

@@ -134,3 +134,34 @@ fn noop_tasks_wait_for_room_as_any_other() {
     let ended = |index| format!("Completed 1.0.{index}#1 Exited 0");
     assert_eq!(t.said(), [ended(0), ended(2), ended(3), ended(4)]);
 }
+
+#[test]
+fn what_ended_before_the_executor_knew_what_is_staged_leaves_its_room_to_it() {
+    let mut t = busy();
+    t.syncing = false;
+    for index in 2..6 {
+        t.assign(id(index, 1), process(1_000));
+    }
+    assert!(t.staged.is_empty(), "nothing is staged before it is durable");
+    t.exit(id(0, 1), 0);
+    t.exit(id(1, 1), 0);
+    assert_eq!((t.agent.live().running(), t.agent.live().waiting()), (0, 4));
+    t.syncing = true;
+    t.sync();
+    assert_eq!((t.agent.live().running(), t.agent.live().waiting()), (2, 2));
+    assert_eq!(t.processes.keys().map(|attempt| attempt.task.index).collect::<Vec<_>>(), [2, 3]);
+}
+
+#[test]
+fn what_is_staged_by_an_end_waits_for_the_next() {
+    let mut t = Story::new();
+    t.online(&[]);
+    t.assign(id(0, 1), process(700));
+    t.assign(id(1, 1), process(1_000));
+    t.assign(id(2, 1), process(1_000));
+    t.assign(id(3, 1), process(1_000));
+    t.did();
+    t.exit(id(0, 1), 0);
+    assert_eq!(t.did(), ["spawn 1.0.2#1", "stage 1.0.3#1"]);
+    assert_eq!(t.agent.live().used().cpu, 2_000);
+}

@@ -190,3 +190,17 @@ fn tasks_with_other_needs_or_large_specs_are_not_given_ahead() {
     ends(&mut t, 40);
     assert_eq!(waiting(&mut t), 0);
 }
+
+#[test]
+fn tasks_that_end_together_but_take_long_are_not_given_ahead() {
+    let mut t = T::new();
+    t.agent("a").capacity(small().times(4)).backlog(128).register();
+    t.submit(vec![TaskSpec { count: 50, array: true, ..task() }]);
+    for _ in 0..3 {
+        t.pass(secs(5));
+        for attempt in t.agent("a").assigned() {
+            t.agent("a").ends(attempt, S::Completed, End { wall_us: 5_000_000, ..End::default() });
+        }
+        assert_eq!(waiting(&mut t), 0);
+    }
+}
