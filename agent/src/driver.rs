@@ -183,9 +183,10 @@ impl Driver {
                 note: &report.note,
                 metrics: &report.metrics,
             })),
-            News::Ended { attempt, status, end } => {
+            News::StagedStarted { attempt } => self.handle(Event::Run(RunEvent::StagedStarted { attempt })),
+            News::Ended { attempt, status, end, next } => {
                 tracing::debug!(%attempt, ?status, reason = ?end.reason, "attempt ended");
-                self.handle(Event::Run(RunEvent::Ended { attempt, status, end }));
+                self.handle(Event::Run(RunEvent::Ended { attempt, status, end, next }));
             }
         }
     }
@@ -203,7 +204,8 @@ impl Driver {
     /// Gives memory back that a burst of work made grow, once nothing runs any more.
     fn rest(&mut self) {
         let position = self.agent.position();
-        let idle = self.agent.state().running() == 0 && self.outbox.is_empty() && self.effects.is_empty();
+        let live = self.agent.live();
+        let idle = live.running() == 0 && live.waiting() == 0 && self.outbox.is_empty() && self.effects.is_empty();
         if !idle || position == self.rested_at {
             return;
         }
@@ -244,6 +246,11 @@ impl Driver {
                 Effect::Spawn { attempt, assignment, deadline_ms } => {
                     tracing::debug!(%attempt, command = assignment.command, "attempt starts");
                     self.runner.spawn(attempt, assignment, deadline_ms);
+                }
+                Effect::Stage { attempt, assignment } => self.runner.stage(attempt, assignment),
+                Effect::StartStaged => self.runner.start_staged(),
+                Effect::Unstage { attempt } => {
+                    self.runner.unstage(attempt, fb::EndReason::Released);
                 }
                 Effect::Cancel { attempt, grace } => {
                     tracing::debug!(%attempt, ?grace, "attempt is stopped");

@@ -24,6 +24,7 @@
 //! `FLEETWIRE_REPORT_FD` and `FLEETWIRE_MARK`.
 
 mod event;
+mod handover;
 pub mod limits;
 mod link;
 mod logs;
@@ -34,6 +35,7 @@ pub mod report;
 mod request;
 mod slots;
 mod spawner;
+mod staging;
 mod strays;
 mod supervisor;
 mod wire;

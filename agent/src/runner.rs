@@ -4,8 +4,8 @@
 //! not be started. Attempts for which there is no slot wait here, bounded by what the core holds.
 
 use crate::executor::{
-    ExecutorConfig, ExecutorEvent, InlineFile, LogError, Moment, OutputStream, ProcessExecutor, Report, SlotCondition,
-    SpawnError, SpawnRequest, StartError, Verdict,
+    AttemptKey, ExecutorConfig, ExecutorEvent, InlineFile, LogError, Moment, OutputStream, ProcessExecutor, Report,
+    SlotCondition, SpawnError, SpawnRequest, StartError, Verdict,
 };
 use fleetwire_agent_core::Recovered;
 use fleetwire_common::{
@@ -31,6 +31,8 @@ pub(crate) struct Runner {
     clock: ClusterClock,
     /// Attempts that no slot was free for, oldest first.
     waiting: VecDeque<Waiting>,
+    /// Staged attempts that no slot was free for, oldest first.
+    unstaged: VecDeque<Waiting>,
     news: VecDeque<News>,
 }
 
@@ -52,15 +54,17 @@ pub(crate) enum News {
     },
     /// Its task said something.
     Report { attempt: AttemptId, report: Report },
-    /// Its last process is gone, or none could be started.
-    Ended { attempt: AttemptId, status: fb::TaskStatus, end: End },
+    /// A staged attempt was started on [`Runner::start_staged`].
+    StagedStarted { attempt: AttemptId },
+    /// Its last process is gone, or none could be started; and the staged attempt that was started in its room.
+    Ended { attempt: AttemptId, status: fb::TaskStatus, end: End, next: Option<AttemptId> },
 }
 
 impl Runner {
     /// Starts the executor in its folder.
     pub fn start(config: ExecutorConfig, clock: ClusterClock) -> Result<Runner, StartError> {
         let executor = ProcessExecutor::start(config)?;
-        Ok(Runner { executor, clock, waiting: VecDeque::new(), news: VecDeque::new() })
+        Ok(Runner { executor, clock, waiting: VecDeque::new(), unstaged: VecDeque::new(), news: VecDeque::new() })
     }
 
     /// What became of the attempts that have no result, and what else still runs.
@@ -95,12 +99,72 @@ impl Runner {
         }
     }
 
+    /// Has an attempt started as soon as another ends.
+    pub fn stage(&mut self, attempt: AttemptId, spec: Arc<TaskSpec>) {
+        self.unstaged.push_back(Waiting { attempt, spec, deadline_ms: 0 });
+        self.hand_over();
+    }
+
+    /// Starts the first staged attempt, unless all have started.
+    pub fn start_staged(&mut self) {
+        if let Some(attempt) = self.next_staged() {
+            self.news.push_back(News::StagedStarted { attempt });
+        }
+    }
+
+    /// Takes a staged attempt back, unless it has started.
+    pub fn unstage(&mut self, attempt: AttemptId, reason: fb::EndReason) -> bool {
+        let place = self.unstaged.iter().position(|waiting| waiting.attempt == attempt);
+        let found = match place {
+            Some(place) => self.unstaged.remove(place).is_some(),
+            None => self.executor.unstage(&attempt.task.to_string(), attempt.attempt),
+        };
+        if found {
+            let end = End { reason, ..End::default() };
+            self.news.push_back(News::Ended { attempt, status: fb::TaskStatus::Cancelled, end, next: None });
+        }
+        found
+    }
+
+    /// Stages what waits for a slot, as far as there are slots.
+    fn hand_over(&mut self) {
+        while let Some(Waiting { attempt, spec, .. }) = self.unstaged.front() {
+            let task_id = attempt.task.to_string();
+            match self.executor.stage(&request(&task_id, *attempt, spec)) {
+                Ok(_) | Err(SpawnError::AlreadyHere { .. }) => {}
+                Err(SpawnError::NoFreeSlot { .. }) => return,
+                Err(error) => {
+                    let (attempt, end) = (*attempt, self.failed(&error));
+                    self.news.push_back(News::Ended { attempt, status: fb::TaskStatus::Failed, end, next: None });
+                }
+            }
+            self.unstaged.pop_front();
+        }
+    }
+
+    /// Starts the first staged attempt that nobody has started.
+    fn next_staged(&mut self) -> Option<AttemptId> {
+        if let Some(key) = self.executor.start_staged() {
+            return attempt_of(&key.task_id, key.attempt);
+        }
+        while let Some(waiting) = self.unstaged.pop_front() {
+            let attempt = waiting.attempt;
+            if self.spawn_now(waiting) {
+                return Some(attempt);
+            }
+        }
+        None
+    }
+
     /// Asks an attempt to end. One that has no process yet ends at once.
     pub fn cancel(&mut self, attempt: AttemptId, grace: Duration) {
+        if self.unstage(attempt, fb::EndReason::Cancelled) {
+            return;
+        }
         if let Some(place) = self.waiting.iter().position(|waiting| waiting.attempt == attempt) {
             self.waiting.remove(place);
             let end = End { reason: fb::EndReason::Cancelled, ..End::default() };
-            self.news.push_back(News::Ended { attempt, status: fb::TaskStatus::Cancelled, end });
+            self.news.push_back(News::Ended { attempt, status: fb::TaskStatus::Cancelled, end, next: None });
         } else if let Err(unknown) = self.executor.cancel(&attempt.task.to_string(), attempt.attempt, grace) {
             // It ended and its slot was used again, or its end is on the way as an event.
             tracing::debug!(%unknown, "nothing to cancel");
@@ -134,7 +198,7 @@ impl Runner {
                         return News::Report { attempt, report };
                     }
                 }
-                ExecutorEvent::Ended(verdict) => self.on_ended(verdict),
+                ExecutorEvent::Ended(verdict, next) => self.on_ended(verdict, next),
                 ExecutorEvent::SpawnerDied { restart_failed: None } => {
                     tracing::warn!("the spawner died and was started again; running tasks were not touched");
                 }
@@ -202,15 +266,17 @@ impl Runner {
         Message::Rare(fb::SchedulerMessageT::LogChunk(Box::new(chunk)))
     }
 
-    fn on_ended(&mut self, verdict: Verdict) {
+    fn on_ended(&mut self, verdict: Verdict, next: Option<AttemptKey>) {
         if let Some(attempt) = attempt_of(&verdict.key.task_id, verdict.key.attempt) {
             let report = verdict.report.clone();
             if report.progress.is_some() || !report.note.is_empty() || !report.metrics.is_empty() {
                 self.news.push_back(News::Report { attempt, report });
             }
             let (status, end) = self.end(verdict);
-            self.news.push_back(News::Ended { attempt, status, end });
+            let next = next.and_then(|key| attempt_of(&key.task_id, key.attempt));
+            self.news.push_back(News::Ended { attempt, status, end, next });
         }
+        self.hand_over();
         // An attempt that cannot be started leaves the slot that became free to the next.
         while let Some(next) = self.waiting.pop_front() {
             if self.spawn_now(next) {
@@ -226,7 +292,7 @@ impl Runner {
         if *deadline_ms != 0 && *deadline_ms < now_ms {
             let message = "no slot became free before its deadline".to_owned();
             let end = End { reason: fb::EndReason::DeadlinePassed, message, ended_at_ms: now_ms, ..End::default() };
-            self.news.push_back(News::Ended { attempt: *attempt, status: fb::TaskStatus::TimedOut, end });
+            self.news.push_back(News::Ended { attempt: *attempt, status: fb::TaskStatus::TimedOut, end, next: None });
             return false;
         }
         let task_id = attempt.task.to_string();
@@ -239,19 +305,23 @@ impl Runner {
                 true
             }
             Err(error) => {
-                let message = error_chain(&error);
-                let end = End { reason: fb::EndReason::SpawnFailed, message, ended_at_ms: now_ms, ..End::default() };
-                self.news.push_back(News::Ended { attempt: *attempt, status: fb::TaskStatus::Failed, end });
+                let (attempt, end) = (*attempt, self.failed(&error));
+                self.news.push_back(News::Ended { attempt, status: fb::TaskStatus::Failed, end, next: None });
                 false
             }
         }
+    }
+
+    fn failed(&self, error: &SpawnError) -> End {
+        let (message, ended_at_ms) = (error_chain(error), self.clock.now().as_ms());
+        End { reason: fb::EndReason::SpawnFailed, message, ended_at_ms, ..End::default() }
     }
 
     fn end(&self, verdict: Verdict) -> (fb::TaskStatus, End) {
         let status = match verdict.reason {
             fb::EndReason::Exited if verdict.exit_code == 0 => fb::TaskStatus::Completed,
             fb::EndReason::RunTimeout => fb::TaskStatus::TimedOut,
-            fb::EndReason::Cancelled => fb::TaskStatus::Cancelled,
+            fb::EndReason::Cancelled | fb::EndReason::Released => fb::TaskStatus::Cancelled,
             fb::EndReason::SupervisorLost => fb::TaskStatus::Lost,
             _ => fb::TaskStatus::Failed,
         };

@@ -93,8 +93,8 @@ pub enum ExecutorEvent {
     },
     /// The attempt's last process is gone. Comes once for every attempt that was spawned or found
     /// supervised at start, also when it could not be started (`SpawnFailed`) or its supervisor
-    /// was killed (`SupervisorLost`).
-    Ended(Verdict),
+    /// was killed (`SupervisorLost`). With the staged attempt that was started in its room.
+    Ended(Verdict, Option<AttemptKey>),
     /// The spawner died and is started again; running attempts are not touched.
     SpawnerDied {
         /// Why it could not be started again at once; it is tried again every second.

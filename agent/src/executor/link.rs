@@ -4,19 +4,17 @@
 //! that no slot in use is ever unlocked.
 
 use std::collections::VecDeque;
-use std::io::{self, IoSlice};
-use std::mem::MaybeUninit;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
-use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::Errno;
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
 
-use super::limits::{REQUEST_INLINE_BYTES_MAX, SPAWNER_RESTART_INTERVAL};
+use super::handover::send_request;
+use super::limits::SPAWNER_RESTART_INTERVAL;
 use super::spawner::SpawnerProcess;
 
 #[derive(Debug)]
@@ -25,6 +23,8 @@ pub(super) struct SpawnerLink {
     folder: PathBuf,
     /// Where supervisors send; kept so that every spawner can be given it.
     events: OwnedFd,
+    /// Where supervisors take staged requests from; every spawner is given it too.
+    staged: OwnedFd,
     spawner: Option<Spawner>,
     started: Instant,
     /// Requests that the socket had no room for, oldest first.
@@ -59,9 +59,9 @@ pub(super) enum LinkNews {
 
 impl SpawnerLink {
     /// Starts the first spawner.
-    pub fn start(executable: PathBuf, folder: PathBuf, events: OwnedFd) -> io::Result<Self> {
+    pub fn start(executable: PathBuf, folder: PathBuf, events: OwnedFd, staged: OwnedFd) -> io::Result<Self> {
         let (started, unsent) = (Instant::now(), VecDeque::new());
-        let mut link = Self { executable, folder, events, spawner: None, started, unsent };
+        let mut link = Self { executable, folder, events, staged, spawner: None, started, unsent };
         link.restart()?;
         Ok(link)
     }
@@ -130,7 +130,7 @@ impl SpawnerLink {
     /// Starts a spawner and sends it what waits.
     pub fn restart(&mut self) -> io::Result<()> {
         self.started = Instant::now();
-        let process = SpawnerProcess::start(&self.executable, &self.folder, &self.events)?;
+        let process = SpawnerProcess::start(&self.executable, &self.folder, (&self.events, &self.staged))?;
         let socket = watch(process.requests.try_clone()?, Interest::WRITABLE)?;
         let gone = watch(process.gone.try_clone()?, Interest::READABLE)?;
         self.spawner = Some(Spawner { process, socket, gone });
@@ -161,27 +161,4 @@ pub(super) fn watch(socket: OwnedFd, interest: Interest) -> io::Result<AsyncFd<O
     // replaces it meanwhile.
     let watched = unsafe { AsyncFd::register_with_interest(socket, interest) };
     Ok(watched?)
-}
-
-/// Sends a request with its slot's lock; a large one in a memory file.
-fn send_request(requests: impl AsFd, record: &OwnedFd, bytes: &[u8]) -> Result<(), Errno> {
-    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    if bytes.len() <= REQUEST_INLINE_BYTES_MAX {
-        let files = [record.as_fd()];
-        control.push(SendAncillaryMessage::ScmRights(&files));
-        sendmsg(requests, &[IoSlice::new(bytes)], &mut control, flags)?;
-        return Ok(());
-    }
-    let memory = memfd_create("fleetwire-request", MemfdFlags::CLOEXEC)?;
-    let mut done = 0;
-    while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
-        // Written at a position, so that the reader's own position is still the start.
-        done += rustix::io::pwrite(&memory, rest, done as u64)?;
-    }
-    let files = [record.as_fd(), memory.as_fd()];
-    control.push(SendAncillaryMessage::ScmRights(&files));
-    sendmsg(requests, &[IoSlice::new(b"m")], &mut control, flags)?;
-    Ok(())
 }

@@ -15,7 +15,10 @@ pub(super) enum Notice {
     },
     Report(Report),
     /// The verdict is in the slot.
-    Ended,
+    Ended {
+        /// Slot and mark of the staged attempt that its supervisor starts next.
+        next: Option<(SlotId, u64)>,
+    },
 }
 
 /// What an agent tells a supervisor through the slot's FIFO.
@@ -41,7 +44,12 @@ impl Notice {
                 writer.u8(2);
                 put_report(&mut writer, report);
             }
-            Self::Ended => writer.u8(3),
+            Self::Ended { next: None } => writer.u8(3),
+            Self::Ended { next: Some((slot, mark)) } => {
+                writer.u8(4);
+                writer.u32(slot.0);
+                writer.u64(*mark);
+            }
         }
         writer.finish()
     }
@@ -53,7 +61,8 @@ impl Notice {
         let notice = match reader.u8()? {
             1 => Self::Started { supervisor: reader.u32()?, main: reader.u32()?, started: take_moment(&mut reader)? },
             2 => Self::Report(take_report(&mut reader)?),
-            3 => Self::Ended,
+            3 => Self::Ended { next: None },
+            4 => Self::Ended { next: Some((SlotId(reader.u32()?), reader.u64()?)) },
             _ => return Err(Malformed),
         };
         Ok((slot, mark, notice))
@@ -98,7 +107,8 @@ mod tests {
         let metrics = vec![("loss".to_owned(), 0.25)];
         let report = Report { progress: Some(0.5), note: "half".to_owned(), metrics, refused: 2 };
         let started = Notice::Started { supervisor: 1, main: 2, started: Moment { unix_ms: 3, boot_us: 4 } };
-        for notice in [Notice::Report(report), started, Notice::Ended] {
+        let ended = [Notice::Ended { next: None }, Notice::Ended { next: Some((SlotId(5), 7)) }];
+        for notice in [Notice::Report(report), started].into_iter().chain(ended) {
             let bytes = notice.encode(SlotId(4), 99);
             for cut in 0..bytes.len() {
                 assert!(Notice::decode(&bytes[..cut]).is_err());

@@ -24,10 +24,11 @@ use super::limits::{EVENT_BYTES_MAX, STRAY_ROUNDS_MAX, SWEEP_INTERVAL};
 use super::link::{LinkNews, SpawnerLink, watch};
 use super::logs::{self, LogError, LogPiece, OutputStream};
 use super::notice::{Cancel, Notice};
-use super::record::{Assignment, Moment, Report, SlotId, Verdict};
+use super::record::{Assignment, AttemptKey, Moment, Report, SlotId, Verdict};
 use super::request::{Place, SpawnError, SpawnRequest};
 use super::slots::{Outputs, Phase, Running, Slots, Taken};
 use super::spawner::seqpacket_pair;
+use super::staging::Staging;
 use super::strays::kill_strays;
 use super::supervisor::now;
 
@@ -40,6 +41,7 @@ pub struct ProcessExecutor {
     /// Where supervisors send to.
     events: AsyncFd<OwnedFd>,
     link: SpawnerLink,
+    staging: Staging,
     /// Attempts of an earlier agent, and the latest that was told of what they report: their
     /// supervisors cannot send here, so they note it in their slots.
     adopted: BTreeMap<SlotId, Report>,
@@ -67,13 +69,16 @@ impl ProcessExecutor {
         let mut mark = [0; 8];
         getrandom::fill(&mut mark).map_err(|error| sockets(io::Error::other(error)))?;
         let executable = config.spawner_exe.clone();
-        let link = SpawnerLink::start(executable.clone(), folder.clone(), events_sender)
+        let staging = Staging::new().map_err(|errno| sockets(errno.into()))?;
+        let staged = staging.end_for_supervisors().try_clone().map_err(sockets)?;
+        let link = SpawnerLink::start(executable.clone(), folder.clone(), events_sender, staged)
             .map_err(|source| StartError::Spawner { executable, source })?;
         let mut executor = Self {
             folder,
             slots,
             events: watch(events, Interest::READABLE).map_err(sockets)?,
             link,
+            staging,
             adopted: BTreeMap::new(),
             ready: VecDeque::new(),
             next_sweep: Instant::now() + SWEEP_INTERVAL,
@@ -100,6 +105,46 @@ impl ProcessExecutor {
     /// Starts an attempt. Its slot is on disk and locked when this returns; `Started` and `Ended`
     /// follow as events.
     pub fn spawn(&mut self, request: &SpawnRequest<'_>) -> Result<SlotId, SpawnError> {
+        let slot = self.place(request, false)?;
+        self.running += 1;
+        Ok(slot)
+    }
+
+    /// Has an attempt started as soon as another ends, in the order of these calls. The `Ended` of that other
+    /// names it; until then it can be taken back.
+    pub fn stage(&mut self, request: &SpawnRequest<'_>) -> Result<SlotId, SpawnError> {
+        self.place(request, true)
+    }
+
+    /// Starts the first staged attempt now, unless all have started, and says which.
+    pub fn start_staged(&mut self) -> Option<AttemptKey> {
+        while let Some(taken) = self.staging.take_first() {
+            let slot = taken.slot;
+            let (lock, bytes) = taken.into_parts();
+            self.running += 1;
+            let key = self.slots.slot(slot).and_then(|slot| slot.assignment.as_ref()).map(|own| own.key.clone());
+            match (self.link.send(lock, bytes), key) {
+                (Ok(_), Some(key)) => return Some(key),
+                // Its lock is free: the next look at the slots says that it is lost.
+                (Err(_), _) | (_, None) => self.next_sweep = Instant::now(),
+            }
+        }
+        None
+    }
+
+    /// Takes a staged attempt back: it has not started and never will, and its slot is free. `false`: it has
+    /// started.
+    pub fn unstage(&mut self, task_id: &str, attempt: u32) -> bool {
+        let Some(slot) = self.slots.find(task_id, attempt) else { return false };
+        let Some(taken) = self.staging.take_back(slot) else { return false };
+        let (lock, _) = taken.into_parts();
+        // The disk must not say that it was here.
+        let _ = Slots::erase(&lock);
+        self.slots.give_back(slot);
+        true
+    }
+
+    fn place(&mut self, request: &SpawnRequest<'_>, staged: bool) -> Result<SlotId, SpawnError> {
         request.check()?;
         if self.slots.find(request.task_id, request.attempt).is_some() {
             return Err(SpawnError::AlreadyHere { key: request.key() });
@@ -109,11 +154,8 @@ impl ProcessExecutor {
             return Err(SpawnError::NoFreeSlot { slots_max: self.slots.slots_max() });
         };
         let slot = taken.slot;
-        match self.fill(taken, request) {
-            Ok(()) => {
-                self.running += 1;
-                Ok(slot)
-            }
+        match self.fill(taken, request, staged) {
+            Ok(()) => Ok(slot),
             Err(error) => {
                 self.slots.give_back(slot);
                 Err(error)
@@ -188,11 +230,11 @@ impl ProcessExecutor {
                 self.on_told(&event);
                 return event;
             }
-            if self.running > 0 && Instant::now() >= self.next_sweep {
+            let sweep = self.running > 0 || !self.staging.is_empty();
+            if sweep && Instant::now() >= self.next_sweep {
                 self.sweep();
                 continue;
             }
-            let sweep = self.running > 0;
             let woken = tokio::select! {
                 _ = self.events.readable() => Woken::Events,
                 news = self.link.news() => Woken::Link(news),
@@ -217,7 +259,7 @@ impl ProcessExecutor {
         }
     }
 
-    fn fill(&mut self, taken: Taken, request: &SpawnRequest<'_>) -> Result<(), SpawnError> {
+    fn fill(&mut self, taken: Taken, request: &SpawnRequest<'_>, staged: bool) -> Result<(), SpawnError> {
         let slot = taken.slot;
         let mark = self.next_mark;
         self.next_mark = self.next_mark.wrapping_add(1);
@@ -225,7 +267,12 @@ impl ProcessExecutor {
         let bytes = request.encode(place, std::mem::take(&mut self.request))?;
         let assignment = Assignment { mark, key: request.key() };
         self.slots.occupy(&taken, assignment).map_err(|errno| SpawnError::Slot { slot, source: errno.into() })?;
-        match self.link.send(taken.record, bytes) {
+        let sent = if staged {
+            self.staging.push((slot, mark), taken.record, &bytes).map(|()| bytes)
+        } else {
+            self.link.send(taken.record, bytes)
+        };
+        match sent {
             Ok(buffer) => self.request = buffer,
             Err((errno, record)) => {
                 // The disk must not say that it was here.
@@ -281,15 +328,29 @@ impl ProcessExecutor {
                 self.deliver_cancel(slot);
             }
             Notice::Report(report) => self.ready.push_back(ExecutorEvent::Report { key, report }),
-            Notice::Ended => {
+            Notice::Ended { next } => {
+                let next = next.and_then(|(slot, mark)| self.on_staged_taken(slot, mark));
+                // None was staged when its supervisor looked; perhaps one is by now.
+                let next = next.or_else(|| self.start_staged());
                 if let Some(verdict) = self.read_verdict(slot) {
-                    self.on_ended(slot, verdict);
+                    self.on_ended(slot, verdict, next);
                 }
             }
         }
     }
 
-    fn on_ended(&mut self, slot: SlotId, verdict: Verdict) {
+    /// A supervisor has taken a staged attempt.
+    fn on_staged_taken(&mut self, slot: SlotId, mark: u64) -> Option<AttemptKey> {
+        if !self.staging.holds(slot, mark) {
+            return None;
+        }
+        self.staging.on_taken(slot, mark);
+        self.running += 1;
+        Some(self.slots.slot(slot)?.assignment.as_ref()?.key.clone())
+    }
+
+    /// An attempt has ended, and a staged one has started in its room.
+    fn on_ended(&mut self, slot: SlotId, verdict: Verdict, next: Option<AttemptKey>) {
         let Some(entry) = self.slots.slot(slot) else {
             return;
         };
@@ -303,12 +364,12 @@ impl ProcessExecutor {
         }
         self.adopted.remove(&slot);
         self.slots.on_ended(slot, Outputs { stdout: verdict.stdout, stderr: verdict.stderr });
-        self.ready.push_back(ExecutorEvent::Ended(verdict));
+        self.ready.push_back(ExecutorEvent::Ended(verdict, next));
     }
 
     /// The driver knows of an end from here on, and only from here on may the slot be recycled.
     fn on_told(&mut self, event: &ExecutorEvent) {
-        let ExecutorEvent::Ended(verdict) = event else {
+        let ExecutorEvent::Ended(verdict, _) = event else {
             return;
         };
         self.running = self.running.saturating_sub(1);
@@ -327,8 +388,12 @@ impl ProcessExecutor {
             self.deliver_cancel(slot);
             match self.slots.try_lock(slot) {
                 Ok(Some(record)) => {
-                    if let Some(verdict) = self.judge(slot, &record) {
-                        self.on_ended(slot, verdict);
+                    // Whoever held the lock may have said first what came next.
+                    self.drain_events();
+                    if self.slots.is_running(slot)
+                        && let Some(verdict) = self.judge(slot, &record)
+                    {
+                        self.on_lock_free(slot, verdict);
                     }
                 }
                 // A supervisor has it, or its request waits here for the spawner.
@@ -336,6 +401,16 @@ impl ProcessExecutor {
                 Err(_) => {}
             }
         }
+    }
+
+    /// An attempt has ended without a word of its supervisor.
+    fn on_lock_free(&mut self, slot: SlotId, verdict: Verdict) {
+        let mark = self.slots.slot(slot).and_then(|slot| slot.assignment.as_ref()).map(|own| own.mark);
+        let was_staged = mark.is_some_and(|mark| self.on_staged_taken(slot, mark).is_some());
+        // A staged one was taken by a supervisor that died, or could not say so: it had no room of its own, and
+        // the one that it was to follow is found in the same way.
+        let next = if was_staged { None } else { self.start_staged() };
+        self.on_ended(slot, verdict, next);
     }
 
     /// Whether an adopted attempt has noted something new.

@@ -59,7 +59,7 @@ async fn ours(device: &mut Device, program: &str, count: usize) -> f64 {
             device.executor.spawn(&request).unwrap();
             spawned += 1;
         }
-        if let ExecutorEvent::Ended(verdict) = device.executor.next_event().await {
+        if let ExecutorEvent::Ended(verdict, _) = device.executor.next_event().await {
             assert_eq!((verdict.exit_code, verdict.signal), (0, 0), "{verdict:?}");
             device.executor.release(&verdict.key.task_id, 1);
             ended += 1;

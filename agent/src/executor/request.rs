@@ -344,6 +344,18 @@ pub(super) struct Order<'a> {
     pub files: Vec<InlineFile<'a>>,
 }
 
+/// Slot and mark of a request, from its first [`HEADER_BYTES`].
+pub(super) fn header(bytes: &[u8]) -> Result<(SlotId, u64), Malformed> {
+    let mut reader = Reader::new(bytes);
+    if reader.u32()? != ORDER_VERSION {
+        return Err(Malformed);
+    }
+    Ok((SlotId(reader.u32()?), reader.u64()?))
+}
+
+/// Version, slot and mark.
+pub(super) const HEADER_BYTES: usize = 16;
+
 impl<'a> Order<'a> {
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let mut reader = Reader::new(bytes);

@@ -12,8 +12,7 @@
 //! `main` calls [`spawner_if_asked`] before anything else.
 
 use std::ffi::OsStr;
-use std::io::{IoSliceMut, Read};
-use std::mem::MaybeUninit;
+use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
@@ -24,17 +23,17 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType, recvmsg, socketpair,
-};
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
+use super::handover::{Received, receive, send_files};
 use super::limits::{
     IDLE_HEAD_START_US, IDLE_SUPERVISORS_MAX, REQUEST_BYTES_MAX, REQUEST_INLINE_BYTES_MAX, SUPERVISOR_IDLE_MAX,
 };
-use super::request::Order;
+use super::request::{Order, header};
 use super::supervisor::{
-    Look, Woken, children, hear_of_children, isolate, reap_one, supervise, wait, write_spawn_failure,
+    Look, Woken, children, hear_of_children, isolate, reap_one, supervise, tell_ended, tidy, wait, write_released,
+    write_spawn_failure,
 };
 use super::wire::warm_up;
 
@@ -85,8 +84,14 @@ pub(super) struct SpawnerProcess {
 
 impl SpawnerProcess {
     /// Starts `executable` as a spawner in `folder`; its supervisors send to `events`.
-    pub fn start(executable: &Path, folder: &Path, events: &OwnedFd) -> Result<Self, std::io::Error> {
+    pub fn start(
+        executable: &Path,
+        folder: &Path,
+        (events, staged): (&OwnedFd, &OwnedFd),
+    ) -> Result<Self, std::io::Error> {
         let (ours, theirs) = seqpacket_pair()?;
+        // The first message is no request: it brings the socket with the staged ones.
+        send_files(&ours, b"s", &[staged])?;
         let child = Command::new(executable)
             .arg(SPAWNER_ARG)
             .current_dir(folder)
@@ -119,6 +124,8 @@ pub(super) fn seqpacket_pair() -> Result<(OwnedFd, OwnedFd), Errno> {
 struct Spawner {
     /// Shared with the supervisors that are idle, which wait on it too.
     requests: OwnedFd,
+    /// Requests that a supervisor takes when its attempt has ended.
+    staged: OwnedFd,
     events: OwnedFd,
     null: OwnedFd,
     /// The executor's folder, where a supervisor begins.
@@ -152,8 +159,10 @@ impl Spawner {
         hear_of_children()?;
         // What the processor can do is asked once here; in each child it would be asked again.
         warm_up();
-        let buffer = vec![0; REQUEST_INLINE_BYTES_MAX];
-        Ok(Self { requests, events, null, folder, idle: shared_counter()?, supervisors: Vec::new(), buffer })
+        let mut buffer = vec![0; REQUEST_INLINE_BYTES_MAX];
+        let staged = receive(&requests, &mut buffer, RecvFlags::empty())?.and_then(|first| first.lock);
+        let staged = staged.ok_or(Errno::PROTO)?;
+        Ok(Self { requests, staged, events, null, folder, idle: shared_counter()?, supervisors: Vec::new(), buffer })
     }
 
     fn run(&mut self) {
@@ -178,25 +187,12 @@ impl Spawner {
         }
     }
 
-    /// The next request: how many bytes of it are in the buffer, the slot's lock, and the memory
-    /// file with the whole of it when it is large. `None`: the agent is gone.
-    fn receive(&mut self, flags: RecvFlags) -> Result<Option<Request>, Errno> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        let mut parts = [IoSliceMut::new(&mut self.buffer)];
-        let message = recvmsg(&self.requests, &mut parts, &mut control, flags | RecvFlags::CMSG_CLOEXEC)?;
-        if message.bytes == 0 {
-            return Ok(None);
-        }
-        let mut files = control.drain().filter_map(|part| match part {
-            RecvAncillaryMessage::ScmRights(files) => Some(files),
-            _ => None,
-        });
-        let mut files = files.next().into_iter().flatten();
-        Ok(Some(Request { bytes: message.bytes, lock: files.next(), memory: files.next() }))
+    /// The next request. `None`: the agent is gone.
+    fn receive(&mut self, flags: RecvFlags) -> Result<Option<Received>, Errno> {
+        receive(&self.requests, &mut self.buffer, flags)
     }
 
-    fn on_request(&mut self, request: Request) {
+    fn on_request(&mut self, request: Received) {
         #[expect(unsafe_code, reason = "fork is not offered by a safe interface")]
         // SAFETY: this process has one thread, so the child finds every lock and the allocator
         // in a state in which it may go on.
@@ -248,29 +244,52 @@ impl Spawner {
     }
 
     /// The life of a supervisor: this attempt, and then others as long as they come soon.
-    fn be_supervisor(&mut self, first: Request) {
+    fn be_supervisor(&mut self, first: Received) {
         self.supervisors.clear();
         // The agent's terminal or log must not stay open because a task still runs.
         let _ = rustix::stdio::dup2_stderr(&self.null);
         let isolated = isolate();
+        let mut spare = vec![0; REQUEST_INLINE_BYTES_MAX];
         let mut next = Some(first);
         while let Some(request) = next {
-            let events = self.events.as_fd();
+            let mut staged = None;
             self.with_order(request, |order, lock| match isolated {
-                Ok(()) => supervise(order, lock, events),
-                Err(errno) => write_spawn_failure(order, lock, events, errno),
+                Ok(()) => staged = self.run_one(order, lock, &mut spare),
+                Err(errno) => write_spawn_failure(order, lock, self.events.as_fd(), errno),
             });
             // The lock was given up with the request, so the slot is free.
             if rustix::process::fchdir(&self.folder).is_err() {
                 return;
             }
-            next = self.next_as_supervisor();
+            if staged.is_some() {
+                std::mem::swap(&mut self.buffer, &mut spare);
+            }
+            next = staged.or_else(|| self.next_as_supervisor());
         }
+    }
+
+    /// Runs one attempt to its end and takes a staged one, into `buffer`. The slot stays locked until the agent has been
+    /// told which: whoever finds the lock free finds that word, too.
+    fn run_one(&self, order: &Order<'_>, lock: &OwnedFd, buffer: &mut [u8]) -> Option<Received> {
+        let events = self.events.as_fd();
+        if !supervise(order, lock, events) {
+            tidy();
+            return None;
+        }
+        let mut taken = receive(&self.staged, buffer, RecvFlags::DONTWAIT).ok().flatten();
+        let next = taken.as_ref().and_then(|taken| header(buffer.get(..taken.bytes)?).ok());
+        if !tell_ended(order, next, events)
+            && let Some(request) = taken.take()
+        {
+            self.with_bytes(buffer, request, write_released);
+        }
+        tidy();
+        taken
     }
 
     /// Waits for another attempt. `None`: enough others wait, none came for long, or the agent
     /// is gone.
-    fn next_as_supervisor(&mut self) -> Option<Request> {
+    fn next_as_supervisor(&mut self) -> Option<Received> {
         let others = self.idle.fetch_add(1, Ordering::Relaxed);
         let received = if others < IDLE_SUPERVISORS_MAX { self.receive(RecvFlags::empty()) } else { Ok(None) };
         self.idle.fetch_sub(1, Ordering::Relaxed);
@@ -279,7 +298,11 @@ impl Spawner {
 
     /// Reads the request, from the memory file when there is one. A request that cannot be read is
     /// left without a verdict, and the agent finds its slot lost.
-    fn with_order(&self, request: Request, then: impl FnOnce(&Order<'_>, &OwnedFd)) {
+    fn with_order(&self, request: Received, then: impl FnOnce(&Order<'_>, &OwnedFd)) {
+        self.with_bytes(&self.buffer, request, then);
+    }
+
+    fn with_bytes(&self, buffer: &[u8], request: Received, then: impl FnOnce(&Order<'_>, &OwnedFd)) {
         let Some(lock) = request.lock else {
             return;
         };
@@ -290,18 +313,12 @@ impl Spawner {
                 return;
             }
         }
-        let inline = self.buffer.get(..request.bytes).unwrap_or_default();
+        let inline = buffer.get(..request.bytes).unwrap_or_default();
         let bytes = if large.is_empty() { inline } else { &large };
         if let Ok(order) = Order::parse(bytes) {
             then(&order, &lock);
         }
     }
-}
-
-struct Request {
-    bytes: usize,
-    lock: Option<OwnedFd>,
-    memory: Option<OwnedFd>,
 }
 
 fn shared_counter() -> Result<&'static AtomicU32, Errno> {

@@ -37,12 +37,13 @@ pub(super) use self::waiting::{Woken, hear_of_children, now, wait};
 use self::workdir::Taken;
 use super::limits::STARTED_DELAY_US;
 use super::notice::{CANCEL_BYTES, Cancel, Notice};
-use super::record::{LIVE_OFFSET, Live, Moment, StartFailure, Usage, VERDICT_OFFSET, Verdict};
+use super::record::{LIVE_OFFSET, Live, Moment, SlotId, StartFailure, Usage, VERDICT_OFFSET, Verdict};
 use super::report::Reports;
 use super::request::Order;
 
-/// Runs one attempt to its end. `record` is the slot's `attempt` file with the slot's lock.
-pub(super) fn supervise(order: &Order<'_>, record: &OwnedFd, events: BorrowedFd<'_>) {
+/// Runs one attempt to its end. `record` is the slot's `attempt` file with the slot's lock. Says whether the
+/// verdict is written.
+pub(super) fn supervise(order: &Order<'_>, record: &OwnedFd, events: BorrowedFd<'_>) -> bool {
     let mut verdict = match Running::start(order, record, events) {
         Ok(mut running) => {
             running.drive();
@@ -55,10 +56,17 @@ pub(super) fn supervise(order: &Order<'_>, record: &OwnedFd, events: BorrowedFd<
         }
     };
     verdict.ended = now();
-    if write_verdict(record, &mut verdict, order.mark).is_ok() {
-        send_last(events, &Notice::Ended.encode(order.slot, order.mark));
-    }
-    // Off the critical path: the disk space is free again before the slot is.
+    write_verdict(record, &mut verdict, order.mark).is_ok()
+}
+
+/// Tells the agent that the verdict is in the slot, and which staged attempt comes next. `false`: it does not
+/// listen, though it lives.
+pub(super) fn tell_ended(order: &Order<'_>, next: Option<(SlotId, u64)>, events: BorrowedFd<'_>) -> bool {
+    send_last(events, &Notice::Ended { next }.encode(order.slot, order.mark))
+}
+
+/// Empties the working directory, in which we are: the disk space is free again before the slot is.
+pub(super) fn tidy() {
     if let Ok(work) = openat(CWD, c"work", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
         let _ = workdir::empty(work.as_fd());
     }
@@ -72,8 +80,15 @@ pub(super) fn write_spawn_failure(order: &Order<'_>, record: &OwnedFd, events: B
     verdict.failure = Some(StartFailure::Resources);
     verdict.ended = now();
     if write_verdict(record, &mut verdict, order.mark).is_ok() {
-        send_last(events, &Notice::Ended.encode(order.slot, order.mark));
+        tell_ended(order, None, events);
     }
+}
+
+/// Gives an attempt back that was taken from the staged ones and must not start: the agent could not be told.
+pub(super) fn write_released(order: &Order<'_>, record: &OwnedFd) {
+    let mut verdict = Verdict::bare(order.key(), EndReason::Released, String::new());
+    verdict.ended = now();
+    let _ = write_verdict(record, &mut verdict, order.mark);
 }
 
 /// The task is to end: SIGTERM was sent, and at `kill_at_us` everything is killed.
@@ -460,14 +475,17 @@ fn write_all(file: &OwnedFd, bytes: &[u8], offset: u64) -> Result<(), Errno> {
     Ok(())
 }
 
-/// The last word to the agent; worth a moment of waiting, no more, because it will look by itself.
-fn send_last(events: BorrowedFd<'_>, bytes: &[u8]) {
+/// The last word to the agent; worth a moment of waiting, no more, because it will look by itself. `false`: it
+/// lives and was not told.
+fn send_last(events: BorrowedFd<'_>, bytes: &[u8]) -> bool {
     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-    if send(events, bytes, flags) == Err(Errno::AGAIN) {
+    let mut sent = send(events, bytes, flags);
+    if sent == Err(Errno::AGAIN) {
         let patience = Timespec { tv_sec: 0, tv_nsec: LAST_WORD_NS };
         let _ = poll(&mut [PollFd::new(&events, PollFlags::OUT)], Some(&patience));
-        let _ = send(events, bytes, flags);
+        sent = send(events, bytes, flags);
     }
+    !matches!(sent, Err(Errno::AGAIN | Errno::NOBUFS | Errno::INTR))
 }
 
 fn raw(pid: Pid) -> u32 {

@@ -12,6 +12,7 @@ use super::record::{LIVE_OFFSET, Live};
 use super::*;
 
 mod deaths;
+mod staging;
 
 /// Runs before `main`, which belongs to the test harness: turns this very process into a spawner
 /// when it was started as one.
@@ -68,7 +69,7 @@ impl Device {
 
     pub async fn ended(&mut self, task_id: &str) -> Verdict {
         loop {
-            if let ExecutorEvent::Ended(verdict) = self.next().await
+            if let ExecutorEvent::Ended(verdict, _) = self.next().await
                 && verdict.key.task_id == task_id
             {
                 return verdict;
@@ -451,7 +452,7 @@ async fn two_hundred_tasks_go_through_a_few_slots() {
             device.sh(&names[next], &scripts[next]);
             next += 1;
         }
-        let ExecutorEvent::Ended(verdict) = device.next().await else { continue };
+        let ExecutorEvent::Ended(verdict, _) = device.next().await else { continue };
         let n: usize = verdict.key.task_id.strip_prefix("task-").unwrap().parse().unwrap();
         assert_eq!((verdict.reason, verdict.exit_code as usize), (EndReason::Exited, n % 100), "{verdict:?}");
         assert_eq!(verdict.result.as_deref(), Some(format!("{n}\n").as_bytes()));
@@ -489,7 +490,7 @@ async fn a_hundred_requests_at_once_all_run() {
     }
     let mut ended = 0;
     while ended < 100 {
-        if let ExecutorEvent::Ended(verdict) = device.next().await {
+        if let ExecutorEvent::Ended(verdict, _) = device.next().await {
             assert_eq!((verdict.reason, verdict.exit_code), (EndReason::Exited, 0), "{verdict:?}");
             ended += 1;
         }
