@@ -47,6 +47,8 @@ pub(crate) struct Driver {
     pub stopping: bool,
     /// The position at which memory was given back last.
     pub rested_at: Position,
+    /// While a backlog flows, what its processes have to tell is looked at in lots.
+    pub gather_until: Option<tokio::time::Instant>,
 }
 
 /// An effect on its way, with the session in which the core decided it.
@@ -84,6 +86,7 @@ impl Driver {
         let receipt = self.agent.receipt();
         // When more waits for the disk than may, nothing is taken in until it has caught up.
         let taking = !self.outbox.is_full(OUTBOX_MAX);
+        let gather_until = self.gather_until.filter(|_| self.agent.live().waiting() > 0);
         let Driver { session, connector, frames, runner, journal, .. } = self;
         let online = session.is_some();
         let received = async {
@@ -91,6 +94,12 @@ impl Driver {
                 Some(link) => link.receiver.recv_many(frames).await,
                 None => pending().await,
             }
+        };
+        let news = async {
+            if let Some(at) = gather_until {
+                tokio::time::sleep_until(at).await;
+            }
+            runner.next().await
         };
         tokio::select! {
             biased;
@@ -100,7 +109,7 @@ impl Driver {
                 Ok(_) => Woken::Frames,
                 Err(closed) => Woken::SessionEnded(closed.to_string()),
             },
-            news = runner.next(), if taking => Woken::News(Box::new(news)),
+            news = news, if taking => Woken::News(Box::new(news)),
             connected = connector.connected(receipt), if !online => Woken::Connected(Box::new(connected)),
             () = sleep_until(next_deadline) => Woken::Deadline,
         }
@@ -119,6 +128,7 @@ impl Driver {
                     let Some(news) = self.runner.try_next() else { break };
                     self.on_news(news);
                 }
+                self.gather_until = Some(tokio::time::Instant::now() + GATHER);
             }
         }
         // What had arrived came first; a flood of it does not hold deadlines up.

@@ -96,6 +96,7 @@ fn begin(config: &AgentConfig, folder: &DataFolder, identity: Identity) -> Resul
         left: None,
         stopping: false,
         rested_at: Position(0),
+        gather_until: None,
     })
 }
 

@@ -19,3 +19,5 @@ pub const STOP_WITHIN: Duration = Duration::from_secs(5);
 pub const SESSION_LASTED: Duration = Duration::from_secs(5);
 /// The longest delay between two tries to join.
 pub const JOIN_DELAY_MAX: Duration = Duration::from_secs(30);
+/// How long news of attempts gather while a backlog flows: their supervisors go on by themselves meanwhile.
+pub const GATHER: Duration = Duration::from_millis(4);

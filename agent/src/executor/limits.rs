@@ -33,7 +33,7 @@ pub const METRICS_MAX: usize = 64;
 /// Shortest time between two reports of one attempt to the agent, µs.
 pub const REPORT_INTERVAL_US: u64 = 100_000;
 /// An attempt that ends sooner than this is announced once, with its end, µs.
-pub const STARTED_DELAY_US: u64 = 2_000;
+pub const STARTED_DELAY_US: u64 = 10_000;
 /// Largest event message from a supervisor, bytes.
 pub const EVENT_BYTES_MAX: usize = 16 << 10;
 /// Largest verdict, bytes: a result, the final report and the message.
