@@ -9,7 +9,8 @@
 //! * The **spawner** is this executable started again: small, single-threaded, it only forks.
 //! * A **supervisor** stands beside each running attempt and needs nobody: it holds the slot's
 //!   lock, keeps output within bounds, enforces the timeout, hears cancels through a FIFO, leaves
-//!   no descendant behind, and writes the verdict into the slot.
+//!   no descendant behind, and writes the verdict into the slot. Then it takes the next attempt, the first of
+//!   those that the agent has staged, or one that is asked for within a moment.
 //! * A **slot** is a folder that is used again and again, because creating files costs more than
 //!   starting a process. Its lock says whether a supervisor lives; its `attempt` file says which
 //!   attempt it is and how it ended.
