@@ -150,7 +150,6 @@ fn sessions() -> Vec<(&'static str, M)> {
         attempt: 2,
         status: fb::TaskStatus::Running,
         resources: resources(),
-        waits: true,
         ..Default::default()
     };
     let register = fb::RegisterT {
@@ -162,7 +161,6 @@ fn sessions() -> Vec<(&'static str, M)> {
         attempts: Some(vec![held]),
         software: text("fleetwire-agent 0.1.0"),
         host: text("pi-1"),
-        backlog: 128,
         ..Default::default()
     };
     let answer = fb::AttemptAnswerT {
