@@ -153,7 +153,7 @@ impl Setting {
         let mut faults = Vec::new();
         let share = random.between(0, 1_000) as u32;
         for fault in ALL {
-            let every = Duration::from_millis(random.skewed(2_000, active.as_millis() as u64));
+            let every = Duration::from_millis(random.skewed(5_000, active.as_millis() as u64));
             if random.chance(share) {
                 faults.push((fault, every));
             }

@@ -98,6 +98,8 @@ impl std::fmt::Debug for Running {
 }
 
 const SEGMENT_BYTES: u64 = 32 << 10;
+/// Segments that are kept ready.
+const RESERVE: usize = 2;
 /// After so many events everything is compared with the shadow, not only what was touched.
 const COMPARE_EVERY: u64 = 1_000;
 
@@ -116,7 +118,7 @@ impl SchedulerNode {
         let mut shadow = State::default();
         let mut facts = Vec::new();
         let journal = JournalConfig { segment_bytes: SEGMENT_BYTES, ..JournalConfig::new(Identity::IfNew([1; 16])) };
-        let writer = Writer::open(self.disk.clone(), &journal, |position, bytes| {
+        let writer = Writer::open(self.disk.clone(), &journal, RESERVE, |position, bytes| {
             facts.push((position, bytes.to_vec()));
             apply(&mut shadow, bytes)?;
             core.replay_at(position, bytes)
@@ -181,8 +183,16 @@ impl SchedulerNode {
     }
 
     /// The journal so far is summed up beside the running process.
-    pub fn on_snapshot(&mut self, world: &mut World) -> Result<(), Violation> {
+    pub fn on_snapshot(&mut self, world: &mut World, history: &mut History) -> Result<(), Violation> {
         let Some(up) = &mut self.up else { return Ok(()) };
+        if world.random.chance(500) {
+            up.writer.roll()?;
+            history.durable = up.writer.durable();
+        }
+        if up.writer.has_failed() {
+            up.fate.end();
+            return Ok(());
+        }
         if up.writer.snapshot(Tally::default())? {
             world.trace.coverage.snapshot_taken();
             world.trace.say(world.now, || "scheduler: a snapshot is made".to_owned());
@@ -203,7 +213,6 @@ impl SchedulerNode {
     pub fn crash(&mut self, world: &mut World, history: &History) -> Result<(), Violation> {
         let Some(up) = self.up.take() else { return Ok(()) };
         invariant_p7_state_is_what_facts_say("the scheduler", up.core.state(), &up.shadow)?;
-        invariant_p7_state_is_what_facts_say("a snapshot", &up.shadow, &restored(&up.shadow)?)?;
         world.trace.say(world.now, || {
             format!("scheduler crashes: {} facts decided, {} durable", history.position().0, history.durable.0)
         });
@@ -299,6 +308,16 @@ impl SchedulerNode {
         }
         self.begin(world)?;
         let Some(up) = &mut self.up else { return Ok(()) };
+        let low = up.writer.prepare()?;
+        if low != up.core.live().disk_low {
+            world.trace.say(world.now, || format!("scheduler: the disk is {}", if low { "low" } else { "roomy" }));
+            up.core.handle(world.now, Event::Disk { low }, &mut up.effects);
+            up.settle(world, history, agents)?;
+        }
+        if low {
+            // Looked at again, as an idle writer does.
+            up.wake_by(world, world.now + Duration::from_secs(1));
+        }
         up.release(world, history)?;
         if let Some(at) = up.core.next_deadline() {
             up.wake_by(world, at.max(world.now));
@@ -358,7 +377,8 @@ impl SchedulerNode {
     /// Everything that a live core believes must be what its journal says.
     pub fn compare_all(&self) -> Result<(), Violation> {
         let Some(up) = &self.up else { return Ok(()) };
-        invariant_p7_state_is_what_facts_say("the scheduler", up.core.state(), &up.shadow)
+        invariant_p7_state_is_what_facts_say("the scheduler", up.core.state(), &up.shadow)?;
+        invariant_p7_state_is_what_facts_say("a snapshot", &up.shadow, &restored(&up.shadow)?)
     }
 }
 

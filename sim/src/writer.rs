@@ -4,8 +4,8 @@
 use crate::trace::{Violation, broken};
 use fleetwire_common::{facts::FactBatch, ids::Position};
 use fleetwire_journal::{
-    AppendError, DiskError, Journal, JournalConfig, OpenError, RetireError, SnapshotError, Summary, SyncError, retire,
-    sim_disk::SimDisk, take_snapshot,
+    AppendError, DiskError, Journal, JournalConfig, OpenError, PreparedSegment, RetireError, SnapshotError, Summary,
+    SyncError, retire, sim_disk::SimDisk, take_snapshot,
 };
 use std::fmt::Display;
 
@@ -20,6 +20,9 @@ pub struct Writer {
     config: JournalConfig,
     /// The snapshot with which reading began; 0: none.
     snapshot: Position,
+    /// How many segments are kept ready for when the disk is full.
+    reserve: usize,
+    low: bool,
 }
 
 impl Writer {
@@ -31,14 +34,15 @@ impl Writer {
     pub fn open(
         disk: SimDisk,
         config: &JournalConfig,
+        reserve: usize,
         mut on_fact: impl FnMut(Position, &[u8]) -> Result<(), Violation>,
     ) -> Result<Option<Writer>, Violation> {
         match Journal::open(disk.clone(), config, &mut on_fact) {
             Ok((journal, recovery)) => {
                 let snapshot = recovery.snapshot.map_or(Position(0), |snapshot| snapshot.position);
                 let pending = FactBatch::default();
-                let writer = Writer { journal, disk, pending, busy: false, failed: false, config: *config, snapshot };
-                Ok(Some(writer))
+                let (config, busy, failed, low) = (*config, false, false, false);
+                Ok(Some(Writer { journal, disk, pending, busy, failed, config, snapshot, reserve, low }))
             }
             Err(OpenError::Fact { cause, .. }) => Err(cause),
             Err(OpenError::Disk(_)) if disk.has_failed() => Ok(None),
@@ -70,6 +74,28 @@ impl Writer {
         }
     }
 
+    /// Prepares segments that are missing from the reserve; says whether the disk has no room for them.
+    ///
+    /// # Errors
+    /// The disk failed without a fault.
+    pub fn prepare(&mut self) -> Result<bool, Violation> {
+        let wanted = if self.reserve > 0 { self.reserve + usize::from(self.journal.is_half_full()) } else { 0 };
+        self.low = false;
+        while self.journal.prepared() < wanted && !self.failed {
+            let (serial, bytes) = self.journal.plan_segment();
+            match PreparedSegment::create(&self.disk, serial, bytes) {
+                Ok(segment) => self.journal.provide(segment),
+                // Whatever it failed of: what there is must do.
+                Err(_) if self.disk.has_failed() => {
+                    self.low = true;
+                    break;
+                }
+                Err(error) => return broken("P1", format!("a disk without faults failed: {error}")),
+            }
+        }
+        Ok(self.low)
+    }
+
     /// The sync has ended. Returns what is durable.
     ///
     /// # Errors
@@ -95,6 +121,19 @@ impl Writer {
             Err(AppendError::Disk(error)) => self.fail(&error),
             Err(AppendError::Poisoned { .. }) if self.failed => Ok(()),
             Err(error) => broken("P1", format!("the journal cannot be marked: {error}")),
+        }
+    }
+
+    /// Ends the segment that is being written, so that a snapshot can stand there.
+    ///
+    /// # Errors
+    /// The journal failed although its disk did not.
+    pub fn roll(&mut self) -> Result<(), Violation> {
+        match self.journal.roll() {
+            Ok(_) => Ok(()),
+            Err(AppendError::Disk(error)) => self.fail(&error),
+            Err(AppendError::Poisoned { .. }) if self.failed => Ok(()),
+            Err(error) => broken("P1", format!("the journal cannot begin another segment: {error}")),
         }
     }
 

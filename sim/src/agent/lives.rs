@@ -52,7 +52,7 @@ impl AgentNode {
         let mut shadow = State::default();
         let mut facts = Vec::new();
         let journal = JournalConfig { segment_bytes: SEGMENT_BYTES, ..JournalConfig::small(Identity::IfNew([2; 16])) };
-        let writer = Writer::open(self.disk.clone(), &journal, |_, bytes| {
+        let writer = Writer::open(self.disk.clone(), &journal, 0, |_, bytes| {
             facts.push(bytes.to_vec());
             apply_of_agent(&mut shadow, bytes)?;
             core.replay(bytes).or_else(|error| broken("P7", format!("an agent cannot replay: {error}")))

@@ -59,7 +59,10 @@ impl Cluster {
                 Ok(())
             }
             Happening::Fault(fault) => self.on_fault(fault),
-            Happening::Snapshot(life) if life == self.scheduler.life => self.scheduler.on_snapshot(&mut self.world),
+            Happening::Snapshot(life) if life == self.scheduler.life => {
+                self.scheduler.on_snapshot(&mut self.world, &mut self.history)?;
+                self.bury(Node::Scheduler)
+            }
             Happening::Snapshot(_) => Ok(()),
             Happening::Mend(node) => {
                 self.mend(node);
