@@ -336,12 +336,12 @@ impl ClientNode {
                 self.open.remove(&chunk.request());
                 Ok(())
             }
-            MessageRef::Nack(nack) => self.on_nack(world, nack),
+            MessageRef::Nack(nack) => self.on_nack(world, history, nack),
             _ => Ok(()),
         }
     }
 
-    fn on_nack(&mut self, world: &mut World, nack: fb::Nack<'_>) -> Result<(), Violation> {
+    fn on_nack(&mut self, world: &mut World, history: &History, nack: fb::Nack<'_>) -> Result<(), Violation> {
         let Some((wish, _)) = self.open.remove(&nack.request()) else { return Ok(()) };
         let said = nack.message().unwrap_or_default();
         world.trace.say(world.now, || format!("client {} ← Nack {:?} {said}", self.number, nack.code()));
@@ -350,6 +350,14 @@ impl ClientNode {
             if let Wish::Submit(..) | Wish::Again(_) | Wish::Cancel(..) = wish {
                 self.wish(world, at, wish);
             }
+            return Ok(());
+        }
+        let submit = match &wish {
+            Wish::Cancel(submit, _) | Wish::Ask(submit, _) => history.job_of(*submit),
+            Wish::Submit(..) | Wish::Again(_) | Wish::Log(_) => None,
+        };
+        let forgotten = submit.and_then(|job| history.job(job)).is_some_and(|job| job.forgotten);
+        if forgotten && matches!(nack.code(), fb::ErrorCode::UnknownJob | fb::ErrorCode::UnknownTask) {
             return Ok(());
         }
         match wish {

@@ -2,6 +2,7 @@
 //! fault on hides what only shows when one of them is off, so each seed draws its own set.
 
 use crate::random::Random;
+use fleetwire_scheduler_core::Policy;
 use std::time::Duration;
 
 /// Something that goes wrong.
@@ -119,6 +120,8 @@ pub struct Setting {
     pub lag_permille: u32,
     /// How often the scheduler sums its journal up, on average; zero: never.
     pub snapshot_every: Duration,
+    /// How long ended jobs are kept.
+    pub ended_kept: Duration,
     /// How often, of a thousand, a crash of the scheduler takes what its disk had not synced.
     pub power_permille: u32,
 }
@@ -138,6 +141,7 @@ impl Setting {
             sync_max: Duration::from_millis(2),
             lag_permille: 0,
             snapshot_every: Duration::ZERO,
+            ended_kept: Policy::default().ended_kept,
             power_permille: 1_000,
         }
     }
@@ -170,6 +174,10 @@ impl Setting {
             sync_max: Duration::from_micros(random.skewed(50, 200_000)),
             lag_permille: if random.chance(500) { random.between(0, 500) as u32 } else { 0 },
             snapshot_every: Duration::from_secs(if random.chance(600) { random.skewed(2, 120) } else { 0 }),
+            ended_kept: match random.chance(200) {
+                true => Duration::from_secs(random.between(0, 100)),
+                false => Policy::default().ended_kept,
+            },
             power_permille: random.between(0, 1_000) as u32,
         }
     }

@@ -42,6 +42,8 @@ pub struct JobHistory {
     pub cancelled: Option<Position>,
     /// Its tasks that have not ended.
     pub open: u64,
+    /// Whether it had ended and is not kept any more.
+    pub forgotten: bool,
 }
 
 /// One task that was started or has ended.
@@ -117,6 +119,9 @@ impl History {
         }
         if let Some(fact) = record.fact_as_cancel_requested() {
             return self.on_cancel_requested(position, fact);
+        }
+        if let Some(fact) = record.fact_as_job_forgotten() {
+            return self.on_forgotten(JobId(fact.job()));
         }
         if let Some(fact) = record.fact_as_agent_registered() {
             self.agents.insert(fact.agent(), fact.name().unwrap_or_default().to_owned());
@@ -209,7 +214,11 @@ impl History {
         }
         let open = spec.task_count();
         self.tasks_open += open;
-        if self.jobs.insert(job, JobHistory { accepted: position, spec, cancelled: None, open }).is_some() {
+        if self
+            .jobs
+            .insert(job, JobHistory { accepted: position, spec, cancelled: None, open, forgotten: false })
+            .is_some()
+        {
             return broken("P2", format!("the number {job} was given to two jobs"));
         }
         Ok(Consequence::Job(job))
@@ -299,6 +308,17 @@ impl History {
             task.cancelled.get_or_insert(position);
         }
         Ok(Consequence::Job(id))
+    }
+
+    /// Promise P1: only what has ended is forgotten, once.
+    fn on_forgotten(&mut self, id: JobId) -> Result<Consequence, Violation> {
+        match self.jobs.get_mut(&id) {
+            Some(job) if job.open == 0 && !job.forgotten => {
+                job.forgotten = true;
+                Ok(Consequence::Job(id))
+            }
+            found => broken("P1", format!("job {id} was forgotten: {:?}", found.map(|job| (job.open, job.forgotten)))),
+        }
     }
 
     fn close_tasks(&mut self, job: JobId, count: u64) -> Result<(), Violation> {

@@ -55,16 +55,14 @@ const AGENT_FACTS: [FactBody; 4] =
     [FactBody::DataCreated, FactBody::AssignmentKept, FactBody::ResultKept, FactBody::AttemptSettled];
 
 /// What no fixed seed reaches, and why.
-const NOT_REACHED: [(&str, &str); 35] = [
+const NOT_REACHED: [(&str, &str); 31] = [
     ("fact NONE", "there is no such fact"),
     ("fact TokenIssued", "everybody has joined before a simulation begins"),
-    ("fact JobForgotten", "jobs are kept for longer than a simulation lasts"),
     ("fact SnapshotBegun", "stands in snapshots only"),
     ("fact TokenKept", "stands in snapshots only"),
     ("fact SubmitKept", "stands in snapshots only"),
     ("fact JobKept", "stands in snapshots only"),
     ("fact TaskKept", "stands in snapshots only"),
-    ("verdict Unknown", "no agent lists what the scheduler never knew, unless a backup was restored"),
     ("refused as None", "is no refusal"),
     ("refused as MessageFormat", "honest peers write well; fuzzing covers it"),
     ("refused as DestinationNotFound", "nothing is routed yet"),
@@ -79,8 +77,6 @@ const NOT_REACHED: [(&str, &str); 35] = [
     ("refused as RateLimited", "nobody is quick enough"),
     ("refused as ShuttingDown", "the shell says it"),
     ("refused as DoesNotFit", "an agent says it, not the scheduler"),
-    ("refused as UnknownJob", "clients ask for what they were given"),
-    ("refused as UnknownTask", "clients ask for what they were given"),
     ("refused as UnknownAgent", "clients ask for no agents by name"),
     ("refused as Conflict", "no submit id is used twice"),
     ("refused as TooOld", "submits are repeated within a day"),
