@@ -337,7 +337,13 @@ fn assignment(payload: usize) -> Message {
         ..TaskSpec::default()
     };
     let receipt = fb::Receipt::new(1, 2, &[3; 16]);
-    Message::Assignment(Assignment { attempt: attempt(), spec: Arc::new(spec), receipt, deadline_ms: 0 })
+    Message::Assignment(Assignment {
+        attempt: attempt(),
+        spec: Arc::new(spec),
+        receipt,
+        deadline_ms: 0,
+        stop_on_disconnect_after_ms: 0,
+    })
 }
 
 fn status(metrics: usize) -> Message {

@@ -1,6 +1,7 @@
 //! Jobs: what a user submits, validated. The client makes one from a job file, the scheduler reads
 //! one from the wire; both go through [`JobSpec::new`], so a job that exists is a job that can run.
 
+pub use crate::terms::{Terms, TermsError};
 use crate::{
     fb,
     ids::{Name, NameError},
@@ -16,8 +17,8 @@ pub struct JobSpec {
     pub name: Name,
     /// Its task entries, at least one.
     pub tasks: Vec<Arc<TaskSpec>>,
-    /// Seconds without hearing from an agent until its attempts are suspect.
-    pub lost_after_s: u64,
+    /// What becomes of its attempts when an agent is not heard.
+    pub terms: Terms,
 }
 
 /// One entry of a job: a task, or an array of tasks that differ in their index only.
@@ -175,11 +176,15 @@ pub enum JobError {
         /// What would do.
         expected: &'static str,
     },
+    /// Its terms contradict each other, or what agents can keep.
+    #[error("{0}")]
+    Terms(#[from] TermsError),
 }
 
 impl JobSpec {
     /// Checks a job: names, counts, sizes, paths, and that every task has something to run.
-    pub fn new(name: Name, tasks: Vec<TaskSpec>, lost_after_s: u64) -> Result<JobSpec, JobError> {
+    pub fn new(name: Name, tasks: Vec<TaskSpec>, terms: impl Into<Terms>) -> Result<JobSpec, JobError> {
+        let terms = terms.into();
         if tasks.is_empty() {
             return Err(JobError::NoTasks);
         }
@@ -194,7 +199,8 @@ impl JobSpec {
             }
         }
         bound("the job", "bytes of all files", file_bytes, FILES_BYTES_MAX)?;
-        Ok(JobSpec { name, tasks: tasks.into_iter().map(Arc::new).collect(), lost_after_s })
+        terms.check(&tasks)?;
+        Ok(JobSpec { name, tasks: tasks.into_iter().map(Arc::new).collect(), terms })
     }
 
     /// Reads and checks the wire's form: a FlatBuffer whose root is `JobSpec`.
@@ -212,7 +218,7 @@ impl JobSpec {
                 .map_err(unreadable)?;
         let name = named("name of the job", wire.name())?;
         let tasks = wire.tasks().into_iter().flatten().map(TaskSpec::from_wire).collect::<Result<_, _>>()?;
-        JobSpec::new(name, tasks, wire.lost_after())
+        JobSpec::new(name, tasks, Terms::from_wire(wire)?)
     }
 
     /// Writes the wire's form.
@@ -221,7 +227,11 @@ impl JobSpec {
         let wire = fb::JobSpecT {
             name: Some(self.name.to_string()),
             tasks: Some(self.tasks.iter().map(|task| task.to_wire()).collect()),
-            lost_after: self.lost_after_s,
+            lost_after: self.terms.lost_after_s,
+            stop_on_disconnect_after_ms: self.terms.stop_on_disconnect_after_ms,
+            retry_lost: self.terms.retry_lost,
+            keep: self.terms.keep,
+            exclusive: self.terms.exclusive,
         };
         let root = wire.pack(&mut builder);
         builder.finish(root, None);

@@ -14,6 +14,7 @@ pub mod limits;
 pub mod message;
 pub mod resources;
 pub mod roles;
+pub mod terms;
 pub mod time;
 pub mod token;
 

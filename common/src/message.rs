@@ -48,6 +48,8 @@ pub struct Assignment {
     /// Cluster time in ms after which it need not start; 0 = none. Schedulers send 0: jobs have no deadlines
     /// yet, and a queue timeout is about the wait for an agent. Agents heed it.
     pub deadline_ms: u64,
+    /// Milliseconds after the sending of the last answered heartbeat until the agent stops it; 0 = never.
+    pub stop_on_disconnect_after_ms: u64,
 }
 
 /// How an attempt fares.

@@ -15,6 +15,8 @@ use std::collections::VecDeque;
 pub(crate) struct Decider {
     core: Scheduler,
     effects: Effects,
+    /// What waits for no fact: it leaves at the end of the turn.
+    prompt: Vec<Effect>,
     outbox: Outbox<(usize, Effect)>,
     /// About how many bytes the outbox holds.
     outbox_bytes: usize,
@@ -30,6 +32,7 @@ impl Decider {
         Decider {
             core,
             effects: Effects::new(),
+            prompt: Vec::new(),
             outbox: Outbox::default(),
             outbox_bytes: 0,
             journal,
@@ -102,13 +105,14 @@ impl Decider {
         self.durable >= self.core.position()
     }
 
-    /// Takes out, in order, the effects of what is durable.
+    /// Takes out what waits for no fact, and then, in order, the effects of what is durable.
     pub fn release(&mut self) -> impl Iterator<Item = Effect> + '_ {
         let waiting = &mut self.outbox_bytes;
-        self.outbox.release(self.durable).map(|(bytes, effect)| {
+        let released = self.outbox.release(self.durable).map(|(bytes, effect)| {
             *waiting -= bytes;
             effect
-        })
+        });
+        self.prompt.drain(..).chain(released)
     }
 
     /// Commits, and ends the journal's thread once all of it is written.
@@ -118,6 +122,7 @@ impl Decider {
     }
 
     fn after_step(&mut self) {
+        self.prompt.extend(self.effects.drain_prompt());
         for (position, effect) in self.effects.drain() {
             let bytes = effect_bytes(&effect);
             self.outbox_bytes += bytes;

@@ -2,7 +2,7 @@
 //! them. It drains what has arrived, handles each, writes the facts with one sync at a time, and releases
 //! what became durable, coalesced per peer.
 //!
-//! Invariants: arrived events come before deadlines; an effect leaves through the outbox only; what a
+//! Invariants: arrived events come before deadlines; an effect that says what was decided leaves through the outbox only; what a
 //! crash takes is everything but the disk.
 
 use crate::{
@@ -58,6 +58,8 @@ pub struct Running {
     /// How long it has to live.
     pub fate: Fate,
     writer: Writer,
+    /// What waits for no fact.
+    prompt: Vec<Effect>,
     outbox: Outbox<Effect>,
     effects: Effects,
     links: BTreeMap<SessionId, Link>,
@@ -142,6 +144,7 @@ impl SchedulerNode {
             shadow,
             fate: Fate::default(),
             writer,
+            prompt: Vec::new(),
             outbox: Outbox::default(),
             effects,
             links: BTreeMap::new(),

@@ -287,10 +287,10 @@ fn when_the_rival_is_lost_too_the_older_attempt_ends_first() {
 
 #[test]
 fn what_a_beaten_rival_still_takes_is_not_given_away() {
-    // Their processes ignore SIGTERM: the originals' results commit long before the rivals are gone.
+    // Their processes ignore SIGTERM: the originals are back, and end, long before the rivals are gone.
     let mut t = Story::of(2);
     let stubborn = task(&Behaviour { stubborn: true, runs_for: 300 * SECOND, ..Behaviour::default() });
-    let stubborn = TaskSpec { kill_grace_ms: 60_000, max_losses: 5, ..stubborn };
+    let stubborn = TaskSpec { kill_grace_ms: 240_000, max_losses: 5, ..stubborn };
     let job = t.submitted(array(4, stubborn), LOST_AFTER);
     t.run_for(5 * SECOND);
     assert_eq!((t.agent("a").running(), t.agent("b").running()), (2, 2));

@@ -32,6 +32,7 @@ impl Agent {
             },
             resources: Some(Box::new(attempt.resources.to_wire())),
             waits: self.live.backlog.holds(*id),
+            progress: self.live.runs.get(id).map_or(0.0, |run| run.progress),
         };
         let register = fb::RegisterT {
             capacity: Some(Box::new(self.config.capacity.to_wire())),

@@ -180,7 +180,13 @@ impl Peer {
 
     pub fn assign(&self, scheduler: &Scheduler, attempt: AttemptId, spec: TaskSpec) {
         let receipt = scheduler.receipt(5);
-        self.send(Message::Assignment(Assignment { attempt, spec: Arc::new(spec), receipt, deadline_ms: 0 }));
+        self.send(Message::Assignment(Assignment {
+            attempt,
+            spec: Arc::new(spec),
+            receipt,
+            deadline_ms: 0,
+            stop_on_disconnect_after_ms: 0,
+        }));
     }
 
     pub fn ack(&self, attempt: AttemptId) {

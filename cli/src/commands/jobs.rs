@@ -16,7 +16,7 @@ use fleetwire_client::{
 use fleetwire_common::{
     fb,
     ids::{JobId, Name, TaskId},
-    job::{FileSpec, JobSpec, TaskSpec},
+    job::{FileSpec, JobSpec, TaskSpec, Terms},
     resources::Resources,
 };
 use serde_json::{Value, json};
@@ -242,7 +242,7 @@ fn job_of(command: &Run) -> Result<JobSpec, CliError> {
         max_attempts: command.max_attempts,
         ..TaskSpec::default()
     };
-    Ok(JobSpec::new(name, vec![task], LOST_AFTER_S)?)
+    Ok(JobSpec::new(name, vec![task], Terms::default())?)
 }
 
 fn is_executable(path: &Path) -> std::io::Result<bool> {
@@ -260,7 +260,6 @@ pub async fn cancel(client: &Client, target: Target, as_json: bool) -> Result<()
     if as_json { print_json(&json!({ "cancelled": what })) } else { print(&format!("{what} is being stopped\n")) }
 }
 
-const LOST_AFTER_S: u64 = 300;
 const ROWS_MAX: usize = 40;
 const JSON_ROWS_MAX: usize = 10_000;
 const RESULTS_AT_A_TIME: usize = 32;

@@ -15,7 +15,8 @@ pub mod values;
 pub use mistake::{JobFileError, Mistake, MistakeKind};
 
 use fleetwire_common::{
-    job::{JobError, JobSpec},
+    fb,
+    job::{JobError, JobSpec, Terms, TermsError},
     limits::FILES_BYTES_MAX,
 };
 use mistake::Fault;
@@ -27,10 +28,8 @@ use toml::de::{DeTable, DeValue};
 /// Bytes of a job file: its own text, without the files that it names.
 pub const JOB_FILE_BYTES_MAX: u64 = 4 << 20;
 
-/// Seconds without hearing from an agent until its attempts are suspect, when the job does not say.
-const LOST_AFTER_S: u64 = 300;
-
-const JOB_KEYS: &[&str] = &["name", "lost_after", "task"];
+const JOB_KEYS: &[&str] =
+    &["name", "lost_after", "stop_on_disconnect_after", "retry_lost", "keep", "exclusive", "task"];
 
 /// Reads and checks a job file. Sources of files are looked up relative to the folder it lies in.
 pub fn load(path: &Path) -> Result<JobSpec, JobFileError> {
@@ -69,10 +68,7 @@ fn job(path: &Path, text: &str, read: Read<'_>) -> Result<JobSpec, Fault> {
         Some(field) => field.name()?,
         None => values::name_of_path(path).ok_or_else(|| section.missing("name"))?,
     };
-    let lost_after_s = match section.field("lost_after")? {
-        Some(field) => field.seconds()?,
-        None => LOST_AFTER_S,
-    };
+    let terms = terms(&section)?;
 
     let tasks = section.field("task")?.ok_or_else(|| section.missing("[[task]]"))?;
     let mut entries: Vec<Entry> = Vec::new();
@@ -91,11 +87,33 @@ fn job(path: &Path, text: &str, read: Read<'_>) -> Result<JobSpec, Fault> {
     }
 
     let specs = entries.iter().map(|entry| entry.spec.clone()).collect();
-    JobSpec::new(name, specs, lost_after_s).map_err(|error| refused(error, &entries, section.span))
+    JobSpec::new(name, specs, terms).map_err(|error| refused(error, &entries, &section))
+}
+
+/// What becomes of its attempts when an agent is not heard.
+fn terms(section: &Section<'_>) -> Result<Terms, Fault> {
+    let mut terms = Terms::default();
+    if let Some(field) = section.field("lost_after")? {
+        terms.lost_after_s = field.seconds()?;
+    }
+    if let Some(field) = section.field("stop_on_disconnect_after")? {
+        terms.stop_on_disconnect_after_ms = 1_000 * field.seconds()?;
+    }
+    if let Some(field) = section.field("retry_lost")? {
+        terms.retry_lost = field.bool()?;
+    }
+    if let Some(field) = section.field("keep")? {
+        const KEEPS: [fb::Keep; 3] = [fb::Keep::Original, fb::Keep::Replacement, fb::Keep::BestProgress];
+        terms.keep = field.choice(&["original", "replacement", "best_progress"], &KEEPS)?;
+    }
+    if let Some(field) = section.field("exclusive")? {
+        terms.exclusive = field.bool()?;
+    }
+    Ok(terms)
 }
 
 /// Points at the field that made the job impossible.
-fn refused(error: JobError, entries: &[Entry], start: Range<usize>) -> Fault {
+fn refused(error: JobError, entries: &[Entry], section: &Section<'_>) -> Fault {
     let at = match &error {
         JobError::TooMuch { task, what, .. } | JobError::Invalid { task, what, .. } => {
             entries.iter().find(|entry| entry.spec.name.as_str() == task).map(|entry| {
@@ -104,9 +122,11 @@ fn refused(error: JobError, entries: &[Entry], start: Range<usize>) -> Fault {
                 entry.span_of(key)
             })
         }
+        JobError::Terms(TermsError::NeverStopped { .. }) => Some(section.span_of("exclusive")),
+        JobError::Terms(_) => Some(section.span_of("stop_on_disconnect_after")),
         JobError::Unreadable(_) | JobError::Name { .. } | JobError::NoTasks | JobError::DuplicateTask(_) => None,
     };
-    Fault::new(at.unwrap_or(start), MistakeKind::Refused(error))
+    Fault::new(at.unwrap_or_else(|| section.span.clone()), MistakeKind::Refused(error))
 }
 
 fn read_bounded(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {

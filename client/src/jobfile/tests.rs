@@ -1,7 +1,11 @@
 //! Every kind of mistake, with the place and the words that a user sees.
 
 use super::*;
-use fleetwire_common::{fb, job::TaskSpec, resources::Resources};
+use fleetwire_common::{
+    fb,
+    job::{TaskSpec, Terms},
+    resources::Resources,
+};
 
 fn read(text: &str) -> Result<JobSpec, JobFileError> {
     let files = |path: &Path| match path.to_str() {
@@ -23,6 +27,39 @@ fn in_task(line: &str) -> (usize, String) {
     let mistake = mistake(&format!("name = 'j'\n[[task]]\ncommand = ['true']\n{line}\n"));
     assert_eq!(mistake.line, 4, "{mistake}");
     (mistake.column, mistake.kind.to_string())
+}
+
+#[test]
+fn what_becomes_of_work_whose_agent_is_not_heard() {
+    let terms = |text: &str| read(&format!("name = 'j'\n{text}\n[[task]]\ncommand = ['true']\n")).unwrap().terms;
+    assert_eq!(terms(""), Terms::default());
+    let all = terms(
+        "lost_after = '3m'\nstop_on_disconnect_after = '2m'\nretry_lost = false\nkeep = 'best_progress'\nexclusive = true",
+    );
+    let expected = Terms {
+        lost_after_s: 180,
+        stop_on_disconnect_after_ms: 120_000,
+        retry_lost: false,
+        keep: fb::Keep::BestProgress,
+        exclusive: true,
+    };
+    assert_eq!(all, expected);
+    let refused = |text: &str| {
+        let mistake = mistake(&format!("name = 'j'\n{text}\n[[task]]\ncommand = ['true']\n"));
+        (mistake.line, mistake.column, mistake.render(false))
+    };
+    for (text, line, column, says) in [
+        ("keep = 'orginal'", 2, 8, "did you mean `original`?"),
+        ("exclusiv = true", 2, 1, "did you mean `exclusive`?"),
+        ("retry_lost = 'no'", 2, 14, "expected `true` or `false`"),
+        ("stop_on_disconnect_after = '0s'", 2, 28, "whole seconds with a unit"),
+        ("exclusive = true", 2, 13, "set stop_on_disconnect_after"),
+        ("exclusive = true\nstop_on_disconnect_after = '295s'", 3, 28, "raise lost_after"),
+    ] {
+        let (found_line, found_column, rendered) = refused(text);
+        assert_eq!((found_line, found_column), (line, column), "{rendered}");
+        assert!(rendered.contains(says), "{rendered}");
+    }
 }
 
 #[test]
@@ -77,7 +114,7 @@ executor = "noop"
 "#,
     )
     .unwrap();
-    assert_eq!((job.name.as_str(), job.lost_after_s, job.task_count()), ("all", 150, 5));
+    assert_eq!((job.name.as_str(), job.terms.lost_after_s, job.task_count()), ("all", 150, 5));
 
     let first = &job.tasks[0];
     assert!(first.array && first.count == 3);
@@ -116,7 +153,7 @@ executor = "noop"
 #[test]
 fn what_is_left_out_has_its_default() {
     let job = read("[[task]]\ncommand = ['true']").unwrap();
-    assert_eq!((job.name.as_str(), job.lost_after_s), ("job", 300));
+    assert_eq!((job.name.as_str(), job.terms.lost_after_s), ("job", 300));
     assert_eq!(*job.tasks[0], TaskSpec { command: "true".into(), ..TaskSpec::default() });
 }
 

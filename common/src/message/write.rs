@@ -129,6 +129,7 @@ impl Assignment {
             receipt: Some(&self.receipt),
             kill_grace_ms: spec.kill_grace_ms,
             result_path,
+            stop_on_disconnect_after_ms: self.stop_on_disconnect_after_ms,
         };
         fb::TaskAssignment::create(builder, &args)
     }

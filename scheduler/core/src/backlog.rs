@@ -127,10 +127,12 @@ impl Core {
     fn assign_ahead(&mut self, agent: AgentId, task: TaskId, effects: &mut Effects) {
         self.cease_waiting(task);
         let attempt = self.next_attempt(task);
-        let Some(resources) = self.state.task_spec(task).map(|spec| spec.resources) else { return };
         self.decide(&Fact::AttemptAssigned { attempt, agent }, effects);
-        self.live.hold(agent, attempt, Held { resources, waits: true, ..Held::default() });
-        self.send_assignment(agent, attempt, effects);
+        let held = Held { waits: true, ..self.new_held(attempt) };
+        self.live.hold(agent, attempt, held);
+        if let Some(session) = self.session_of(agent) {
+            self.send_assignment(session, attempt, effects);
+        }
         self.touch(task.job, effects);
         self.look_later(agent);
     }

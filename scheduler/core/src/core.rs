@@ -7,7 +7,7 @@ use crate::{
     deadlines::Deadline,
     event::{Config, Effects, Origin, Rejected},
     fact::Fact,
-    live::{JobLive, Live},
+    live::{Held, JobLive, Live},
     placement::{Placement, suits},
     queue::Request,
     state::State,
@@ -16,7 +16,7 @@ use fixedbitset::FixedBitSet;
 use fleetwire_common::{
     fb,
     ids::{AgentId, AttemptId, JobId, Position, SessionId, TaskId},
-    job::TaskSpec,
+    job::{TaskSpec, Terms},
     message::Message,
     time::Time,
 };
@@ -106,7 +106,32 @@ impl Core {
 
     /// How long an agent that holds attempts of this job may be silent.
     pub fn lost_after(&self, job: JobId) -> Duration {
-        self.state.jobs.get(&job).map_or(Duration::MAX, |job| Duration::from_secs(job.spec.lost_after_s.max(1)))
+        self.state.jobs.get(&job).map_or(Duration::MAX, |job| job.spec.terms.suspect_after())
+    }
+
+    /// What becomes of a job's attempts when an agent is not heard.
+    pub fn terms(&self, job: JobId) -> Terms {
+        self.state.jobs.get(&job).map_or(Terms::default(), |job| job.spec.terms)
+    }
+
+    /// When nothing of an exclusive attempt can be left on its agent, whatever the agent does: then, and not
+    /// before, its task may be tried elsewhere. Other attempts wait for nothing.
+    pub fn gone_at(&self, agent: AgentId, task: TaskId) -> Time {
+        let terms = self.terms(task.job);
+        let grace_ms = self.state.task_spec(task).map_or(0, |spec| spec.kill_grace_ms);
+        let away = self.live.agent(agent).filter(|live| live.session.is_none());
+        let heard_at = away.map_or(self.now, |live| live.heard_at);
+        match terms.gone_after(grace_ms).filter(|_| terms.exclusive) {
+            Some(after) => heard_at + after,
+            None => self.now,
+        }
+    }
+
+    /// How an attempt enters a ledger that knows nothing of it.
+    pub fn new_held(&self, attempt: AttemptId) -> Held {
+        let resources = self.state.task_spec(attempt.task).map(|spec| spec.resources).unwrap_or_default();
+        let stops = self.terms(attempt.task.job).stop_on_disconnect_after_ms > 0;
+        Held { resources, stops, ..Held::default() }
     }
 
     /// The session of an agent that has registered in it.

@@ -169,6 +169,7 @@ pub struct Effects {
     /// The facts, in order.
     pub facts: FactBatch,
     queue: Vec<(Position, Effect)>,
+    prompt: Vec<Effect>,
     position: Position,
 }
 
@@ -188,7 +189,18 @@ impl Effects {
         self.push(Effect::Send { session, message });
     }
 
-    /// Takes all effects with their positions, in order.
+    /// Adds a message that says nothing of what was decided, and so waits for nothing: what tells an agent that
+    /// it is heard, which must not depend on how fast the disk is.
+    pub(crate) fn send_at_once(&mut self, session: SessionId, message: Message) {
+        self.prompt.push(Effect::Send { session, message });
+    }
+
+    /// Takes the effects that wait for no fact.
+    pub fn drain_prompt(&mut self) -> impl Iterator<Item = Effect> + '_ {
+        self.prompt.drain(..)
+    }
+
+    /// Takes all other effects with their positions, in order.
     pub fn drain(&mut self) -> impl Iterator<Item = (Position, Effect)> + '_ {
         self.queue.drain(..)
     }

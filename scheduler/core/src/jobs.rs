@@ -14,7 +14,7 @@ use fleetwire_common::{
     envelope::keys::sha256,
     fb,
     ids::{AttemptId, JobId, SessionId, SubmitId, TaskId},
-    job::JobSpec,
+    job::{JobError, JobSpec},
     message::{Ack, Message},
     time::Time,
 };
@@ -54,6 +54,7 @@ impl Core {
             return Err(Rejected::DiskFull);
         }
         let spec = Arc::new(JobSpec::from_wire(bytes)?);
+        spec.terms.check_heartbeat(self.config.heartbeat_interval).map_err(JobError::Terms)?;
         self.check_room(&spec, bytes.len() as u64)?;
         let job = JobId(self.state.last_job.0 + 1);
         let (owner, bytes) = (Cow::Borrowed(owner), Cow::Borrowed(bytes));

@@ -48,7 +48,6 @@ use crate::{
     deadlines::Deadline,
     event::Rejected,
     fact::{Fact, FactError},
-    live::Held,
     state::ApplyError,
 };
 use fleetwire_common::{
@@ -139,8 +138,8 @@ impl Scheduler {
             .flat_map(|(agent, record)| record.assigned.iter().map(move |attempt| (agent, *attempt)))
             .collect();
         for (agent, attempt) in assigned {
-            let resources = core.state.task_spec(attempt.task).map(|spec| spec.resources).unwrap_or_default();
-            core.live.hold(agent, attempt, Held { resources, ..Held::default() });
+            let held = core.new_held(attempt);
+            core.live.hold(agent, attempt, held);
         }
         for agent in core.state.agents.iter().map(|(agent, _)| agent).collect::<Vec<_>>() {
             core.on_agent_away(agent, core.now);

@@ -112,6 +112,8 @@ pub struct AgentLive {
     /// Everything in its ledger.
     pub held: BTreeMap<AttemptId, Held>,
     in_use: Sum,
+    /// How many of those it stops itself when it is not heard.
+    stops: u32,
     capacity: Resources,
     /// When it was last heard of; while it has no session.
     pub heard_at: Time,
@@ -145,6 +147,8 @@ pub struct Held {
     pub resources: Resources,
     /// How far it is.
     pub phase: Phase,
+    /// Its agent stops it when it is not heard.
+    pub stops: bool,
     /// The scheduler counts it as ended, or never knew it; the agent has not said that it is gone.
     pub ended: bool,
     /// Its agent was not heard for the job's `lost_after`.
@@ -159,6 +163,19 @@ pub struct Held {
     pub backstop_at: Option<Time>,
     /// Its latest words and values.
     pub report: Option<Box<Report>>,
+}
+
+/// What an agent says of an attempt that it lists.
+#[derive(Clone, Copy, Debug)]
+pub struct Reported {
+    /// How it stands; any final status is `Completed`.
+    pub status: fb::TaskStatus,
+    /// What it holds.
+    pub resources: Resources,
+    /// Parts per million.
+    pub progress_ppm: u32,
+    /// It waits for room.
+    pub waits: bool,
 }
 
 /// What an attempt last said.
@@ -409,6 +426,7 @@ impl AgentLive {
             true => self.backlog.waiting.push_back(attempt),
             false => self.in_use.add(held.resources),
         }
+        self.stops += u32::from(held.stops);
         self.held.insert(attempt, held);
     }
 
@@ -419,7 +437,13 @@ impl AgentLive {
             true => self.backlog.waiting.retain(|waiting| *waiting != attempt),
             false => self.in_use.subtract(held.resources),
         }
+        self.stops -= u32::from(held.stops);
         Some(held)
+    }
+
+    /// Whether some attempt there ends if its agent is not told that it is heard.
+    pub fn must_be_answered(&self) -> bool {
+        self.stops > 0
     }
 
     /// Capacity less everything in the ledger.

@@ -1,9 +1,12 @@
 //! The story of an agent that is not heard: unreachable, then its attempts suspect, then rivals.
 //!
 //! Invariants: a lost connection ends nothing; a suspect attempt may gain one rival; at most two attempts
-//! of a task have not ended; while one of them is not suspect, nothing more is started.
+//! of a task have not ended; while one of them is not suspect, nothing more is started; of exclusive work
+//! only one attempt has not ended, and the next waits until nothing of it can be left.
 
-use crate::{core::Core, deadlines::Deadline, event::Effects, fact::Fact, tasks::Ending};
+use crate::{
+    attempts::Assigned, core::Core, deadlines::Deadline, event::Effects, fact::Fact, live::Reported, tasks::Ending,
+};
 use fleetwire_common::{
     fb,
     ids::{AgentId, AttemptId, TaskId},
@@ -94,7 +97,7 @@ impl Core {
     pub fn consider_rival(&mut self, task: TaskId, effects: &mut Effects) {
         while let Some(record) = self.state.tasks.get(&task) {
             let open = record.open;
-            let is_suspect = |assigned: &crate::attempts::Assigned| {
+            let is_suspect = |assigned: &Assigned| {
                 let attempt = AttemptId { task, attempt: assigned.attempt };
                 self.live.held(assigned.agent, attempt).is_some_and(|held| held.suspect)
             };
@@ -102,10 +105,13 @@ impl Core {
                 return;
             };
             let Some(max_losses) = self.state.task_spec(task).map(|spec| spec.max_losses) else { return };
+            let terms = self.terms(task.job);
             let cancelled = self.state.is_cancelled(task);
             // What is suspect now would count as lost: the task would have ended its agents too often.
-            let spent = record.losses.saturating_add(open.count() as u32) >= max_losses;
-            if !cancelled && !spent && open.count() == 1 {
+            let spent = !terms.retry_lost || record.losses.saturating_add(open.count() as u32) >= max_losses;
+            // Exclusive work has no rivals: what is suspect is gone by now, so it ends, and is tried again.
+            let may_have_rival = !terms.exclusive;
+            if !cancelled && !spent && open.count() == 1 && may_have_rival {
                 self.live.enqueue(task);
                 return;
             }
@@ -116,6 +122,42 @@ impl Core {
             };
             let ending = Ending::decided(status, reason, self.now);
             self.end_attempt(AttemptId { task, attempt: older.attempt }, ending, effects);
+        }
+    }
+
+    /// An agent lists an attempt again. Of two whose agents are both heard one goes on, as the job's terms say;
+    /// a result that is there already decides by itself.
+    pub fn keep_one(&mut self, agent: AgentId, attempt: AttemptId, report: &Reported, effects: &mut Effects) {
+        let task = attempt.task;
+        if self.check_attempt(agent, attempt).is_err() {
+            return;
+        }
+        if let Some(held) = self.live.held_mut(agent, attempt) {
+            held.suspect = false;
+        }
+        let Some(open) = self.state.tasks.get(&task).map(|record| record.open) else { return };
+        let mut both = open.iter();
+        let (Some(older), Some(newer)) = (both.next(), both.next()) else { return };
+        let held = |of: Assigned| self.live.held(of.agent, AttemptId { task, attempt: of.attempt });
+        // Whom nobody has heard since this start may be far ahead, or gone.
+        let is_heard = |of: Assigned| of.attempt == attempt.attempt || self.session_of(of.agent).is_some();
+        if report.status == fb::TaskStatus::Completed || !is_heard(older) || !is_heard(newer) {
+            return;
+        }
+        let progress = |of: Assigned| {
+            let listed = if of.attempt == attempt.attempt { report.progress_ppm } else { 0 };
+            held(of).map_or(0, |held| held.progress_ppm.max(listed))
+        };
+        let ends = match self.terms(task.job).keep {
+            fb::Keep::Replacement => older,
+            fb::Keep::BestProgress if progress(newer) > progress(older) => older,
+            _ => newer,
+        };
+        let ended = AttemptId { task, attempt: ends.attempt };
+        let ending = Ending::decided(fb::TaskStatus::Cancelled, fb::EndReason::Rival, self.now);
+        self.end_attempt(ended, ending, effects);
+        if ended != attempt {
+            self.send_cancellation(ends.agent, ended, fb::EndReason::Rival, effects);
         }
     }
 

@@ -142,12 +142,16 @@ pub struct Standing {
     pub rival: bool,
     /// Whether it, or its whole job, was asked to stop.
     pub cancelled: bool,
+    /// Whether its job wants lost tasks to be tried elsewhere.
+    pub retry_lost: bool,
 }
 
 /// Decides what becomes of a task when an attempt ends with `status` for `reason`.
 pub fn outcome(spec: &TaskSpec, stands: Standing, status: fb::TaskStatus, reason: fb::EndReason) -> Outcome {
     // Neither was started: nothing was tried.
     let rejected = matches!(reason, fb::EndReason::Rejected | fb::EndReason::Released);
+    // It made way for the task's other attempt; whoever says so without one is not believed.
+    let rejected = rejected || (reason == fb::EndReason::Rival && stands.rival);
     let failure = matches!(status, fb::TaskStatus::Failed | fb::TaskStatus::TimedOut);
     let completed = status == fb::TaskStatus::Completed;
     // An agent that stops an attempt nobody asked it to stop has lost it, as far as the task goes.
@@ -159,7 +163,7 @@ pub fn outcome(spec: &TaskSpec, stands: Standing, status: fb::TaskStatus, reason
         ends(fb::TaskStatus::Cancelled)
     } else if failure && stands.failures + 1 >= spec.max_attempts {
         ends(status)
-    } else if loss && stands.losses + 1 >= spec.max_losses {
+    } else if loss && (!stands.retry_lost || stands.losses + 1 >= spec.max_losses) {
         ends(fb::TaskStatus::Lost)
     } else {
         let task_status = if stands.rival { fb::TaskStatus::Assigned } else { fb::TaskStatus::Pending };
@@ -196,7 +200,7 @@ mod tests {
     use super::*;
     use fb::{EndReason as R, TaskStatus as S};
 
-    const FRESH: Standing = Standing { failures: 0, losses: 0, rival: false, cancelled: false };
+    const FRESH: Standing = Standing { failures: 0, losses: 0, rival: false, cancelled: false, retry_lost: true };
 
     fn spec() -> TaskSpec {
         TaskSpec { max_attempts: 2, max_losses: 2, ..TaskSpec::default() }
@@ -210,6 +214,10 @@ mod tests {
         assert_eq!(after(Standing { losses: 1, ..FRESH }, S::Failed, R::Exited), S::Pending);
         assert_eq!(after(Standing { losses: 1, ..FRESH }, S::Lost, R::AgentLost), S::Lost);
         assert_eq!(after(Standing { losses: 1, failures: 1, ..FRESH }, S::Cancelled, R::Rejected), S::Pending);
+        assert_eq!(after(Standing { retry_lost: false, ..FRESH }, S::Lost, R::AgentLost), S::Lost);
+        assert_eq!(after(Standing { retry_lost: false, ..FRESH }, S::Failed, R::Exited), S::Pending);
+        assert_eq!(after(Standing { rival: true, losses: 1, ..FRESH }, S::Cancelled, R::Rival), S::Assigned);
+        assert_eq!(after(Standing { losses: 1, ..FRESH }, S::Cancelled, R::Rival), S::Lost);
         assert_eq!(after(Standing { cancelled: true, ..FRESH }, S::Failed, R::Exited), S::Cancelled);
         assert_eq!(after(Standing { cancelled: true, ..FRESH }, S::Completed, R::Exited), S::Completed);
         assert_eq!(after(Standing { rival: true, ..FRESH }, S::Failed, R::Exited), S::Assigned);

@@ -226,6 +226,7 @@ impl Core {
         let attempts = in_full.then(|| {
             let held = live.into_iter().flat_map(|live| &live.held).take(PAGE_ROWS_MAX as usize);
             held.map(|(attempt, held)| fb::AttemptReportT {
+                progress: held.progress_ppm as f32 / 1e6,
                 task_id: Some(attempt.task.to_string()),
                 attempt: attempt.attempt,
                 status: match held.phase {

@@ -10,9 +10,9 @@ use crate::{
     deadlines::Deadline,
     event::{Effect, Effects, Origin, Rejected},
     fact::{Fact, array},
-    live::{Allowance, Held, Phase, Session},
+    live::{Allowance, Held, Phase, Reported, Session},
     placement::suits,
-    tasks::{Ending, read_attempt},
+    tasks::{Ending, ppm, read_attempt},
 };
 use fleetwire_common::{
     fb,
@@ -104,7 +104,9 @@ impl Core {
         self.close(id, fb::ErrorCode::MessageTimeout, reason, effects);
     }
 
-    /// An agent beats: what is in use there, and that it is alive. O(1).
+    /// An agent beats: what is in use there, and that it is alive. O(1). Where work ends that is not heard, every
+    /// beat is answered, without waiting for the disk; but not before the agent registered, because what it
+    /// holds may be suspect until then.
     pub fn on_heartbeat(
         &mut self,
         session: SessionId,
@@ -113,13 +115,15 @@ impl Core {
         beat: fb::Heartbeat<'_>,
         effects: &mut Effects,
     ) {
+        let mut must_be_answered = false;
         if let Some(agent) = agent {
             let live = self.live.agent_mut(agent);
             live.usage = Resources { cpu: beat.cpu(), memory: beat.memory(), gpu: beat.gpu(), storage: beat.storage() };
             live.running = beat.running();
+            must_be_answered = live.must_be_answered();
         }
-        if beat.answer() {
-            effects.send(session, Message::Ack(Ack::Heartbeat(origin.timestamp_ms)));
+        if must_be_answered || (beat.answer() && agent.is_some()) {
+            effects.send_at_once(session, Message::Ack(Ack::Heartbeat(origin.timestamp_ms)));
         }
     }
 
@@ -158,6 +162,9 @@ impl Core {
             self.decide(&Fact::AgentReturned { agent }, effects);
         }
         self.disarm_absence(agent);
+        for (attempt, report) in &listed {
+            self.keep_one(agent, *attempt, report, effects);
+        }
         let answers = listed.iter().map(|(attempt, report)| self.reconcile_listed(agent, *attempt, *report)).collect();
         let registered = fb::RegisteredT {
             answers: Some(answers),
@@ -223,23 +230,26 @@ impl Core {
             Err(Rejected::AttemptEnded { .. } | Rejected::NotYourAttempt { .. }) => fb::AttemptVerdict::Stop,
             Err(_) => fb::AttemptVerdict::Unknown,
         };
-        let resources = self.state.task_spec(attempt.task).map_or(report.resources, |spec| spec.resources);
+        // What is known of it stays: its progress, and that it runs.
         match self.live.held_mut(agent, attempt) {
-            // What is known of it stays: its progress, and that it runs.
             Some(held) => {
-                held.suspect = false;
                 held.recalled = false;
                 self.live.set_waits(agent, attempt, report.waits);
             }
             None => {
-                let held = Held { resources, ended: known.is_err(), waits: report.waits, ..Held::default() };
+                let waits = report.waits;
+                let mut held = Held { ended: known.is_err(), waits, ..self.new_held(attempt) };
+                if self.state.task_spec(attempt.task).is_none() {
+                    held.resources = report.resources;
+                }
                 self.live.hold(agent, attempt, held);
             }
         }
         if known.is_ok() {
             // It is heard again: no rival is needed, if none was found yet.
             self.live.dequeue(attempt.task);
-            let progress_ppm = self.live.held(agent, attempt).map_or(0, |held| held.progress_ppm);
+            let known_ppm = self.live.held(agent, attempt).map_or(0, |held| held.progress_ppm);
+            let progress_ppm = report.progress_ppm.max(known_ppm);
             match report.status {
                 fb::TaskStatus::Running => {
                     self.live.set_running(agent, attempt, progress_ppm);
@@ -280,11 +290,7 @@ impl Core {
             } else if same_data {
                 self.live.dequeue(attempt.task);
                 self.hold_again(agent, attempt);
-                let receipt = self.receipt(self.position);
-                if let Some(spec) = self.spec(attempt.task) {
-                    let assignment = fleetwire_common::message::Assignment { attempt, spec, receipt, deadline_ms: 0 };
-                    effects.send(session, Message::Assignment(assignment));
-                }
+                self.send_assignment(session, attempt, effects);
             } else {
                 let mut ending = Ending::decided(fb::TaskStatus::Lost, fb::EndReason::AgentLost, self.now);
                 ending.end.message = String::from("the agent came back without its data");
@@ -296,19 +302,11 @@ impl Core {
 
     /// An attempt that is sent again starts anew, as far as anyone knows.
     fn hold_again(&mut self, agent: AgentId, attempt: AttemptId) {
-        let resources = self.state.task_spec(attempt.task).map_or(Resources::ZERO, |spec| spec.resources);
         let waits = self.live.held(agent, attempt).is_some_and(|held| held.waits);
         self.live.set_ended(agent, attempt);
-        self.live.hold(agent, attempt, Held { resources, waits, ..Held::default() });
+        let held = Held { waits, ..self.new_held(attempt) };
+        self.live.hold(agent, attempt, held);
     }
-}
-
-/// What an agent says of an attempt that it holds.
-#[derive(Clone, Copy, Debug)]
-struct Reported {
-    status: fb::TaskStatus,
-    resources: Resources,
-    waits: bool,
 }
 
 fn invalid(what: &'static str, found: impl std::fmt::Display, expected: &'static str) -> Rejected {
@@ -364,8 +362,9 @@ fn read_attempts(message: &fb::Register<'_>) -> Result<BTreeMap<AttemptId, Repor
     let read = |report: fb::AttemptReport<'_>| {
         let status = if is_final(report.status()) { fb::TaskStatus::Completed } else { report.status() };
         let resources = Resources::from_wire(report.resources());
-        let reported = Reported { status, resources, waits: report.waits() };
-        Ok((read_attempt(report.task_id(), report.attempt())?, reported))
+        let progress_ppm = ppm(report.progress());
+        let waits = report.waits();
+        Ok((read_attempt(report.task_id(), report.attempt())?, Reported { status, resources, progress_ppm, waits }))
     };
     reports.into_iter().flatten().map(read).collect()
 }

@@ -8,7 +8,7 @@ use crate::{
     deadlines::Deadline,
     event::{Effects, Rejected},
     fact::{Ended, Fact},
-    live::{Held, Phase},
+    live::Phase,
     placement::{Placement, plan},
     policy::{Standing, backoff, outcome},
     queue::Exclusion,
@@ -61,20 +61,23 @@ impl Core {
     fn assign(&mut self, Placement { task, agent }: Placement, effects: &mut Effects) {
         self.cease_waiting(task);
         let attempt = self.next_attempt(task);
-        let Some(resources) = self.state.task_spec(task).map(|spec| spec.resources) else { return };
         self.decide(&Fact::AttemptAssigned { attempt, agent }, effects);
-        self.live.hold(agent, attempt, Held { resources, ..Held::default() });
-        self.send_assignment(agent, attempt, effects);
+        let held = self.new_held(attempt);
+        self.live.hold(agent, attempt, held);
+        if let Some(session) = self.session_of(agent) {
+            self.send_assignment(session, attempt, effects);
+        }
         self.touch(task.job, effects);
     }
 
     /// Sends an assignment, the first time or again. Its deadline stays 0, none: a queue timeout is about the
     /// wait for an agent, which is over, and jobs have no deadline of their own yet.
-    pub fn send_assignment(&self, agent: AgentId, attempt: AttemptId, effects: &mut Effects) {
-        if let (Some(session), Some(spec)) = (self.session_of(agent), self.spec(attempt.task)) {
-            let receipt = self.receipt(self.position);
-            effects.send(session, Message::Assignment(Assignment { attempt, spec, receipt, deadline_ms: 0 }));
-        }
+    pub fn send_assignment(&self, session: SessionId, attempt: AttemptId, effects: &mut Effects) {
+        let Some(spec) = self.spec(attempt.task) else { return };
+        let receipt = self.receipt(self.position);
+        let stop_on_disconnect_after_ms = self.terms(attempt.task.job).stop_on_disconnect_after_ms;
+        let assignment = Assignment { attempt, spec, receipt, deadline_ms: 0, stop_on_disconnect_after_ms };
+        effects.send(session, Message::Assignment(assignment));
     }
 
     /// Asks an agent to stop an attempt; what it holds stays in the ledger until it has.
@@ -257,9 +260,7 @@ impl Core {
             }
         }
         if update.status() == fb::TaskStatus::Running {
-            let progress = update.progress();
-            let progress = if progress.is_finite() { progress.clamp(0.0, 1.0) } else { 0.0 };
-            self.live.set_running(agent, attempt, (f64::from(progress) * 1e6) as u32);
+            self.live.set_running(agent, attempt, ppm(update.progress()));
             if was != Phase::Running {
                 self.arm_backstop(agent, attempt);
             }
@@ -276,19 +277,28 @@ impl Core {
         let Some(record) = self.state.tasks.get(&task) else { return };
         let open = record.open;
         let (failures, losses) = (record.failures, record.losses);
-        let stands = Standing { failures, losses, rival: open.count() > 1, cancelled: self.state.is_cancelled(task) };
-        let result = outcome(&spec, stands, ending.status, ending.end.reason);
-        let wait = if result.failure {
-            backoff(&self.config.policy, self.config.seed, &spec, failures + 1, attempt)
-        } else {
-            Duration::ZERO
+        let stands = Standing {
+            failures,
+            losses,
+            rival: open.count() > 1,
+            cancelled: self.state.is_cancelled(task),
+            retry_lost: self.terms(task.job).retry_lost,
         };
+        let result = outcome(&spec, stands, ending.status, ending.end.reason);
+        let mut retry_at = self.now;
+        if result.failure {
+            retry_at = self.now + backoff(&self.config.policy, self.config.seed, &spec, failures + 1, attempt);
+        } else if matches!(ending.end.reason, fb::EndReason::AgentLost | fb::EndReason::AgentForgotten) {
+            // Nobody has said that it is gone.
+            let agent = open.find(attempt.attempt).map(|assigned| assigned.agent);
+            retry_at = agent.map_or(self.now, |agent| self.gone_at(agent, task)).max(self.now);
+        }
         let retries = result.task_status == fb::TaskStatus::Pending;
         let ended = Ended {
             attempt,
             status: ending.status,
             task_status: result.task_status,
-            retry_at: if retries { self.now + wait } else { Time::ZERO },
+            retry_at: if retries { retry_at } else { Time::ZERO },
             failure: result.failure,
             loss: result.loss,
             end: Cow::Borrowed(&ending.end),
@@ -361,7 +371,12 @@ impl Core {
     pub fn on_backstop(&mut self, attempt: AttemptId, effects: &mut Effects) {
         let open = self.state.tasks.get(&attempt.task).and_then(|record| record.open.find(attempt.attempt));
         let Some(agent) = open.map(|assigned| assigned.agent) else { return };
-        if self.session_of(agent).is_none() {
+        let exclusive = self.terms(attempt.task.job).exclusive;
+        if self.session_of(agent).is_none() || exclusive {
+            // It may run still: of exclusive work only the agent can say that it does not.
+            if exclusive {
+                self.send_cancellation(agent, attempt, fb::EndReason::RunTimeout, effects);
+            }
             let again = self.now + self.config.policy.backstop_after;
             self.live.deadlines.arm(again, Deadline::Backstop(attempt));
             if let Some(held) = self.live.held_mut(agent, attempt) {
@@ -436,6 +451,12 @@ pub fn read_attempt(task_id: Option<&str>, attempt: u32) -> Result<AttemptId, Re
         found: error.found,
         expected: "JOB.ENTRY.INDEX, as in 7.0.42",
     })
+}
+
+/// A fraction of one as parts per million; what is none counts as nothing.
+pub fn ppm(fraction: f32) -> u32 {
+    let fraction = if fraction.is_finite() { fraction.clamp(0.0, 1.0) } else { 0.0 };
+    (f64::from(fraction) * 1e6) as u32
 }
 
 fn likely_reason(status: fb::TaskStatus) -> fb::EndReason {

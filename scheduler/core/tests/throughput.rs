@@ -38,7 +38,8 @@ impl Driver {
     fn drain(&mut self) -> Vec<Effect> {
         self.facts.extend(self.effects.facts.iter().map(<[u8]>::to_vec));
         self.effects.facts.clear();
-        self.effects.drain().map(|(_, effect)| effect).collect()
+        let prompt: Vec<_> = self.effects.drain_prompt().collect();
+        prompt.into_iter().chain(self.effects.drain().map(|(_, effect)| effect)).collect()
     }
 
     fn connect(&mut self, session: u64, role: fb::Role) {

@@ -38,7 +38,11 @@ use std::time::Duration;
 impl Running {
     /// Whether nothing waits inside the process.
     pub fn is_idle(&self) -> bool {
-        self.inbox.is_empty() && self.writer.is_idle() && self.outbox.is_empty() && self.ledger().next().is_none()
+        self.inbox.is_empty()
+            && self.prompt.is_empty()
+            && self.writer.is_idle()
+            && self.outbox.is_empty()
+            && self.ledger().next().is_none()
     }
 
     /// What the scheduler still counts as in use: empty once everything has ended, or resources leak.
@@ -196,6 +200,7 @@ impl Running {
             invariant_p7_state_is_what_facts_say("the scheduler", self.core.state(), &self.shadow)?;
         }
         self.writer.take(&mut self.effects.facts);
+        self.prompt.extend(self.effects.drain_prompt());
         for (position, effect) in self.effects.drain() {
             self.outbox.push(position, effect);
         }
@@ -232,7 +237,7 @@ impl Running {
 
     /// Sends what is durable, one write per peer.
     pub(super) fn release(&mut self, world: &mut World, history: &History) -> Result<(), Violation> {
-        let effects: Vec<Effect> = self.outbox.release(self.writer.durable()).collect();
+        let effects: Vec<Effect> = self.prompt.drain(..).chain(self.outbox.release(self.writer.durable())).collect();
         let mut writes: Vec<(SessionId, Vec<Message>)> = Vec::new();
         for effect in effects {
             if self.fate.strikes() {

@@ -245,7 +245,13 @@ impl Story {
 
     pub fn assign_until(&mut self, attempt: AttemptId, spec: TaskSpec, deadline_ms: u64) {
         let receipt = receipt(100 + u64::from(attempt.task.index));
-        self.receive(Message::Assignment(Assignment { attempt, spec: Arc::new(spec), receipt, deadline_ms }));
+        self.receive(Message::Assignment(Assignment {
+            attempt,
+            spec: Arc::new(spec),
+            receipt,
+            deadline_ms,
+            stop_on_disconnect_after_ms: 0,
+        }));
     }
 
     pub fn recall(&mut self, attempt: AttemptId) {

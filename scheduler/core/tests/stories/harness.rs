@@ -8,7 +8,7 @@ use fleetwire_common::{
     envelope::{Features, Opener, Sealer, handshake::HelloInfo, keys::MacKey, keys::RootKeys, keys::Secret},
     fb,
     ids::*,
-    job::{JobSpec, TaskSpec},
+    job::{JobSpec, TaskSpec, Terms},
     message::{Ack, End, Heartbeat, Message, Status},
     resources::Resources,
     time::Time,
@@ -51,6 +51,8 @@ pub struct AgentModel {
     pub kinds: Vec<fb::AgentType>,
     pub data_id: [u8; 16],
     pub holds: BTreeMap<AttemptId, (Resources, fb::TaskStatus)>,
+    /// Of all that it lists.
+    pub progress: f32,
     /// How many assignments it takes that have to wait for room,
     pub backlog: u32,
     /// and those that do, in their order.
@@ -198,6 +200,9 @@ impl T {
         self.effects.facts.clear();
         assert_eq!(self.scheduler.position().0, self.facts.len() as u64);
         assert_eq!(&self.shadow, self.scheduler.state(), "what facts say differs from what is live");
+        for effect in self.effects.drain_prompt().collect::<Vec<_>>() {
+            self.take(effect);
+        }
         let effects: Vec<_> = self.effects.drain().collect();
         let mut last = Position(0);
         for (position, effect) in effects {
@@ -350,6 +355,7 @@ impl T {
             holds: BTreeMap::new(),
             backlog: 0,
             waits: VecDeque::new(),
+            progress: 0.0,
         });
         AgentHand { t: self, name: name.to_owned() }
     }
@@ -391,6 +397,12 @@ impl T {
     pub fn submit(&mut self, tasks: Vec<TaskSpec>) -> u64 {
         let submit = self.submit_id();
         self.submit_as(submit, &job(tasks)).unwrap().0
+    }
+
+    pub fn submit_with(&mut self, task: TaskSpec, terms: Terms) -> Result<u64, fb::ErrorCode> {
+        let submit = self.submit_id();
+        let job = JobSpec::new(Name::new("j").unwrap(), vec![task], terms).unwrap();
+        self.submit_as(submit, &job).map(|(job, _)| job)
     }
 
     pub fn cancel(&mut self, job: u64, task: Option<TaskId>) -> Result<(), fb::ErrorCode> {
@@ -501,6 +513,7 @@ impl AgentHand<'_> {
             status: *status,
             resources: Some(Box::new(resources.to_wire())),
             waits: model.waits.contains(attempt),
+            progress: model.progress,
         };
         let register = fb::RegisterT {
             capacity: Some(Box::new(model.capacity.to_wire())),
@@ -544,6 +557,19 @@ impl AgentHand<'_> {
             _ => None,
         };
         self.inbox().into_iter().filter_map(assigned).collect()
+    }
+
+    /// What the latest `Registered` since the last look says of that attempt.
+    pub fn verdict(&mut self, attempt: AttemptId) -> fb::AttemptVerdict {
+        let registered = self.inbox().into_iter().rev().find_map(|message| match message {
+            Message::Rare(fb::SchedulerMessageT::Registered(registered)) => Some(registered),
+            _ => None,
+        });
+        let answers = registered.expect("a Registered").answers.unwrap();
+        let of = |answer: &&fb::AttemptAnswerT| {
+            answer.task_id == Some(attempt.task.to_string()) && answer.attempt == attempt.attempt
+        };
+        answers.iter().find(of).expect("an answer").verdict
     }
 
     /// The code of the only Nack that came since the last look.

@@ -12,4 +12,5 @@ mod replaying;
 mod running;
 mod sessions;
 mod submitting;
+mod terms;
 mod walk;

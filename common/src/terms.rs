@@ -1,0 +1,161 @@
+//! A job's terms: what becomes of its attempts when their agents are not heard (docs/jobs.md).
+//!
+//! Invariant: terms that passed [`Terms::check`] keep what they promise: where two attempts at once must
+//! never be, the agent has stopped the one before the scheduler may start the other.
+
+use crate::{fb, job::TaskSpec};
+use std::time::Duration;
+
+/// What becomes of a job's attempts when an agent is not heard. Amounts of time are counted from its latest message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// Seconds until its attempts are suspect.
+    pub lost_after_s: u64,
+    /// Milliseconds until the agent itself stops them, counted from the sending of the last heartbeat that was
+    /// answered; 0 = never.
+    pub stop_on_disconnect_after_ms: u64,
+    /// Whether a task whose agent was lost is tried elsewhere. Without it the task has then failed.
+    pub retry_lost: bool,
+    /// Which of two attempts goes on once both of their agents are heard.
+    pub keep: fb::Keep,
+    /// Two attempts of a task at once must never be.
+    pub exclusive: bool,
+}
+
+/// Why terms are refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum TermsError {
+    #[error("keep is {found}: expected original, replacement or best_progress")]
+    Keep { found: u8 },
+    #[error(
+        "exclusive work must be stopped by its agent before it may start elsewhere: set stop_on_disconnect_after, \
+         to less than lost_after ({lost_after_s} s) less the kill_grace"
+    )]
+    NeverStopped { lost_after_s: u64 },
+    #[error(
+        "exclusive work must be stopped before it may start elsewhere: stop_on_disconnect_after ({stop_ms} ms) and \
+         kill_grace ({kill_grace_ms} ms) come to more than lost_after ({lost_after_s} s) allows; raise lost_after"
+    )]
+    StopsTooLate { stop_ms: u64, kill_grace_ms: u32, lost_after_s: u64 },
+    #[error(
+        "stop_on_disconnect_after is {stop_ms} ms: expected at least {min_ms} ms, three of the heartbeat intervals \
+         of this cluster, or one lost packet would stop the work"
+    )]
+    StopsTooSoon { stop_ms: u64, min_ms: u64 },
+}
+
+impl Terms {
+    /// Terms that differ from the default in one way.
+    pub fn lost_after(lost_after_s: u64) -> Terms {
+        Terms { lost_after_s, ..Terms::default() }
+    }
+
+    /// When an agent's attempts of this job are suspect, counted from its latest message.
+    pub fn suspect_after(&self) -> Duration {
+        Duration::from_secs(self.lost_after_s.max(1))
+    }
+
+    /// When nothing of an attempt can be left on an agent that is not heard; `None` if nobody stops it there.
+    pub fn gone_after(&self, kill_grace_ms: u32) -> Option<Duration> {
+        let stops = self.stop_on_disconnect_after_ms > 0;
+        stops.then(|| Duration::from_millis(self.stop_on_disconnect_after_ms.saturating_add(kill_grace_ms.into())))
+    }
+
+    /// Checks terms against the tasks of their job.
+    pub(crate) fn check(&self, tasks: &[TaskSpec]) -> Result<(), TermsError> {
+        let Terms { lost_after_s, stop_on_disconnect_after_ms: stop_ms, exclusive, .. } = *self;
+        if !exclusive {
+            return Ok(());
+        }
+        if stop_ms == 0 {
+            return Err(TermsError::NeverStopped { lost_after_s });
+        }
+        let kill_grace_ms = tasks.iter().map(|task| task.kill_grace_ms).max().unwrap_or_default();
+        if self.gone_after(kill_grace_ms).is_some_and(|gone| gone >= self.suspect_after()) {
+            return Err(TermsError::StopsTooLate { stop_ms, kill_grace_ms, lost_after_s });
+        }
+        Ok(())
+    }
+
+    /// Checks terms against how often agents beat: a scheduler does, before it takes a job.
+    pub fn check_heartbeat(&self, interval: Duration) -> Result<(), TermsError> {
+        let stop_ms = self.stop_on_disconnect_after_ms;
+        let min_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX).saturating_mul(3);
+        if stop_ms != 0 && stop_ms < min_ms {
+            return Err(TermsError::StopsTooSoon { stop_ms, min_ms });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn from_wire(wire: fb::JobSpec<'_>) -> Result<Terms, TermsError> {
+        let keep = wire.keep();
+        keep.variant_name().ok_or(TermsError::Keep { found: keep.0 })?;
+        Ok(Terms {
+            lost_after_s: wire.lost_after(),
+            stop_on_disconnect_after_ms: wire.stop_on_disconnect_after_ms(),
+            retry_lost: wire.retry_lost(),
+            keep,
+            exclusive: wire.exclusive(),
+        })
+    }
+}
+
+impl Default for Terms {
+    /// Nothing is started anew because of a short outage, and nothing is stopped because of any.
+    fn default() -> Terms {
+        let wire = fb::JobSpecT::default();
+        Terms {
+            lost_after_s: wire.lost_after,
+            stop_on_disconnect_after_ms: wire.stop_on_disconnect_after_ms,
+            retry_lost: wire.retry_lost,
+            keep: wire.keep,
+            exclusive: wire.exclusive,
+        }
+    }
+}
+
+impl From<u64> for Terms {
+    fn from(lost_after_s: u64) -> Terms {
+        Terms::lost_after(lost_after_s)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exclusive_work_is_stopped_before_it_may_start_elsewhere() {
+        let task = TaskSpec { kill_grace_ms: 5_000, ..TaskSpec::default() };
+        let exclusive = |stop_ms, lost_after_s| Terms {
+            exclusive: true,
+            stop_on_disconnect_after_ms: stop_ms,
+            ..Terms::lost_after(lost_after_s)
+        };
+        let check = |terms: Terms| terms.check(std::slice::from_ref(&task));
+        assert_eq!(check(exclusive(0, 60)), Err(TermsError::NeverStopped { lost_after_s: 60 }));
+        let late = TermsError::StopsTooLate { stop_ms: 55_000, kill_grace_ms: 5_000, lost_after_s: 60 };
+        assert_eq!(check(exclusive(55_000, 60)), Err(late));
+        assert_eq!(check(exclusive(54_999, 60)), Ok(()));
+        assert!(check(exclusive(u64::MAX, 60)).is_err());
+        assert_eq!(check(Terms { exclusive: false, ..exclusive(0, 60) }), Ok(()));
+    }
+
+    #[test]
+    fn work_is_not_stopped_for_one_lost_heartbeat() {
+        let stops = |stop_on_disconnect_after_ms| Terms { stop_on_disconnect_after_ms, ..Terms::default() };
+        let interval = Duration::from_secs(30);
+        let soon = TermsError::StopsTooSoon { stop_ms: 89_999, min_ms: 90_000 };
+        assert_eq!(stops(89_999).check_heartbeat(interval), Err(soon));
+        assert_eq!(stops(90_000).check_heartbeat(interval), Ok(()));
+        assert_eq!(stops(0).check_heartbeat(interval), Ok(()));
+    }
+
+    #[test]
+    fn the_defaults_stop_nothing_and_start_nothing_anew_soon() {
+        let terms = Terms::default();
+        assert!(terms.suspect_after() >= Duration::from_secs(300) && terms.retry_lost && !terms.exclusive);
+        assert_eq!((terms.gone_after(5_000), terms.keep), (None, fb::Keep::Original));
+    }
+}
