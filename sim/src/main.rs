@@ -35,7 +35,7 @@ fn main() -> ExitCode {
     let began = std::time::Instant::now();
     let (sum, failures, coverage) = sweep(&wanted);
     let seconds = began.elapsed().as_secs_f64().max(1e-6);
-    let core_hours = cpu_seconds().unwrap_or(seconds * wanted.threads as f64).max(1e-6) / 3600.0;
+    let core_hours = cpu_seconds().unwrap_or(seconds * wanted.threads as f64).max(1.0 / TICKS_PER_SECOND) / 3600.0;
     let hours = sum.passed.as_secs_f64() / 3600.0;
     if wanted.coverage {
         coverage.names().for_each(|(name, count)| println!("{count:>9}  {name}"));

@@ -290,6 +290,7 @@ impl SchedulerNode {
         let gap = self.paused_until.take().map(|_| world.now.since(up.paused_at));
         if let Some(gap) = gap {
             up.core.handle(world.now, Event::Stalled { gap }, &mut up.effects);
+            up.settle(world, history, agents)?;
         }
         if up.wake_at <= world.now {
             up.wake_at = Time::NEVER;

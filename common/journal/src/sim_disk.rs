@@ -60,7 +60,7 @@ struct Content {
     bytes: Vec<u8>,
     /// Whether a sync has made its length durable.
     length_durable: bool,
-    /// In the order written; none overlaps an abandoned one in what a journal does.
+    /// In the order written.
     pending: Vec<Pending>,
 }
 
@@ -245,8 +245,7 @@ impl Disk for SimDisk {
             return Err(error(DiskOperation::Sync, &file.name, DiskErrorKind::Other(EIO)));
         }
         let content = state.content(DiskOperation::Sync, file)?;
-        content.length_durable = true;
-        content.pending.retain(|write| write.abandoned);
+        content.sync();
         state.counts.syncs += 1;
         Ok(())
     }
@@ -348,6 +347,27 @@ impl Change {
 }
 
 impl Content {
+    /// What is not abandoned is durable from now on, also where it lies over what is.
+    fn sync(&mut self) {
+        self.length_durable = true;
+        let Content { bytes, pending, .. } = self;
+        let durable: Vec<(usize, usize)> = pending
+            .extract_if(.., |write| !write.abandoned)
+            .map(|write| (write.offset, write.offset + write.bytes.len()))
+            .collect();
+        for abandoned in pending {
+            let end = abandoned.offset + abandoned.bytes.len();
+            for (from, to) in &durable {
+                let (from, to) = ((*from).max(abandoned.offset), (*to).min(end));
+                let before =
+                    abandoned.bytes.get_mut(from.wrapping_sub(abandoned.offset)..to.wrapping_sub(abandoned.offset));
+                if let (Some(before), Some(now)) = (before.filter(|_| from < to), bytes.get(from..to)) {
+                    before.copy_from_slice(now);
+                }
+            }
+        }
+    }
+
     fn crash(&mut self, random: &mut SplitMix64) {
         for write in self.pending.iter_mut().rev() {
             write.swap(&mut self.bytes);
@@ -451,6 +471,25 @@ mod tests {
             disk.bytes("a").unwrap()[0] == 0
         });
         assert!(lost);
+    }
+
+    #[test]
+    fn what_is_written_and_synced_over_a_failed_write_is_durable() {
+        for seed in 0..64 {
+            let disk = SimDisk::new();
+            let file = disk.create("a", 2048).unwrap();
+            disk.sync(&file).unwrap();
+            disk.sync_dir().unwrap();
+            disk.write_at(&file, 512, &[7; 1024]).unwrap();
+            disk.fail_syncs(1);
+            assert!(disk.sync(&file).is_err());
+            disk.write_at(&file, 0, &[8; 1024]).unwrap();
+            disk.sync(&file).unwrap();
+            disk.crash(seed);
+            let bytes = disk.bytes("a").unwrap();
+            assert_eq!(bytes[..1024], [8; 1024]);
+            assert!(bytes[1024] == 7 || bytes[1024] == 0);
+        }
     }
 
     #[test]
