@@ -351,6 +351,9 @@ impl Content {
     fn sync(&mut self) {
         self.length_durable = true;
         let Content { bytes, pending, .. } = self;
+        if pending.iter().all(|write| !write.abandoned) {
+            return pending.clear();
+        }
         let durable: Vec<(usize, usize)> = pending
             .extract_if(.., |write| !write.abandoned)
             .map(|write| (write.offset, write.offset + write.bytes.len()))
