@@ -4,11 +4,14 @@
 //! Nothing here sleeps for a fixed time: conditions are polled until a deadline.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs)]
 
+pub mod network;
+
+use network::Network;
 use std::{
     fs,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
@@ -49,6 +52,15 @@ pub fn wait_for<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// One of this build's programs; `ip netns exec` becomes the program that it starts.
+fn command(program: &str, namespace: Option<&str>) -> Command {
+    let program = binaries().join(program);
+    let Some(namespace) = namespace else { return Command::new(program) };
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", namespace]).arg(program);
+    command
+}
+
 /// A process that is killed when dropped; its output goes to a file.
 pub struct Process {
     child: Child,
@@ -56,9 +68,10 @@ pub struct Process {
 }
 
 impl Process {
-    pub fn start(program: &str, arguments: &[&str], log: PathBuf) -> Process {
+    /// Starts one of this build's programs, in a network namespace if one is named.
+    pub fn start(program: &str, arguments: &[&str], log: PathBuf, namespace: Option<&str>) -> Process {
         let out = fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
-        let child = Command::new(binaries().join(program))
+        let child = command(program, namespace)
             .args(arguments)
             .env_remove("FLEETWIRE_DATA")
             .env_remove("FLEETWIRE_HOME")
@@ -120,6 +133,8 @@ impl Drop for Process {
 pub struct Cluster {
     pub scheduler: Option<Process>,
     pub agents: Vec<(String, Process)>,
+    /// Its own network: `a0` is device 0, and so on. Else all are on loopback.
+    pub network: Option<Arc<Network>>,
     // The last: processes show their logs when they are dropped in a panic.
     pub folder: TempDir,
 }
@@ -127,8 +142,13 @@ pub struct Cluster {
 impl Cluster {
     /// A scheduler on an empty folder, ready.
     pub fn start() -> Cluster {
+        Cluster::start_on(None)
+    }
+
+    /// The same on a network of its own.
+    pub fn start_on(network: Option<Arc<Network>>) -> Cluster {
         let folder = tempfile::Builder::new().prefix("fleetwire-test-").tempdir().unwrap();
-        let mut cluster = Cluster { folder, scheduler: None, agents: Vec::new() };
+        let mut cluster = Cluster { folder, network, scheduler: None, agents: Vec::new() };
         cluster.start_scheduler();
         cluster
     }
@@ -156,11 +176,14 @@ impl Cluster {
         let file = self.path("scheduler").join("address");
         let listen = fs::read_to_string(&file).map(|text| text.trim().to_owned());
         let _ = fs::remove_file(&file);
-        let listen = listen.unwrap_or_else(|_| "127.0.0.1:0".to_owned());
+        let host = self.network.as_ref().map_or("127.0.0.1".to_owned(), |network| network.coordinator());
+        let listen = listen.unwrap_or_else(|_| format!("{host}:0"));
+        let hub = self.network.as_ref().map(|network| network.hub());
         let process = Process::start(
             "fleetwire-scheduler",
             &["--data", &self.data(), "--listen", &listen, "--heartbeat", "1"],
             self.path("scheduler.log"),
+            hub.as_deref(),
         );
         self.scheduler = Some(process);
         wait_for("the scheduler's address file", || file.exists().then_some(()));
@@ -181,7 +204,10 @@ impl Cluster {
     pub fn start_agent(&mut self, name: &str, arguments: &[&str]) {
         let data = self.path(name).to_str().unwrap().to_owned();
         let arguments = [&["--data", &data], arguments].concat();
-        let process = Process::start("fleetwire-agent", &arguments, self.path(&format!("{name}.log")));
+        let number = name.trim_start_matches('a').parse().unwrap_or_default();
+        let namespace = self.network.as_ref().map(|network| network.device(number));
+        let log = self.path(&format!("{name}.log"));
+        let process = Process::start("fleetwire-agent", &arguments, log, namespace.as_deref());
         self.agents.push((name.to_owned(), process));
     }
 
@@ -198,12 +224,50 @@ impl Cluster {
         });
     }
 
+    /// The local operator, who may work in another thread.
+    pub fn operator(&self) -> Operator {
+        Operator { data: self.data(), home: self.path("home"), hub: self.network.as_ref().map(|network| network.hub()) }
+    }
+
     /// Runs the CLI as the local operator.
     pub fn cli(&self, arguments: &[&str]) -> Output {
-        Command::new(binaries().join("fleetwire"))
+        self.operator().cli(arguments)
+    }
+
+    /// … and expects success; returns its standard output.
+    pub fn cli_ok(&self, arguments: &[&str]) -> String {
+        self.operator().cli_ok(arguments)
+    }
+
+    /// … and reads its output as JSON.
+    pub fn cli_json(&self, arguments: &[&str]) -> serde_json::Value {
+        self.operator().cli_json(arguments)
+    }
+
+    /// Writes a job file into the cluster's folder.
+    pub fn job_file(&self, name: &str, text: &str) -> String {
+        let path = self.path(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+}
+
+/// Whoever uses the CLI on the coordinator.
+#[derive(Clone)]
+pub struct Operator {
+    data: String,
+    home: PathBuf,
+    /// The coordinator's namespace.
+    hub: Option<String>,
+}
+
+impl Operator {
+    /// Runs the CLI as the local operator.
+    pub fn cli(&self, arguments: &[&str]) -> Output {
+        command("fleetwire", self.hub.as_deref())
             .args(arguments)
-            .env("FLEETWIRE_DATA", self.data())
-            .env("FLEETWIRE_HOME", self.path("home"))
+            .env("FLEETWIRE_DATA", &self.data)
+            .env("FLEETWIRE_HOME", &self.home)
             .stdin(Stdio::null())
             .output()
             .unwrap()
@@ -227,13 +291,6 @@ impl Cluster {
     pub fn cli_json(&self, arguments: &[&str]) -> serde_json::Value {
         let text = self.cli_ok(arguments);
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{arguments:?} printed no JSON ({error}):\n{text}"))
-    }
-
-    /// Writes a job file into the cluster's folder.
-    pub fn job_file(&self, name: &str, text: &str) -> String {
-        let path = self.path(name);
-        fs::write(&path, text).unwrap();
-        path.to_str().unwrap().to_owned()
     }
 }
 

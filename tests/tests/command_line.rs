@@ -122,7 +122,7 @@ fn an_interrupted_run_stops_its_job() {
     let cluster = Cluster::with_agents(1);
     let data = cluster.path("scheduler");
     let arguments = ["--data", data.to_str().unwrap(), "run", "--", "sh", "-c", "echo begun; exec sleep 600"];
-    let mut run = Process::start("fleetwire", &arguments, cluster.path("run.log"));
+    let mut run = Process::start("fleetwire", &arguments, cluster.path("run.log"), None);
     wait_for("its output", || run.log().contains("begun").then_some(()));
     assert!(Command::new("kill").args(["-INT", &run.id().to_string()]).status().unwrap().success());
     assert_eq!(run.wait().code(), Some(130), "{}", run.log());

@@ -106,3 +106,35 @@ fn a_scheduler_killed_half_way_comes_back_and_the_job_ends_the_same() {
     let view = cluster.cli_json(&["job", &job, "--json"]);
     assert_eq!(view["counts"]["failed"], 0);
 }
+
+/// `cargo test --release -p fleetwire-tests --test recovery -- --ignored --nocapture`
+#[test]
+#[ignore = "a measurement: it wants the machine for itself"]
+fn how_long_a_restart_under_load_takes() {
+    let mut cluster = Cluster::with_agents(3);
+    let ledger = cluster.path("ledger");
+    let text = format!(
+        "name = \"load\"\n[[task]]\nname = \"t\"\ncount = 20000\ncpu = 1\nscript = 'echo $FLEETWIRE_TASK_ID $FLEETWIRE_ATTEMPT >>{}; sleep 0.05'\n",
+        ledger.display()
+    );
+    let file = cluster.job_file("load.toml", &text);
+    let job = cluster.cli_json(&["submit", &file, "--json"])["job"].as_u64().expect("a number").to_string();
+    let lines = || fs::read_to_string(&ledger).unwrap_or_default().lines().count();
+    for _ in 0..5 {
+        wait_for("some tasks", || (completed(&cluster, &job) > 50).then_some(()));
+        cluster.kill_scheduler();
+        let began = std::time::Instant::now();
+        cluster.start_scheduler();
+        let ready = began.elapsed();
+        cluster.wait_for_agents(3);
+        let connected = began.elapsed();
+        let before = lines();
+        // More than the agents held: work that was placed anew.
+        wait_for("placement to go on", || (lines() > before + 3 * 128).then_some(()));
+        println!("ready {ready:?}, agents back {connected:?}, 384 more tasks started {:?}", began.elapsed());
+    }
+    let tasks = fs::read_to_string(&ledger).unwrap_or_default();
+    let attempts: std::collections::BTreeSet<&str> = tasks.lines().collect();
+    assert_eq!(attempts.len(), tasks.lines().count(), "an attempt ran twice");
+    assert!(attempts.iter().all(|line| line.ends_with(" 1")), "a task was restarted because of it");
+}
