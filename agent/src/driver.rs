@@ -11,6 +11,7 @@ use crate::{
     journal::FactLog,
     limits::*,
     probe::Probe,
+    restart::BootMark,
     runner::{News, Runner},
 };
 use fleetwire_agent_core::{Agent, Effect, Effects, Event, RunEvent};
@@ -23,7 +24,7 @@ use fleetwire_common::{
 };
 use fleetwire_journal::Outbox;
 use fleetwire_link::{ClusterClock, Frame, Link, Sender};
-use std::{future::pending, path::PathBuf, pin::Pin, time::Duration};
+use std::{collections::VecDeque, future::pending, path::PathBuf, pin::Pin, time::Duration};
 
 /// One running agent.
 pub(crate) struct Driver {
@@ -47,6 +48,10 @@ pub(crate) struct Driver {
     pub stopping: bool,
     /// The position at which memory was given back last.
     pub rested_at: Position,
+    /// Attempts whose end is durable from that position on.
+    pub ended: VecDeque<(Position, AttemptId)>,
+    /// Once what the restart found is durable, this boot is remembered.
+    pub boot: Option<BootMark>,
     /// While a backlog flows, what its processes have to tell is looked at in lots.
     pub gather_until: Option<tokio::time::Instant>,
 }
@@ -197,6 +202,7 @@ impl Driver {
             News::Ended { attempt, status, end, next } => {
                 tracing::debug!(%attempt, ?status, reason = ?end.reason, "attempt ended");
                 self.handle(Event::Run(RunEvent::Ended { attempt, status, end, next }));
+                self.ended.push_back((self.agent.position(), attempt));
             }
         }
     }
@@ -238,6 +244,12 @@ impl Driver {
                 self.outbox.push(position, Released { effect, session });
             }
             let durable = self.journal.durable()?;
+            if let Some(mark) = self.boot.take_if(|mark| mark.position <= durable) {
+                mark.write();
+            }
+            while let Some((_, attempt)) = self.ended.pop_front_if(|(position, _)| *position <= durable) {
+                self.runner.keep(attempt);
+            }
             self.release(durable);
             if self.effects.is_empty() {
                 return Ok(());

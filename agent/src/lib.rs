@@ -14,6 +14,7 @@ mod journal;
 mod limits;
 mod options;
 mod probe;
+mod restart;
 mod runner;
 
 pub use config::{AgentConfig, CapacityConfig, OnStop};
@@ -32,6 +33,7 @@ use fleetwire_disk::DataFolder;
 use fleetwire_link::{ClusterClock, Identity, LinkConfig};
 use journal::FactLog;
 use probe::Probe;
+use restart::BootMark;
 use runner::Runner;
 use std::pin::pin;
 
@@ -52,7 +54,8 @@ pub async fn run(config: AgentConfig, shutdown: impl Future<Output = ()>) -> Res
     driver.journal.stop()
 }
 
-/// Puts the parts together: replays the journal, looks at what still runs.
+/// Puts the parts together: replays the journal, looks at what still runs. What waited goes on from here, with a
+/// network or without.
 fn begin(config: &AgentConfig, folder: &DataFolder, identity: Identity) -> Result<Driver, AgentError> {
     let probe = Probe::new();
     let clock = ClusterClock::from_wall();
@@ -72,6 +75,9 @@ fn begin(config: &AgentConfig, folder: &DataFolder, identity: Identity) -> Resul
         tracing::info!(%attempt, ?state, "found after the restart");
         agent.handle(now, Event::Recovered { attempt, state }, &mut effects);
     }
+    let mut boot = BootMark::read(&config.data, probe::boot_id());
+    agent.handle(now, Event::Surveyed { rebooted: boot.rebooted }, &mut effects);
+    boot.position = agent.position();
     let connector = Connector::new(
         identity,
         config.data.join(joining::IDENTITY_FILE),
@@ -96,6 +102,8 @@ fn begin(config: &AgentConfig, folder: &DataFolder, identity: Identity) -> Resul
         left: None,
         stopping: false,
         rested_at: Position(0),
+        ended: Default::default(),
+        boot: boot.rebooted.then_some(boot),
         gather_until: None,
     })
 }

@@ -67,7 +67,7 @@ impl Runner {
         Ok(Runner { executor, clock, waiting: VecDeque::new(), unstaged: VecDeque::new(), news: VecDeque::new() })
     }
 
-    /// What became of the attempts that have no result, and what else still runs.
+    /// What became of the attempts that have no result and were seen to start here, and what else still runs.
     pub fn recover(&mut self, unresolved: &[AttemptId]) -> Vec<(AttemptId, Recovered)> {
         let mut found = Vec::new();
         let survey = self.executor.survey();
@@ -84,10 +84,13 @@ impl Runner {
                 SlotCondition::Ended { .. } => self.executor.release(&slot.key.task_id, slot.key.attempt),
             }
         }
-        let seen: Vec<AttemptId> = found.iter().map(|(attempt, _)| *attempt).collect();
-        let lost = unresolved.iter().filter(|attempt| !seen.contains(attempt));
-        found.extend(lost.map(|attempt| (*attempt, Recovered::Lost)));
         found
+    }
+
+    /// How the attempt ended is durable elsewhere: its slot may be recycled.
+    pub fn keep(&mut self, attempt: AttemptId) {
+        self.executor.recycle(&attempt.task.to_string(), attempt.attempt);
+        self.start_queued();
     }
 
     /// Starts an attempt, or queues it until a slot is free.
@@ -276,6 +279,11 @@ impl Runner {
             let next = next.and_then(|key| attempt_of(&key.task_id, key.attempt));
             self.news.push_back(News::Ended { attempt, status, end, next });
         }
+        self.start_queued();
+    }
+
+    /// A slot has become free: what waits for one gets it.
+    fn start_queued(&mut self) {
         self.hand_over();
         // An attempt that cannot be started leaves the slot that became free to the next.
         while let Some(next) = self.waiting.pop_front() {

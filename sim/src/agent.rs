@@ -28,7 +28,7 @@ use fleetwire_common::{
         handshake::{Greeting, HelloInfo},
     },
     fb,
-    ids::{AttemptId, Name, Principal},
+    ids::{AttemptId, Name, Position, Principal},
     job::TaskSpec,
     message::Message,
     time::Time,
@@ -60,6 +60,10 @@ pub struct AgentNode {
     pub disk: SimDisk,
     /// What its journal says.
     pub history: AgentHistory,
+    /// The power was lost since the agent's journal last said what is left of everything …
+    rebooted: bool,
+    /// … which it does from this position on.
+    surveyed_at: Position,
     /// Which life of its process this is.
     pub life: u64,
     /// Its process, while it runs.
@@ -132,6 +136,8 @@ impl AgentNode {
             offer,
             disk,
             history: AgentHistory::default(),
+            rebooted: false,
+            surveyed_at: Position(0),
             life: 0,
             was_copied: false,
             is_retired: false,
@@ -268,6 +274,7 @@ impl AgentNode {
             return Ok(());
         }
         self.history.durable = up.writer.end()?;
+        self.rebooted &= self.history.durable < self.surveyed_at;
         if up.writer.has_failed() {
             world.trace.say(world.now, || format!("{}: the journal does not sync", self.name));
             up.fate.end();

@@ -145,7 +145,6 @@ impl Coverage {
         let what = match recovered {
             agent::Recovered::Running => 0,
             agent::Recovered::Ended { .. } => 1,
-            agent::Recovered::Lost => 2,
         };
         self.count(Area::Found, what, 0);
     }
@@ -241,7 +240,7 @@ fn name(area: Area, first: u16, second: u16) -> String {
             format!("agent {}", what.get(usize::from(first)).copied().unwrap_or_default())
         }
         Area::Found => {
-            let what = ["running", "ended", "lost"].get(usize::from(first)).copied().unwrap_or_default();
+            let what = ["running", "ended"].get(usize::from(first)).copied().unwrap_or_default();
             format!("agent's start finds an attempt {what}")
         }
         Area::Snapshot => format!("snapshot {}", if first == 0 { "taken" } else { "read" }),

@@ -261,6 +261,11 @@ impl Device {
         }
     }
 
+    /// Slots of which nothing is left say nothing at all, not even that they were used.
+    pub fn forget(&mut self, which: impl Fn(AttemptId) -> bool) {
+        self.slots.retain(|attempt, slot| !(matches!(slot, Slot::Nothing) && which(*attempt)));
+    }
+
     /// Another disk: no slot is left. What ran here once ran here all the same.
     pub fn wipe(&mut self) {
         self.slots.clear();

@@ -340,6 +340,8 @@ pub struct AgentHistory {
     pub durable: Position,
     facts: Vec<Vec<u8>>,
     kept: BTreeMap<AttemptId, Position>,
+    /// Attempts that may have processes.
+    started: BTreeMap<AttemptId, Position>,
     results: BTreeMap<AttemptId, (Position, fb::TaskStatus)>,
     /// What was durable on disks that the device no longer has.
     before: BTreeMap<AttemptId, fb::TaskStatus>,
@@ -363,6 +365,14 @@ impl AgentHistory {
             if self.kept.insert(id, position).is_some() {
                 return broken("P2", format!("an agent took {id} on twice"));
             }
+            if record.fact_as_assignment_kept().is_some_and(|fact| !fact.waits()) {
+                self.started.insert(id, position);
+            }
+        } else if let Some(started) = record.fact_as_attempt_started() {
+            let Ok(id) = attempt_id(started.task_id(), started.attempt()) else {
+                return broken("P7", "an agent started an attempt whose id cannot be read");
+            };
+            self.started.insert(id, position);
         } else if let Some(update) = record.fact_as_result_kept().and_then(|fact| fact.update()) {
             let Ok(id) = attempt_id(update.task_id(), update.attempt()) else {
                 return broken("P7", "an agent kept a result whose id cannot be read");
@@ -405,6 +415,11 @@ impl AgentHistory {
     /// Whether the assignment is durable.
     pub fn has_kept(&self, attempt: AttemptId) -> bool {
         self.kept.get(&attempt).is_some_and(|position| *position <= self.durable)
+    }
+
+    /// Whether it is durable that the attempt may have processes.
+    pub fn has_started(&self, attempt: AttemptId) -> bool {
+        self.started.get(&attempt).is_some_and(|position| *position <= self.durable)
     }
 
     /// Whether the assignment was ever kept, durable or not.

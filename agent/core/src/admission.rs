@@ -1,11 +1,11 @@
 //! Whether an assignment is taken on, and whether it has to wait. Pure questions to the state; the stories act on the answer.
 
-use crate::{Config, State, backlog::Backlog, limits::*};
+use crate::{Config, State, backlog::Backlog, limits::*, spec::spec_of};
 use fleetwire_common::{
     fb,
-    ids::{AttemptId, Name},
-    job::{FileSpec, JobError, JobSpec, TaskSpec, pairs},
-    limits::{AGENT_ATTEMPTS_MAX, FILES_MAX},
+    ids::AttemptId,
+    job::{JobError, TaskSpec},
+    limits::AGENT_ATTEMPTS_MAX,
     resources::Resources,
 };
 use std::sync::Arc;
@@ -81,6 +81,8 @@ pub(crate) struct Admitted {
     pub spec: Option<Arc<TaskSpec>>,
     /// What it needs.
     pub resources: Resources,
+    /// There is no room for it yet.
+    pub waits: bool,
 }
 
 /// Asks everything that must hold before an attempt is taken on. `now_ms` is cluster time. What does not fit
@@ -120,39 +122,10 @@ pub(crate) fn admit(
     }
     let spec = match executor {
         fb::Executor::Noop => None,
-        _ => Some(spec(assignment, resources)?),
+        _ => Some(spec_of(assignment, resources)?),
     };
     if waits && backlog.bytes() + spec.as_deref().map_or(0, TaskSpec::bytes) > BACKLOG_BYTES_MAX {
         return Err(Refused::DoesNotFit { asked: resources, free });
     }
-    Ok(Admitted { spec, resources })
-}
-
-/// What an assignment says is to be run, checked as the scheduler checked it at submit.
-fn spec(assignment: fb::TaskAssignment<'_>, resources: Resources) -> Result<Arc<TaskSpec>, JobError> {
-    let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
-    let file = |file: fb::File<'_>| FileSpec {
-        path: text(file.path()),
-        data: file.data().map(|data| data.bytes().to_vec()).unwrap_or_default(),
-        executable: file.executable(),
-    };
-    let spec = TaskSpec {
-        agent_type: (!assignment.any_agent_type()).then_some(assignment.agent_type()),
-        resources,
-        storage_backend: assignment.storage_backend(),
-        executor: assignment.executor(),
-        command: text(assignment.command()),
-        arguments: assignment.arguments().into_iter().flatten().map(str::to_owned).collect(),
-        environment: pairs(assignment.environment()),
-        parameters: text(assignment.parameters()),
-        files: assignment.files().into_iter().flatten().take(FILES_MAX + 1).map(file).collect(),
-        priority: assignment.priority(),
-        timeout_s: assignment.timeout(),
-        kill_grace_ms: assignment.kill_grace_ms(),
-        result_path: text(assignment.result_path()),
-        ..TaskSpec::default()
-    };
-    let name = spec.name.clone();
-    let mut job = JobSpec::new(Name::clone(&name), vec![spec], 0)?;
-    job.tasks.pop().ok_or(JobError::NoTasks)
+    Ok(Admitted { spec, resources, waits })
 }

@@ -82,7 +82,7 @@ impl Backlog {
     }
 
     /// An attempt that ran has ended.
-    fn on_end(&mut self, resources: Resources) {
+    pub fn on_end(&mut self, resources: Resources) {
         let Some(count) = self.shapes.get_mut(&resources) else { return };
         *count -= 1;
         if *count == 0 {
@@ -130,6 +130,9 @@ impl Agent {
 
     /// Starts what fits by now, and stages what may start next.
     pub(crate) fn start_waiting(&mut self, now: Time, effects: &mut Effects) {
+        if !self.live.surveyed {
+            return; // What runs is not known yet.
+        }
         while let Some(next) = self.live.backlog.waiting.front() {
             let backlog = &self.live.backlog;
             let free = self.config.capacity.minus(backlog.used);
@@ -148,6 +151,9 @@ impl Agent {
                 backlog.staged.push_back(next.attempt);
             }
             let (attempt, deadline_ms) = (next.attempt, next.deadline_ms);
+            if starts && next.spec.is_some() {
+                self.note_started(now, attempt, effects);
+            }
             match next.spec {
                 Some(assignment) if starts => effects.push(Effect::Spawn { attempt, assignment, deadline_ms }),
                 Some(assignment) => effects.push(Effect::Stage { attempt, assignment }),
@@ -165,10 +171,11 @@ impl Agent {
     }
 
     /// The executor has started a staged attempt in the room that another left.
-    pub(crate) fn on_staged_started(&mut self, attempt: AttemptId) {
+    pub(crate) fn on_staged_started(&mut self, now: Time, attempt: AttemptId, effects: &mut Effects) {
         let Some(resources) = self.state.attempt(attempt).map(|held| held.resources) else { return };
         if self.live.backlog.forget_staged(attempt) {
             self.live.backlog.on_start(resources);
+            self.note_started(now, attempt, effects);
         }
     }
 

@@ -43,6 +43,12 @@ pub enum Event<'a> {
         /// What became of it.
         state: Recovered,
     },
+    /// After a restart: all that the executor found was told. What was not, was never seen to start here. Comes
+    /// once, before the first session.
+    Surveyed {
+        /// The device was started anew since anything was run: what did run then may have left no trace.
+        rebooted: bool,
+    },
     /// The agent is about to exit and says goodbye.
     Stopping {
         /// Why, for people.
@@ -103,8 +109,6 @@ pub enum Recovered {
         /// How it ended.
         end: End,
     },
-    /// Nothing of it is left: no process and no verdict.
-    Lost,
 }
 
 /// Something that the shell is to do.

@@ -1,16 +1,18 @@
 //! The agent's facts: what it was assigned, and every result not yet acknowledged.
 //!
 //! The live core and the replay apply the same [`Fact`]. An assignment's fact keeps what is needed to
-//! account for the attempt and to stop it, not what it runs: after a restart nothing is started from the
-//! journal (whatever was not seen running is reported lost and assigned anew), so the program and its
-//! files would only wear the flash.
+//! account for the attempt, to stop it, and to start it after a restart without the scheduler; of one with
+//! large files only the former, because those would wear the flash (it is reported lost then, and assigned
+//! anew).
 
+use crate::{limits::SPEC_KEPT_BYTES_MAX, spec::spec_of};
 use flatbuffers::{FlatBufferBuilder, WIPOffset};
 use fleetwire_common::{
     envelope::verifier_options,
     fb,
     ids::{AttemptId, TaskIdError},
-    message::{End, Status, attempt_id, write_task_id},
+    job::TaskSpec,
+    message::{Assignment, End, Status, attempt_id, write_task_id},
     resources::Resources,
     time::Time,
 };
@@ -26,6 +28,8 @@ pub enum Fact<'a> {
     },
     /// An assignment was taken on.
     AssignmentKept(Kept),
+    /// An attempt that had waited for room may have processes from here on.
+    AttemptStarted(AttemptId),
     /// An attempt ended: its last process is gone.
     ResultKept(Cow<'a, Status>),
     /// The scheduler has the result, or never wants it: the attempt is forgotten.
@@ -43,8 +47,16 @@ pub struct Kept {
     pub executor: fb::Executor,
     /// Between SIGTERM and SIGKILL.
     pub kill_grace_ms: u32,
+    /// Cluster time in ms after which it need not start; 0 = none.
+    pub deadline_ms: u64,
+    /// It ends when the scheduler has not been heard for so long; 0 = never.
+    pub stop_on_disconnect_after_ms: u64,
     /// Proof of the scheduler's position.
     pub receipt: Option<fb::Receipt>,
+    /// It waits for room. What does not wait may have processes as soon as this is durable.
+    pub waits: bool,
+    /// What is to be run; `None` for what the core ends itself, and for what is too large to be kept.
+    pub spec: Option<Arc<TaskSpec>>,
 }
 
 /// Why bytes are no fact of an agent.
@@ -79,7 +91,8 @@ impl<'a> Fact<'a> {
             }
             Fact::AssignmentKept(kept) => {
                 let assignment = Some(kept.write(builder));
-                let table = fb::AssignmentKept::create(builder, &fb::AssignmentKeptArgs { assignment });
+                let args = fb::AssignmentKeptArgs { assignment, waits: kept.waits };
+                let table = fb::AssignmentKept::create(builder, &args);
                 (fb::FactBody::AssignmentKept, table.as_union_value())
             }
             Fact::ResultKept(status) => {
@@ -91,6 +104,11 @@ impl<'a> Fact<'a> {
                 let task_id = Some(write_task_id(builder, id.task));
                 let args = fb::AttemptSettledArgs { task_id, attempt: id.attempt };
                 (fb::FactBody::AttemptSettled, fb::AttemptSettled::create(builder, &args).as_union_value())
+            }
+            Fact::AttemptStarted(id) => {
+                let task_id = Some(write_task_id(builder, id.task));
+                let args = fb::AttemptStartedArgs { task_id, attempt: id.attempt };
+                (fb::FactBody::AttemptStarted, fb::AttemptStarted::create(builder, &args).as_union_value())
             }
         };
         let args = fb::FactRecordArgs { at: at.0, fact_type, fact: Some(fact) };
@@ -110,7 +128,8 @@ impl<'a> Fact<'a> {
         }
         if let Some(kept) = record.fact_as_assignment_kept() {
             let assignment = kept.assignment().ok_or(FactError::Field("assignment"))?;
-            return Ok((at, Fact::AssignmentKept(Kept::from_wire(assignment)?)));
+            let spec = spec_of(assignment, Resources::from_wire(assignment.resources())).ok();
+            return Ok((at, Fact::AssignmentKept(Kept::from_wire(assignment, kept.waits(), spec)?)));
         }
         if let Some(kept) = record.fact_as_result_kept() {
             let update = kept.update().ok_or(FactError::Field("update"))?;
@@ -119,23 +138,45 @@ impl<'a> Fact<'a> {
         if let Some(settled) = record.fact_as_attempt_settled() {
             return Ok((at, Fact::AttemptSettled(attempt_id(settled.task_id(), settled.attempt())?)));
         }
+        if let Some(started) = record.fact_as_attempt_started() {
+            return Ok((at, Fact::AttemptStarted(attempt_id(started.task_id(), started.attempt())?)));
+        }
         Err(FactError::Kind { found: record.fact_type() })
     }
 }
 
 impl Kept {
-    /// What is kept of the wire's table.
-    pub fn from_wire(assignment: fb::TaskAssignment<'_>) -> Result<Kept, TaskIdError> {
+    /// What is kept of the wire's table, which says to run `spec`.
+    pub fn from_wire(
+        assignment: fb::TaskAssignment<'_>,
+        waits: bool,
+        spec: Option<Arc<TaskSpec>>,
+    ) -> Result<Kept, TaskIdError> {
+        let small = |spec: &Arc<TaskSpec>| spec.executor != fb::Executor::Noop && spec.bytes() <= SPEC_KEPT_BYTES_MAX;
         Ok(Kept {
             attempt: attempt_id(assignment.task_id(), assignment.attempt())?,
             resources: Resources::from_wire(assignment.resources()),
             executor: assignment.executor(),
             kill_grace_ms: assignment.kill_grace_ms(),
-            receipt: assignment.receipt().copied(),
+            deadline_ms: assignment.deadline(),
+            stop_on_disconnect_after_ms: assignment.stop_on_disconnect_after_ms(),
+            receipt: assignment.receipt().copied().filter(|receipt| receipt.incarnation() != 0),
+            waits,
+            spec: spec.filter(small),
         })
     }
 
     fn write(&self, builder: &mut FlatBufferBuilder<'static>) -> WIPOffset<fb::TaskAssignment<'static>> {
+        if let Some(spec) = &self.spec {
+            let assignment = Assignment {
+                attempt: self.attempt,
+                spec: Arc::clone(spec),
+                receipt: self.receipt.unwrap_or_default(),
+                deadline_ms: self.deadline_ms,
+                stop_on_disconnect_after_ms: self.stop_on_disconnect_after_ms,
+            };
+            return assignment.write(builder);
+        }
         let task_id = Some(write_task_id(builder, self.attempt.task));
         let resources = Some(fb::ResourceSpec::create(builder, &self.resources.args()));
         let args = fb::TaskAssignmentArgs {
@@ -144,6 +185,8 @@ impl Kept {
             attempt: self.attempt.attempt,
             executor: self.executor,
             kill_grace_ms: self.kill_grace_ms,
+            deadline: self.deadline_ms,
+            stop_on_disconnect_after_ms: self.stop_on_disconnect_after_ms,
             receipt: self.receipt.as_ref(),
             ..Default::default()
         };
@@ -215,17 +258,32 @@ mod tests {
             resources: Resources { cpu: 1, memory: 2, gpu: 3, storage: 4 },
             executor: fb::Executor::Noop,
             kill_grace_ms: 5,
+            deadline_ms: 6,
+            stop_on_disconnect_after_ms: 7,
             receipt: Some(fb::Receipt::new(1, 2, &[3; 16])),
+            waits: true,
+            spec: None,
         };
+        let spec = TaskSpec {
+            command: "/bin/work".into(),
+            arguments: vec!["--all".into()],
+            environment: vec![("A".into(), "b".into())],
+            resources: kept.resources,
+            kill_grace_ms: 5,
+            ..TaskSpec::default()
+        };
+        let whole = Kept { executor: fb::Executor::Process, spec: Some(Arc::new(spec)), receipt: None, ..kept.clone() };
         let mut builder = FlatBufferBuilder::new();
         for fact in [
             Fact::DataCreated { id: [9; 16] },
             Fact::AssignmentKept(kept),
+            Fact::AssignmentKept(whole),
+            Fact::AttemptStarted(attempt()),
             Fact::ResultKept(Cow::Owned(status)),
             Fact::AttemptSettled(attempt()),
         ] {
             let bytes = fact.encode(Time(11), &mut builder);
-            assert!(bytes.len() <= 256, "facts stay small: {}", bytes.len());
+            assert!(bytes.len() <= 320, "facts stay small: {}", bytes.len());
             assert_eq!(Fact::decode(bytes).unwrap(), (Time(11), fact));
         }
     }

@@ -6,8 +6,8 @@
 //! runs together never takes more than the capacity; [`Agent::handle`] is the only way in and
 //! [`Effects`] the only way out.
 //!
-//! Floors, from below: `limits`, `fact` → `event`, `state`, `backlog`, `live`, `admission` → `sessions`, `runs`,
-//! `results` → this file.
+//! Floors, from below: `limits`, `spec` → `fact` → `event`, `state`, `backlog`, `live`, `admission` → `sessions`,
+//! `runs`, `results`, `restart` → this file.
 #![forbid(unsafe_code)]
 
 mod admission;
@@ -16,9 +16,11 @@ mod event;
 mod fact;
 mod limits;
 mod live;
+mod restart;
 mod results;
 mod runs;
 mod sessions;
+mod spec;
 mod state;
 #[cfg(test)]
 mod stories;
@@ -119,20 +121,14 @@ impl Agent {
         Ok(())
     }
 
-    /// Begins, after the replay. What the executor finds of [`Agent::unresolved`] attempts comes as
-    /// [`Event::Recovered`], best before the first session.
+    /// Begins, after the replay. What the executor finds comes as [`Event::Recovered`], and then
+    /// [`Event::Surveyed`], before the first session.
     pub fn start(&mut self, now: Time, effects: &mut Effects) {
         effects.position = self.position;
         if self.state.data_id().is_none() {
             self.decide(now, &Fact::DataCreated { id: self.config.data_id }, effects);
         }
-        let unresolved: Vec<AttemptId> = self.unresolved().collect();
-        for id in unresolved {
-            // Whether it had started is not known; until it is, it holds what it needs.
-            let resources = self.state.attempt(id).map_or(Resources::ZERO, |held| held.resources);
-            self.live.backlog.on_start(resources);
-            self.live.runs.insert(id, live::Run::default());
-        }
+        self.hold_unresolved();
     }
 
     /// The only way in. `now` is the device's boot-time clock, µs, which goes on in suspend.
@@ -145,6 +141,7 @@ impl Agent {
             Event::Usage(usage) => self.live.usage = usage,
             Event::Run(event) => self.on_run(now, event, effects),
             Event::Recovered { attempt, state } => self.on_recovered(now, attempt, state, effects),
+            Event::Surveyed { rebooted } => self.on_surveyed(now, rebooted, effects),
             Event::Stopping { reason } => self.on_stopping(reason, effects),
             Event::Deadline => self.on_deadline(now, effects),
         }

@@ -20,6 +20,9 @@ pub const OVERTAKEN_MAX: usize = fleetwire_common::limits::AGENT_ATTEMPTS_MAX;
 pub const BACKLOG_MAX: usize = 128;
 /// Bytes of specs that may wait.
 pub const BACKLOG_BYTES_MAX: usize = 1 << 20;
+/// Bytes of what an attempt runs that are kept in the journal, as [`fleetwire_common::job::TaskSpec::bytes`] counts:
+/// one with more cannot be started from there, and its files would wear the flash.
+pub const SPEC_KEPT_BYTES_MAX: usize = 16 << 10;
 /// Staged attempts for each that runs: 10 ms of the shortest processes, in which the agent can do other things …
 pub const STAGED_PER_RUN: usize = 8;
 /// … and in all: each has a slot and a file descriptor on its way.

@@ -14,6 +14,10 @@ pub struct Live {
     pub(crate) session: Session,
     pub(crate) runs: BTreeMap<AttemptId, Run>,
     pub(crate) backlog: Backlog,
+    /// Attempts of before the restart of which the executor has said nothing yet.
+    pub(crate) unsurveyed: BTreeSet<AttemptId>,
+    /// It is known what runs: what waits may start.
+    pub(crate) surveyed: bool,
     /// When an attempt wants attention: a report that was held back, a result to offer again.
     pub(crate) due: BTreeSet<(Time, AttemptId)>,
     pub(crate) outgoing: Outgoing,
@@ -86,6 +90,8 @@ impl Live {
             session: Session::Offline,
             runs: BTreeMap::new(),
             backlog: Backlog::default(),
+            unsurveyed: BTreeSet::new(),
+            surveyed: false,
             due: BTreeSet::new(),
             outgoing: Outgoing::default(),
             overtaken: BTreeSet::new(),

@@ -50,12 +50,9 @@ impl Agent {
             return effects.push(rejection(task_id, attempt.attempt, fb::ErrorCode::AttemptEnded, message));
         }
         let now_ms = timestamp_ms.max(self.live.cluster_time(now).map_or(0, Time::as_ms));
-        let kept = match Kept::from_wire(assignment) {
-            Ok(kept) => kept,
-            Err(_) => return, // Its id was read above.
-        };
         match admit(&self.config, (&self.state, &self.live.backlog), attempt, assignment, now_ms) {
-            Ok(Admitted { spec, resources }) => {
+            Ok(Admitted { spec, resources, waits }) => {
+                let Ok(kept) = Kept::from_wire(assignment, waits, spec.clone()) else { return }; // Its id was read above.
                 self.live.receipt = None; // The assignment's is later, and durable.
                 self.decide(now, &Fact::AssignmentKept(kept), effects);
                 self.live.runs.insert(attempt, Run::default());
@@ -130,12 +127,12 @@ impl Agent {
                 self.report(now, attempt, effects);
             }
             RunEvent::StagedStarted { attempt } => {
-                self.on_staged_started(attempt);
+                self.on_staged_started(now, attempt, effects);
                 self.start_waiting(now, effects);
             }
             RunEvent::Ended { attempt, status, end, next } => {
                 if let Some(next) = next {
-                    self.on_staged_started(next);
+                    self.on_staged_started(now, next, effects);
                 }
                 let ran = self.live.runs.contains_key(&attempt) && !self.live.backlog.holds(attempt);
                 if ran && next.is_none() {

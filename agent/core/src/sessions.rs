@@ -3,14 +3,14 @@
 //! Invariants: nothing is reported before the scheduler has answered the `Register`; a message in the
 //! wrong state gets a typed `Nack`, and a `Nack` is never answered.
 
-use crate::{Agent, Effect, Effects, Recovered, Session, limits::*};
+use crate::{Agent, Effect, Effects, Session, limits::*};
 use fleetwire_common::{
     envelope::handshake::WelcomeInfo,
     fb,
     ids::AttemptId,
     job::key_values,
     limits::LOG_CHUNK_BYTES_MAX,
-    message::{Heartbeat, Message, MessageRef, attempt_id, is_final},
+    message::{Heartbeat, Message, MessageRef, attempt_id},
     time::Time,
 };
 use std::time::Duration;
@@ -241,28 +241,6 @@ impl Agent {
         *unanswered += u32::from(answer);
         let heartbeat = Heartbeat { usage: self.live.usage, running: self.live.running(), answer };
         effects.push(Effect::Send(Message::Heartbeat(heartbeat)));
-    }
-
-    pub(crate) fn on_recovered(&mut self, now: Time, id: AttemptId, state: Recovered, effects: &mut Effects) {
-        if !self.live.runs.contains_key(&id) {
-            // Its result is known, or it was settled: what still runs of it is nobody's.
-            if let Recovered::Running = state {
-                effects.push(Effect::Cancel { attempt: id, grace: Duration::ZERO });
-            }
-            return;
-        }
-        match state {
-            Recovered::Running => self.on_started(now, id, 0, effects),
-            Recovered::Ended { status, end } if is_final(status) => self.on_ended(now, id, status, end, effects),
-            Recovered::Ended { .. } | Recovered::Lost => {
-                let end = fleetwire_common::message::End {
-                    reason: fb::EndReason::SupervisorLost,
-                    message: "the agent restarted, and nothing was left of the attempt".to_owned(),
-                    ..Default::default()
-                };
-                self.on_ended(now, id, fb::TaskStatus::Lost, end, effects);
-            }
-        }
     }
 }
 

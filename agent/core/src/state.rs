@@ -6,17 +6,20 @@ use crate::fact::{Fact, Kept};
 use fleetwire_common::{
     fb,
     ids::{AttemptId, TaskId},
+    job::TaskSpec,
     message::Status,
     resources::Resources,
     time::Time,
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// The durable half of the core.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct State {
     data_id: Option<[u8; 16]>,
     attempts: BTreeMap<AttemptId, Attempt>,
+    /// Attempts that were ever kept.
+    kept: u64,
     result_bytes: usize,
     receipt: Option<fb::Receipt>,
     last_at: Time,
@@ -31,6 +34,16 @@ pub struct Attempt {
     pub executor: fb::Executor,
     /// Between SIGTERM and SIGKILL.
     pub kill_grace_ms: u32,
+    /// Cluster time in ms after which it need not start; 0 = none.
+    pub deadline_ms: u64,
+    /// It ends when the scheduler has not been heard for so long; 0 = never.
+    pub stop_on_disconnect_after_ms: u64,
+    /// Its place in the order in which attempts were kept.
+    pub order: u64,
+    /// It may have processes, or have had some.
+    pub handed_over: bool,
+    /// What it runs, until it has ended; `None` for what the core ends itself, and if it was too large to be kept.
+    pub spec: Option<Arc<TaskSpec>>,
     /// How it ended, until the scheduler has acknowledged it.
     pub result: Option<Box<Status>>,
 }
@@ -45,6 +58,12 @@ pub enum ApplyError {
     /// An attempt was kept twice.
     #[error("attempt {attempt} was kept twice")]
     Kept {
+        /// Which.
+        attempt: AttemptId,
+    },
+    /// An attempt was started that is not held, had not waited, or has ended.
+    #[error("attempt {attempt} was started although it did not wait")]
+    Started {
         /// Which.
         attempt: AttemptId,
     },
@@ -71,6 +90,7 @@ impl State {
                 None => self.data_id = Some(*id),
             },
             Fact::AssignmentKept(kept) => self.keep(kept)?,
+            Fact::AttemptStarted(id) => self.start(*id)?,
             Fact::ResultKept(status) => self.end(status)?,
             Fact::AttemptSettled(id) => self.settle(*id)?,
         }
@@ -86,12 +106,25 @@ impl State {
             resources: kept.resources,
             executor: kept.executor,
             kill_grace_ms: kept.kill_grace_ms,
+            deadline_ms: kept.deadline_ms,
+            stop_on_disconnect_after_ms: kept.stop_on_disconnect_after_ms,
+            order: self.kept,
+            handed_over: !kept.waits,
+            spec: kept.spec.clone(),
             result: None,
         };
+        self.kept += 1;
         self.attempts.insert(kept.attempt, attempt);
         if kept.receipt.is_some() {
             self.receipt = kept.receipt;
         }
+        Ok(())
+    }
+
+    fn start(&mut self, id: AttemptId) -> Result<(), ApplyError> {
+        let waits = |attempt: &&mut Attempt| !attempt.handed_over && attempt.result.is_none();
+        let attempt = self.attempts.get_mut(&id).filter(waits).ok_or(ApplyError::Started { attempt: id })?;
+        attempt.handed_over = true;
         Ok(())
     }
 
@@ -102,6 +135,7 @@ impl State {
             return Err(wrong);
         }
         attempt.result = Some(Box::new(status.clone()));
+        attempt.spec = None;
         self.result_bytes += result_bytes(status);
         Ok(())
     }

@@ -96,7 +96,7 @@ impl ProcessExecutor {
     }
 
     /// The attempts that were found in the slots at start, for the driver to compare with its
-    /// journal. Supervised ones are adopted: they are watched, can be cancelled, and their `Ended`
+    /// journal; not those that nobody had begun to start. Supervised ones are adopted: they are watched, can be cancelled, and their `Ended`
     /// comes. For ended ones no event comes. Empty when called again.
     pub fn survey(&mut self) -> Vec<SlotState> {
         std::mem::take(&mut self.surveyed)
@@ -176,7 +176,15 @@ impl ProcessExecutor {
         Ok(())
     }
 
-    /// What ended is kept elsewhere (in the agent's journal), so its slot may be recycled before
+    /// How an attempt ended is durable elsewhere (in the agent's journal): from here on its slot may be
+    /// recycled, and not before, because a slot is what says after a restart that its attempt has run.
+    pub fn recycle(&mut self, task_id: &str, attempt: u32) {
+        if let Some(slot) = self.slots.find(task_id, attempt) {
+            self.slots.recycle_later(slot);
+        }
+    }
+
+    /// The scheduler knows how it ended, so its slot may be recycled before
     /// those that were not released. Its output stays readable until then.
     pub fn release(&mut self, task_id: &str, attempt: u32) {
         if let Some(slot) = self.slots.find(task_id, attempt) {
@@ -367,14 +375,10 @@ impl ProcessExecutor {
         self.ready.push_back(ExecutorEvent::Ended(verdict, next));
     }
 
-    /// The driver knows of an end from here on, and only from here on may the slot be recycled.
+    /// The driver knows of an end from here on.
     fn on_told(&mut self, event: &ExecutorEvent) {
-        let ExecutorEvent::Ended(verdict, _) = event else {
-            return;
-        };
-        self.running = self.running.saturating_sub(1);
-        if let Some(slot) = self.slots.find(&verdict.key.task_id, verdict.key.attempt) {
-            self.slots.recycle_later(slot);
+        if let ExecutorEvent::Ended(..) = event {
+            self.running = self.running.saturating_sub(1);
         }
     }
 
@@ -493,6 +497,12 @@ impl ProcessExecutor {
             let lock = self.slots.try_lock(slot)?;
             let key = assignment.key.clone();
             let mark = assignment.mark;
+            if let Some(lock) = lock.as_ref().filter(|lock| Slots::never_started(lock, &assignment)) {
+                // Whoever was to start it is gone, and nobody can any more: the lock came with the request.
+                Slots::erase(lock)?;
+                self.slots.set_free(slot);
+                continue;
+            }
             if let Some(entry) = self.slots.slot_mut(slot) {
                 entry.assignment = Some(assignment);
                 entry.phase = Phase::Running(Running { announced: true, cancel_grace: None });

@@ -60,6 +60,7 @@ async fn ours(device: &mut Device, program: &str, count: usize) -> f64 {
             spawned += 1;
         }
         if let ExecutorEvent::Ended(verdict, _) = device.executor.next_event().await {
+            device.executor.recycle(&verdict.key.task_id, verdict.key.attempt);
             assert_eq!((verdict.exit_code, verdict.signal), (0, 0), "{verdict:?}");
             device.executor.release(&verdict.key.task_id, 1);
             ended += 1;

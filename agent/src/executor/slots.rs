@@ -64,8 +64,10 @@ pub(super) struct Slots {
     free: Vec<SlotId>,
     /// Ended attempts whose end is kept elsewhere, longest ago first.
     released: VecDeque<SlotId>,
-    /// Ended attempts that were reported only, longest ago first.
+    /// Ended attempts that are kept elsewhere, longest ago first.
     ended: VecDeque<SlotId>,
+    /// Ended attempts of whose end only the slot is sure to know.
+    unkept: VecDeque<SlotId>,
 }
 
 impl Slots {
@@ -79,6 +81,7 @@ impl Slots {
             free: Vec::new(),
             released: VecDeque::new(),
             ended: VecDeque::new(),
+            unkept: VecDeque::new(),
         };
         // Slots are numbered from 0 without gaps, because they are never removed.
         while slots.count() < SLOTS_LIMIT {
@@ -152,8 +155,9 @@ impl Slots {
             }
         }
         // A supervisor that has written its verdict holds its lock until the working directory is
-        // empty. Rather than wait for it, there may be a few more slots than asked for.
-        let leaving = !self.released.is_empty() || !self.ended.is_empty();
+        // empty, and the journal is a moment behind. Rather than wait for either, there may be a few more
+        // slots than asked for.
+        let leaving = !self.released.is_empty() || !self.ended.is_empty() || !self.unkept.is_empty();
         if leaving && self.count() < self.slots_max.saturating_mul(2) {
             return self.create().map(Some);
         }
@@ -183,15 +187,19 @@ impl Slots {
     pub fn on_ended(&mut self, slot: SlotId, outputs: Outputs) {
         if let Some(entry) = self.slot_mut(slot) {
             entry.phase = Phase::Ended(outputs);
+            self.unkept.push_back(slot);
         }
     }
 
-    /// The end of the attempt in this slot was told, so it may be recycled when its turn comes.
+    /// The end of the attempt in this slot is kept elsewhere, so it may be recycled when its turn comes.
     pub fn recycle_later(&mut self, slot: SlotId) {
-        self.ended.push_back(slot);
+        if let Some(place) = self.unkept.iter().position(|other| *other == slot) {
+            self.unkept.remove(place);
+            self.ended.push_back(slot);
+        }
     }
 
-    /// What ended in this slot is kept elsewhere, so it is recycled before others.
+    /// What ended in this slot is known to all who want to, so it is recycled before others.
     pub fn release(&mut self, slot: SlotId) {
         if let Some(place) = self.ended.iter().position(|other| *other == slot) {
             self.ended.remove(place);
@@ -234,6 +242,12 @@ impl Slots {
                 Verdict::open(&all, assignment).ok()
             }
         }
+    }
+
+    /// Whether no supervisor had begun with it, as far as this file says. The caller holds the lock.
+    pub fn never_started(record: &OwnedFd, assignment: &Assignment) -> bool {
+        let begun = Self::read_live(record).is_some_and(|live| live.mark == assignment.mark);
+        !begun && Self::read_verdict(record, assignment).is_none()
     }
 
     /// What a supervisor whose agent is gone noted of its task's reports.

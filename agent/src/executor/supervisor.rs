@@ -37,7 +37,7 @@ pub(super) use self::waiting::{Woken, hear_of_children, now, wait};
 use self::workdir::Taken;
 use super::limits::STARTED_DELAY_US;
 use super::notice::{CANCEL_BYTES, Cancel, Notice};
-use super::record::{LIVE_OFFSET, Live, Moment, SlotId, StartFailure, Usage, VERDICT_OFFSET, Verdict};
+use super::record::{LIVE_OFFSET, Live, Moment, OutputCount, SlotId, StartFailure, Usage, VERDICT_OFFSET, Verdict};
 use super::report::Reports;
 use super::request::Order;
 
@@ -89,6 +89,14 @@ pub(super) fn write_released(order: &Order<'_>, record: &OwnedFd) {
     let mut verdict = Verdict::bare(order.key(), EndReason::Released, String::new());
     verdict.ended = now();
     let _ = write_verdict(record, &mut verdict, order.mark);
+}
+
+/// Says in the slot that from here on there may be processes: without this word it never ran.
+fn begin(record: &OwnedFd, mark: u64, started: Moment) -> Result<(), Errno> {
+    let supervisor = raw(rustix::process::getpid());
+    let live =
+        Live { mark, supervisor, main: 0, started, stdout: OutputCount::default(), stderr: OutputCount::default() };
+    write_all(record, &live.encode(), LIVE_OFFSET)
 }
 
 /// The task is to end: SIGTERM was sent, and at `kill_at_us` everything is killed.
@@ -148,6 +156,8 @@ impl<'a> Running<'a> {
             stderr: stderr_end.as_fd(),
             report: report_end.as_fd(),
         };
+        begin(record, order.mark, started)
+            .map_err(|errno| not_started(StartFailure::Files, "its slot's file", errno))?;
         let main = launch(&program).map_err(|error| explain(order, work.as_fd(), error))?;
         Ok(Self {
             order,

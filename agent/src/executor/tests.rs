@@ -63,6 +63,7 @@ impl Device {
 
     async fn next(&mut self) -> ExecutorEvent {
         let event = tokio::time::timeout(PATIENCE, self.executor.next_event()).await.expect("no event came");
+        recycle_ended(&mut self.executor, &event);
         self.events.push(event.clone());
         event
     }
@@ -108,6 +109,13 @@ pub(super) fn start(folder: &Path, slots_max: u32) -> ProcessExecutor {
     config.slots_max = slots_max;
     config.output_bytes_max = 100_000;
     ProcessExecutor::start(config).unwrap()
+}
+
+/// As an agent whose journal is quick.
+fn recycle_ended(executor: &mut ProcessExecutor, event: &ExecutorEvent) {
+    if let ExecutorEvent::Ended(verdict, _) = event {
+        executor.recycle(&verdict.key.task_id, verdict.key.attempt);
+    }
 }
 
 fn sh<'a>(task_id: &'a str, script: &'a str) -> SpawnRequest<'a> {

@@ -67,12 +67,14 @@ impl AgentNode {
         let mut effects = Effects::new();
         let now = self.clock.at(world.now);
         core.start(now, &mut effects);
-        let found: Vec<(AttemptId, Recovered)> = self.survey(&core, world.now);
+        let found: Vec<(AttemptId, Recovered)> = self.survey(world.now);
         world.trace.say(world.now, || format!("{} starts, {} slots", self.name, found.len()));
         for (attempt, state) in found {
             world.trace.coverage.found(&state);
             core.handle(now, Event::Recovered { attempt, state }, &mut effects);
         }
+        core.handle(now, Event::Surveyed { rebooted: self.rebooted }, &mut effects);
+        self.surveyed_at = core.position();
         let mut up = Box::new(Running {
             core,
             fate: Fate::default(),
@@ -115,6 +117,11 @@ impl AgentNode {
         self.crash(world)?;
         world.trace.say(world.now, || format!("{} loses its power", self.name));
         self.device.reboot();
+        self.rebooted = true;
+        if world.random.chance(500) {
+            // What the slots said was not synced. What is not durable anywhere else either may run again.
+            self.device.forget(|attempt| self.history.has_started(attempt));
+        }
         self.staged.clear();
         crate::misfortune::lose_unsynced(&self.disk, world);
         self.clock = DeviceClock::set(world.now, Time(1_000_000));
@@ -132,8 +139,8 @@ impl AgentNode {
         Ok(())
     }
 
-    /// What the executor finds after a restart: every slot, and what is kept without one.
-    fn survey(&mut self, core: &Agent, now: Time) -> Vec<(AttemptId, Recovered)> {
+    /// What the executor finds after a restart: every slot, and what is staged.
+    fn survey(&mut self, now: Time) -> Vec<(AttemptId, Recovered)> {
         let slots = self.device.survey(now).into_iter().map(|(attempt, verdict)| match verdict {
             Some((status, end)) => (attempt, Recovered::Ended { status, end }),
             None => (attempt, Recovered::Running),
@@ -144,9 +151,6 @@ impl AgentNode {
             self.staged.clear();
         }
         found.extend(self.staged.iter().map(|(attempt, _)| (*attempt, Recovered::Running)));
-        let without = core.unresolved().filter(|id| !found.iter().any(|(attempt, _)| attempt == id));
-        let lost: Vec<_> = without.map(|attempt| (attempt, Recovered::Lost)).collect();
-        found.extend(lost);
         found
     }
 

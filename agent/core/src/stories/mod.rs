@@ -2,6 +2,7 @@
 //! loses what was not synced, and a shadow state that is compared after every event.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+mod restarts;
 mod results;
 mod runs;
 mod sessions;
@@ -134,6 +135,12 @@ impl Story {
         self.recovering = true;
         self.now = Time(5_000_000); // The device restarted: its clock too.
         self.start();
+    }
+
+    /// The executor has told all that it found.
+    pub fn surveyed(&mut self, rebooted: bool) {
+        self.handle(Event::Surveyed { rebooted });
+        self.recovering = false;
     }
 
     pub fn handle(&mut self, event: Event<'_>) {

@@ -175,11 +175,16 @@ fn whatever_happens_the_books_are_right() {
                     t.crash();
                     let unresolved: Vec<_> = t.agent.unresolved().collect();
                     t.processes.retain(|attempt, _| unresolved.contains(attempt));
-                    for attempt in unresolved {
-                        let runs = t.processes.contains_key(&attempt);
-                        let state = if runs { Recovered::Running } else { Recovered::Lost };
-                        t.handle(Event::Recovered { attempt, state });
+                    let rebooted = next(2) == 0;
+                    for attempt in unresolved.into_iter().filter(|_| !rebooted) {
+                        if t.processes.contains_key(&attempt) {
+                            t.handle(Event::Recovered { attempt, state: Recovered::Running });
+                        }
                     }
+                    if rebooted {
+                        t.processes.clear();
+                    }
+                    t.surveyed(rebooted);
                     t.online(&[]);
                 }
                 _ => t.syncing = !t.syncing,

@@ -256,17 +256,22 @@ fn a_restart_finds_out_what_became_of_everything() {
     let end = End { exit_code: 7, ..End::default() };
     let state = Recovered::Ended { status: fb::TaskStatus::Failed, end };
     t.handle(Event::Recovered { attempt: id(1, 1), state });
-    t.handle(Event::Recovered { attempt: id(2, 1), state: Recovered::Lost });
+    let end = End { reason: fb::EndReason::SupervisorLost, ..End::default() };
+    let state = Recovered::Ended { status: fb::TaskStatus::Lost, end };
+    t.handle(Event::Recovered { attempt: id(2, 1), state });
     t.did();
     t.handle(Event::Recovered { attempt: id(8, 8), state: Recovered::Running });
     assert_eq!(t.did(), ["cancel 1.0.8#8 0ns"], "nobody knows it");
+    t.handle(Event::Surveyed { rebooted: true });
+    assert!(t.did().is_empty(), "what may have run does not run again");
     t.online(&[]);
     assert_eq!(
         t.said(),
         [
-            "register 1.0.0#1=Running 1.0.1#1=Failed 1.0.2#1=Lost 1.0.3#1=Assigned",
+            "register 1.0.0#1=Running 1.0.1#1=Failed 1.0.2#1=Lost 1.0.3#1=Lost",
             "Failed 1.0.1#1 Exited 7",
             "Lost 1.0.2#1 SupervisorLost 0",
+            "Lost 1.0.3#1 SupervisorLost 0",
         ]
     );
 }
