@@ -7,9 +7,8 @@ use crate::{
 use fleetwire_common::{
     envelope::{
         Features,
-        handshake::{HelloInfo, WelcomeInfo},
+        handshake::{HelloInfo, Proof, WelcomeInfo},
     },
-    fb,
     time::Time,
 };
 use fleetwire_link::{Backoff, ClusterClock, ConnectError, Connected, Identity, Link, LinkConfig, connect};
@@ -71,7 +70,7 @@ impl Connector {
 
     /// Waits until a session is open. `receipt` is returned to the scheduler in `Hello`. May be dropped
     /// and called again.
-    pub async fn connected(&mut self, receipt: Option<fb::Receipt>) -> NewSession {
+    pub async fn connected(&mut self, receipt: Option<Proof>) -> NewSession {
         loop {
             if self.trying.is_none() {
                 self.trying = Some(self.attempt(receipt));
@@ -94,7 +93,7 @@ impl Connector {
         }
     }
 
-    fn attempt(&mut self, receipt: Option<fb::Receipt>) -> Trying {
+    fn attempt(&mut self, receipt: Option<Proof>) -> Trying {
         // Only a process's first try goes out at once: a fleet that lost its scheduler comes back spread.
         let first = !std::mem::replace(&mut self.tried, true);
         let delay = if first { Duration::ZERO } else { self.backoff.delay() };

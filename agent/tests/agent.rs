@@ -110,7 +110,7 @@ async fn a_result_outlives_the_scheduler_and_is_offered_until_it_is_taken() {
     let _agent = AgentProcess::start(data.path(), &[]);
     let (_, hello, register) = scheduler.session().await;
     assert!(register.attempts.unwrap().is_empty(), "it was acknowledged");
-    assert_eq!(hello.receipt, Some(scheduler.receipt(5)), "the latest that was kept");
+    assert_eq!(hello.receipt.map(|proof| proof.receipt), Some(scheduler.receipt(5)), "the latest that was kept");
 }
 
 #[tokio::test]

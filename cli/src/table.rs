@@ -75,7 +75,7 @@ pub fn agents(agents: &[AgentView], now_ms: u64) -> Table {
         let (free, capacity) = (agent.free, agent.capacity);
         table.add_row([
             Cell::new(&agent.name),
-            Cell::new(if agent.connected { "connected" } else { "away" }),
+            Cell::new(state(agent)),
             Cell::new(kinds(agent)),
             number(agent.running),
             number(format!("{}/{}", cores(free.cpu_millicores), cores(capacity.cpu_millicores))),
@@ -86,6 +86,20 @@ pub fn agents(agents: &[AgentView], now_ms: u64) -> Table {
         ]);
     }
     table
+}
+
+/// Why agents get no work: each reason once.
+pub fn notes(agents: &[AgentView]) -> String {
+    let notes: std::collections::BTreeSet<_> = agents.iter().filter_map(|agent| agent.note.as_deref()).collect();
+    notes.into_iter().map(|note| format!("{note}\n")).collect()
+}
+
+fn state(agent: &AgentView) -> &'static str {
+    match (agent.connected, &agent.note) {
+        (true, Some(_)) => "held back",
+        (true, None) => "connected",
+        (false, _) => "away",
+    }
 }
 
 /// Names and values, one a line.
@@ -132,7 +146,8 @@ pub fn agent(agent: &AgentView, now_ms: u64) -> String {
     let labels: Vec<String> = agent.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let mut shown = facts(&[
         ("agent", agent.name.clone()),
-        ("state", if agent.connected { "connected".into() } else { "away".into() }),
+        ("state", state(agent).into()),
+        ("note", agent.note.clone().unwrap_or_default()),
         ("kinds", kinds(agent)),
         ("labels", labels.join(" ")),
         ("capacity", amounts(agent.capacity)),

@@ -90,7 +90,7 @@ impl Client {
             Work::Job(job) => (job.0, None),
             Work::Task(task) => (task.job.0, Some(task.to_string())),
         };
-        let message = fb::CancelWorkT { request: 0, job, task_id };
+        let message = fb::CancelWorkT { request: 0, job, task_id, agent: None };
         match self.call(fb::SchedulerMessageT::CancelWork(Box::new(message)), true).await? {
             fb::SchedulerMessageT::Ack(_) => Ok(()),
             other => Err(unexpected("Ack", &other)),

@@ -167,6 +167,9 @@ pub struct AgentView {
     /// What it holds, when one agent was asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<AttemptView>,
+    /// Why it gets no work, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// An attempt that an agent holds.
@@ -440,6 +443,7 @@ impl From<fb::AgentSummaryT> for AgentView {
             host: wire.host.unwrap_or_default(),
             software: wire.software.unwrap_or_default(),
             attempts: wire.attempts.unwrap_or_default().into_iter().map(attempt).collect(),
+            note: wire.note,
         }
     }
 }

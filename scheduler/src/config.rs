@@ -22,6 +22,8 @@ pub struct SchedulerConfig {
     pub heartbeat_interval: Duration,
     /// Believes a wall clock that is more than [`CLOCK_JUMP_MAX`] ahead of the last fact.
     pub accept_clock: bool,
+    /// Goes on with a journal that agents have proved to be a restored backup.
+    pub accept_restore: bool,
     /// Facts in the journal after which a snapshot is made; at most [`SNAPSHOT_FACTS_MAX`].
     pub snapshot_facts: u64,
     /// Bytes of facts after which one is made, if that comes first.
@@ -55,6 +57,7 @@ impl SchedulerConfig {
             cluster: None,
             heartbeat_interval: HEARTBEAT_INTERVAL,
             accept_clock: false,
+            accept_restore: false,
             snapshot_facts: SNAPSHOT_FACTS,
             snapshot_bytes: SNAPSHOT_BYTES,
             archive: None,

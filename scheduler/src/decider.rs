@@ -180,6 +180,7 @@ mod tests {
             seed: 4,
             heartbeat_interval: Duration::from_secs(30),
             software: "test".into(),
+            accept_restore: false,
             policy: Policy::default(),
         });
         let config = JournalConfig::new(Identity::IfNew([7; 16]));

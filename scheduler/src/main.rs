@@ -35,6 +35,9 @@ struct Options {
     /// Believe a clock that is more than a day ahead of the journal, as after a long pause.
     #[arg(long)]
     accept_clock: bool,
+    /// Go on with a journal that agents have proved to be a restored backup: what it lacks is given up.
+    #[arg(long)]
+    accept_restore: bool,
     /// Facts in the journal after which a snapshot of it is made.
     #[arg(long, value_name = "FACTS", default_value_t = SNAPSHOT_FACTS, value_parser = clap::value_parser!(u64).range(1..=SNAPSHOT_FACTS_MAX))]
     snapshot_facts: u64,
@@ -116,6 +119,7 @@ async fn run(options: Options) -> anyhow::Result<()> {
         cluster: options.cluster,
         heartbeat_interval: Duration::from_secs(options.heartbeat),
         accept_clock: options.accept_clock,
+        accept_restore: options.accept_restore,
         snapshot_facts: options.snapshot_facts,
         snapshot_bytes: options.snapshot_mib << 20,
         archive: options.archive,

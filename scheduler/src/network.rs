@@ -11,7 +11,7 @@ use crate::{
 use fleetwire_common::{
     envelope::{
         Features,
-        handshake::WelcomeInfo,
+        handshake::{Proof, WelcomeInfo},
         keys::{Epoch, RootKeys},
     },
     fb,
@@ -144,7 +144,10 @@ async fn welcome(session: SessionId, pending: Pending, serving: &Arc<Serving>) {
         features: Features::ALL,
         cluster_time: serving.clock.now(),
         incarnation: serving.incarnation,
-        receipt: Some(fb::Receipt::new(serving.incarnation, durable.0, &mac)),
+        receipt: Some(Proof {
+            receipt: fb::Receipt::new(serving.incarnation, durable.0, &mac),
+            incarnation_id: serving.incarnation_id,
+        }),
         cluster: serving.cluster.clone(),
         software: crate::SOFTWARE.to_owned(),
     };

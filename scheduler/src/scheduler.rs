@@ -123,6 +123,7 @@ async fn begin(config: &SchedulerConfig) -> Result<(Driver, Network, Started), S
         seed: u64::from_le_bytes(random::<8>()?),
         heartbeat_interval: config.heartbeat_interval,
         software: crate::SOFTWARE.to_owned(),
+        accept_restore: config.accept_restore,
         policy: Policy::default(),
     });
     let (core, journal, recovery) = replay(core, &data)?;
@@ -257,6 +258,7 @@ mod tests {
             seed: 4,
             heartbeat_interval: Duration::from_secs(30),
             software: "test".into(),
+            accept_restore: false,
             policy: Policy::default(),
         });
         core.start(last_fact_at, &mut Effects::new());

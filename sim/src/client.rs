@@ -258,7 +258,12 @@ impl ClientNode {
             Wish::Again(id) => self.submitted.get(id).map(|bytes| submit(request, *id, bytes.clone())),
             Wish::Cancel(submit, task) => job(submit).map(|job| {
                 let task_id = task.map(|(entry, index)| TaskId { job, entry, index }.to_string());
-                fb::SchedulerMessageT::CancelWork(Box::new(fb::CancelWorkT { request, job: job.0, task_id }))
+                fb::SchedulerMessageT::CancelWork(Box::new(fb::CancelWorkT {
+                    request,
+                    job: job.0,
+                    task_id,
+                    agent: None,
+                }))
             }),
             Wish::Ask(submit, kind) => job(submit).map(|job| {
                 let agent = (*kind == fb::QueryKind::Agent).then(|| "agent-0".to_owned());

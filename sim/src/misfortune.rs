@@ -287,7 +287,7 @@ impl Cluster {
             agent.send_dishonestly(&mut self.world, Message::Status(status));
         }
         let submit = fb::SubmitJobT { request: 1, submit_id: Some(submit_id.0.to_vec()), job };
-        let cancel = fb::CancelWorkT { request: 2, job: 1, task_id: None };
+        let cancel = fb::CancelWorkT { request: 2, job: 1, task_id: None, agent: None };
         for message in
             [fb::SchedulerMessageT::SubmitJob(Box::new(submit)), fb::SchedulerMessageT::CancelWork(Box::new(cancel))]
         {

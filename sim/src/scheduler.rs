@@ -396,6 +396,7 @@ fn config(world: &mut World) -> Config {
         seed: world.random.next(),
         heartbeat_interval: Duration::from_secs(10),
         software: "sim".to_owned(),
+        accept_restore: false,
         policy: Policy { ended_kept: world.setting.ended_kept, ..Policy::default() },
     }
 }

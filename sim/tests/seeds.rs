@@ -60,7 +60,10 @@ const AGENT_FACTS: [FactBody; 5] = [
 ];
 
 /// What no fixed seed reaches, and why.
-const NOT_REACHED: [(&str, &str); 31] = [
+const NOT_REACHED: [(&str, &str); 34] = [
+    ("fact BackupRestored", "no data is put back in a simulation; stories of the core do"),
+    ("fact RestoreAccepted", "no data is put back in a simulation; stories of the core do"),
+    ("fact AgentForgotten", "nobody is away for long enough; stories of the core cover it"),
     ("fact NONE", "there is no such fact"),
     ("fact TokenIssued", "everybody has joined before a simulation begins"),
     ("fact SnapshotBegun", "stands in snapshots only"),

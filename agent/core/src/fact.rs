@@ -57,6 +57,8 @@ pub struct Kept {
     pub waits: bool,
     /// What is to be run; `None` for what the core ends itself, and for what is too large to be kept.
     pub spec: Option<Arc<TaskSpec>>,
+    /// The random id of the incarnation that made it; `None` = that of the one before.
+    pub incarnation_id: Option<[u8; 16]>,
 }
 
 /// Why bytes are no fact of an agent.
@@ -90,8 +92,9 @@ impl<'a> Fact<'a> {
                 (fb::FactBody::DataCreated, table.as_union_value())
             }
             Fact::AssignmentKept(kept) => {
+                let incarnation_id = kept.incarnation_id.map(|id| builder.create_vector(&id));
                 let assignment = Some(kept.write(builder));
-                let args = fb::AssignmentKeptArgs { assignment, waits: kept.waits };
+                let args = fb::AssignmentKeptArgs { assignment, waits: kept.waits, incarnation_id };
                 let table = fb::AssignmentKept::create(builder, &args);
                 (fb::FactBody::AssignmentKept, table.as_union_value())
             }
@@ -129,7 +132,9 @@ impl<'a> Fact<'a> {
         if let Some(kept) = record.fact_as_assignment_kept() {
             let assignment = kept.assignment().ok_or(FactError::Field("assignment"))?;
             let spec = spec_of(assignment, Resources::from_wire(assignment.resources())).ok();
-            return Ok((at, Fact::AssignmentKept(Kept::from_wire(assignment, kept.waits(), spec)?)));
+            let incarnation_id = kept.incarnation_id().and_then(|id| id.bytes().try_into().ok());
+            let kept = Kept { incarnation_id, ..Kept::from_wire(assignment, kept.waits(), spec)? };
+            return Ok((at, Fact::AssignmentKept(kept)));
         }
         if let Some(kept) = record.fact_as_result_kept() {
             let update = kept.update().ok_or(FactError::Field("update"))?;
@@ -161,6 +166,7 @@ impl Kept {
             deadline_ms: assignment.deadline(),
             stop_on_disconnect_after_ms: assignment.stop_on_disconnect_after_ms(),
             receipt: assignment.receipt().copied().filter(|receipt| receipt.incarnation() != 0),
+            incarnation_id: None,
             waits,
             spec: spec.filter(small),
         })
@@ -263,6 +269,7 @@ mod tests {
             receipt: Some(fb::Receipt::new(1, 2, &[3; 16])),
             waits: true,
             spec: None,
+            incarnation_id: Some([4; 16]),
         };
         let spec = TaskSpec {
             command: "/bin/work".into(),

@@ -31,6 +31,7 @@ pub use live::{Live, Session};
 pub use state::{ApplyError, Attempt, State};
 
 use fleetwire_common::{
+    envelope::handshake::Proof,
     fb,
     ids::{AttemptId, Name, Position},
     resources::Resources,
@@ -172,7 +173,7 @@ impl Agent {
     }
 
     /// The receipt to return in `Hello`: of the latest `Welcome` or assignment.
-    pub fn receipt(&self) -> Option<fb::Receipt> {
+    pub fn receipt(&self) -> Option<Proof> {
         self.live.receipt.or(self.state.receipt())
     }
 

@@ -1,7 +1,7 @@
 //! What facts do not say: the session, what runs, and what is under way. Empty at start.
 
 use crate::{backlog::Backlog, limits::OVERTAKEN_MAX};
-use fleetwire_common::{fb, ids::AttemptId, resources::Resources, time::Time};
+use fleetwire_common::{envelope::handshake::Proof, fb, ids::AttemptId, resources::Resources, time::Time};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -27,7 +27,9 @@ pub struct Live {
     pub(crate) usage: Resources,
     /// Cluster time less the own clock, µs; `None` before the first session.
     pub(crate) offset_us: Option<i64>,
-    pub(crate) receipt: Option<fb::Receipt>,
+    pub(crate) receipt: Option<Proof>,
+    /// The id of the incarnation that the session is with.
+    pub(crate) incarnation_id: Option<[u8; 16]>,
     pub(crate) heartbeat_interval: Duration,
 }
 
@@ -98,6 +100,7 @@ impl Live {
             usage: Resources::ZERO,
             offset_us: None,
             receipt: None,
+            incarnation_id: None,
             heartbeat_interval,
         }
     }

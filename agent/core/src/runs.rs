@@ -52,7 +52,11 @@ impl Agent {
         let now_ms = timestamp_ms.max(self.live.cluster_time(now).map_or(0, Time::as_ms));
         match admit(&self.config, (&self.state, &self.live.backlog), attempt, assignment, now_ms) {
             Ok(Admitted { spec, resources, waits }) => {
-                let Ok(kept) = Kept::from_wire(assignment, waits, spec.clone()) else { return }; // Its id was read above.
+                let Ok(mut kept) = Kept::from_wire(assignment, waits, spec.clone()) else { return }; // Its id was read above.
+                // Whose receipt it is: written once for each incarnation.
+                let known = self.state.receipt().map(|proof| proof.incarnation_id);
+                kept.incarnation_id = self.live.incarnation_id.filter(|id| known != Some(*id));
+                kept.receipt = kept.receipt.filter(|_| self.live.incarnation_id.is_some());
                 self.live.receipt = None; // The assignment's is later, and durable.
                 self.decide(now, &Fact::AssignmentKept(kept), effects);
                 self.live.runs.insert(attempt, Run::default());

@@ -19,6 +19,7 @@ impl Agent {
     pub(crate) fn on_connected(&mut self, now: Time, welcome: &WelcomeInfo, effects: &mut Effects) {
         self.live.offset_us = Some(welcome.cluster_time.0.cast_signed().wrapping_sub(now.0.cast_signed()));
         self.live.receipt = welcome.receipt.or(self.live.receipt);
+        self.live.incarnation_id = welcome.receipt.map(|proof| proof.incarnation_id);
         self.live.session = Session::Registering { until: now + REGISTER_WITHIN };
         self.live.outgoing = Default::default();
         self.live.overtaken.clear();

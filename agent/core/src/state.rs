@@ -4,6 +4,7 @@
 
 use crate::fact::{Fact, Kept};
 use fleetwire_common::{
+    envelope::handshake::Proof,
     fb,
     ids::{AttemptId, TaskId},
     job::TaskSpec,
@@ -21,7 +22,7 @@ pub struct State {
     /// Attempts that were ever kept.
     kept: u64,
     result_bytes: usize,
-    receipt: Option<fb::Receipt>,
+    receipt: Option<Proof>,
     last_at: Time,
 }
 
@@ -115,8 +116,9 @@ impl State {
         };
         self.kept += 1;
         self.attempts.insert(kept.attempt, attempt);
-        if kept.receipt.is_some() {
-            self.receipt = kept.receipt;
+        let id = kept.incarnation_id.or(self.receipt.map(|proof| proof.incarnation_id));
+        if let (Some(receipt), Some(incarnation_id)) = (kept.receipt, id) {
+            self.receipt = Some(Proof { receipt, incarnation_id });
         }
         Ok(())
     }
@@ -159,7 +161,7 @@ impl State {
     }
 
     /// The receipt of the latest assignment.
-    pub fn receipt(&self) -> Option<fb::Receipt> {
+    pub fn receipt(&self) -> Option<Proof> {
         self.receipt
     }
 

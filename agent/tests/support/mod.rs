@@ -3,7 +3,7 @@
 use fleetwire_common::{
     envelope::{
         Features,
-        handshake::{HelloInfo, WelcomeInfo},
+        handshake::{HelloInfo, Proof, WelcomeInfo},
         keys::{Epoch, RootKeys, Secret},
     },
     fb,
@@ -125,7 +125,7 @@ impl Scheduler {
             features: Features::ALL,
             cluster_time: self.clock.now(),
             incarnation: 1,
-            receipt: Some(self.receipt(1)),
+            receipt: Some(Proof { receipt: self.receipt(1), incarnation_id: [3; 16] }),
             cluster: "test".into(),
             software: "scripted".into(),
         };

@@ -47,7 +47,7 @@ pub async fn agents(client: &Client, list: List, as_json: bool) -> Result<(), Cl
              `fleetwire-agent --join TOKEN --data DIR` joins\n",
         );
     }
-    print(&table::text(&table::agents(&agents, now_ms())))
+    print(&format!("{}{}", table::text(&table::agents(&agents, now_ms())), table::notes(&agents)))
 }
 
 /// `fleetwire agent`.

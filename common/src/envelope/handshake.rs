@@ -7,6 +7,21 @@ use super::{
 };
 use crate::{fb, ids::Principal, message::Message, message::MessageRef, time::Time};
 
+/// Proof that an incarnation of this cluster's scheduler had reached a position.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Proof {
+    /// The incarnation's number, the position, and a MAC over both and the id.
+    pub receipt: fb::Receipt,
+    /// The incarnation's random id.
+    pub incarnation_id: [u8; 16],
+}
+
+impl Proof {
+    fn read(receipt: Option<&fb::Receipt>, id: Option<flatbuffers::Vector<'_, u8>>) -> Option<Proof> {
+        Some(Proof { receipt: *receipt?, incarnation_id: id?.bytes().try_into().ok()? })
+    }
+}
+
 /// What a peer says of itself in its `Hello`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HelloInfo {
@@ -17,7 +32,7 @@ pub struct HelloInfo {
     /// Random per process start.
     pub process_start_id: [u8; 16],
     /// The latest receipt it persisted.
-    pub receipt: Option<fb::Receipt>,
+    pub receipt: Option<Proof>,
     /// Its software and version.
     pub software: String,
 }
@@ -32,7 +47,7 @@ pub struct WelcomeInfo {
     /// The incarnation that answered.
     pub incarnation: u64,
     /// Proof of its position.
-    pub receipt: Option<fb::Receipt>,
+    pub receipt: Option<Proof>,
     /// The cluster's name.
     pub cluster: String,
     /// Its software and version.
@@ -94,7 +109,8 @@ impl Greeting {
             features: info.features.0,
             boot_id: Some(info.boot_id.to_vec()),
             process_start_id: Some(info.process_start_id.to_vec()),
-            receipt: info.receipt.map(|receipt| receipt.unpack()),
+            receipt: info.receipt.map(|proof| proof.receipt.unpack()),
+            incarnation_id: info.receipt.map(|proof| proof.incarnation_id.to_vec()),
             software: Some(info.software.clone()),
         };
         let message = Message::Rare(fb::SchedulerMessageT::Hello(Box::new(hello)));
@@ -124,7 +140,7 @@ impl Greeting {
             features,
             cluster_time: Time(welcome.cluster_time()),
             incarnation: welcome.incarnation(),
-            receipt: welcome.receipt().copied(),
+            receipt: Proof::read(welcome.receipt(), welcome.incarnation_id()),
             cluster: welcome.cluster().unwrap_or_default().to_owned(),
             software: welcome.software().unwrap_or_default().to_owned(),
         };
@@ -159,7 +175,7 @@ impl Greeted {
             features: Features(hello.features()),
             boot_id: array(hello.boot_id(), "boot_id")?,
             process_start_id: array(hello.process_start_id(), "process_start_id")?,
-            receipt: hello.receipt().copied(),
+            receipt: Proof::read(hello.receipt(), hello.incarnation_id()),
             software: crate::message::cut(hello.software().unwrap_or_default()).to_owned(),
         };
         Ok(Greeted { hello: info, nonce: array(hello.nonce(), "nonce")?, enrolment: enrolment.clone() })
@@ -185,7 +201,8 @@ impl Greeted {
             epoch: epoch.number,
             epoch_key: Some(epoch_key.bytes().to_vec()),
             incarnation: info.incarnation,
-            receipt: info.receipt.map(|receipt| receipt.unpack()),
+            receipt: info.receipt.map(|proof| proof.receipt.unpack()),
+            incarnation_id: info.receipt.map(|proof| proof.incarnation_id.to_vec()),
             cluster: Some(info.cluster.clone()),
             software: Some(info.software.clone()),
         };
@@ -248,7 +265,7 @@ mod tests {
             features: Features::ALL,
             boot_id: [3; 16],
             process_start_id: [4; 16],
-            receipt: Some(fb::Receipt::new(1, 2, &[5; 16])),
+            receipt: Some(Proof { receipt: fb::Receipt::new(1, 2, &[5; 16]), incarnation_id: [8; 16] }),
             software: "test".into(),
         };
         let welcome = WelcomeInfo {

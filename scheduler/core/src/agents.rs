@@ -42,6 +42,8 @@ pub struct AgentRecord {
     pub unreachable: bool,
     /// Whether it said goodbye.
     pub left: bool,
+    /// Whether it is not expected back.
+    pub forgotten: bool,
     /// Its attempts that have not ended.
     pub assigned: BTreeSet<AttemptId>,
 }
@@ -79,6 +81,11 @@ impl Agents {
         self.records.len()
     }
 
+    /// Those that are not forgotten, in order.
+    pub fn known(&self) -> impl DoubleEndedIterator<Item = (AgentId, &AgentRecord)> {
+        self.iter().filter(|(_, record)| !record.forgotten)
+    }
+
     /// All of them, in order.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (AgentId, &AgentRecord)> {
         self.records.iter().enumerate().map(|(number, record)| (AgentId(number as u32), record))
@@ -92,6 +99,7 @@ impl Agents {
                 let Some(record) = self.find_mut(agent) else { return false };
                 record.profile = Arc::clone(profile);
                 record.left = false;
+                record.forgotten = false;
             }
             None if agent == self.next() => {
                 self.by_name.insert(name.clone(), agent);
@@ -100,6 +108,7 @@ impl Agents {
                     profile: Arc::clone(profile),
                     unreachable: false,
                     left: false,
+                    forgotten: false,
                     assigned: BTreeSet::new(),
                 });
             }

@@ -14,6 +14,7 @@ use crate::{
 };
 use fixedbitset::FixedBitSet;
 use fleetwire_common::{
+    envelope::handshake::Proof,
     fb,
     ids::{AgentId, AttemptId, JobId, Position, SessionId, TaskId},
     job::{TaskSpec, Terms},
@@ -80,6 +81,11 @@ impl Core {
     pub fn receipt(&self, position: Position) -> fb::Receipt {
         let (incarnation, id) = (self.state.incarnation, &self.state.incarnation_id);
         fb::Receipt::new(incarnation, position.0, &self.config.keys.receipt_mac(incarnation, id, position))
+    }
+
+    /// The same, with whose proof it is.
+    pub fn proof(&self, position: Position) -> Proof {
+        Proof { receipt: self.receipt(position), incarnation_id: self.state.incarnation_id }
     }
 
     /// Answers a message that is not acted on.

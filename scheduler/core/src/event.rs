@@ -32,6 +32,8 @@ pub struct Config {
     pub heartbeat_interval: Duration,
     /// Software and version.
     pub software: String,
+    /// The operator goes on with a restored backup.
+    pub accept_restore: bool,
     /// Settings and bounds.
     pub policy: Policy,
 }
@@ -237,6 +239,11 @@ pub enum Rejected {
     UnknownAttempt { attempt: AttemptId },
     #[error("attempt {attempt} is {found:?}: {message:?} came in the wrong state")]
     WrongState { attempt: AttemptId, found: fb::TaskStatus, message: fb::SchedulerMessage },
+    #[error(
+        "this scheduler's journal is a restored backup, and numbers of jobs may have been given before: restart it with \
+         --accept-restore to go on with the backup"
+    )]
+    Restored,
     #[error("there is no job {job}")]
     UnknownJob { job: JobId },
     #[error("there is no task {task}")]
@@ -270,7 +277,9 @@ impl Rejected {
         match self {
             Rejected::NotAllowed { .. } => fb::ErrorCode::Authorization,
             Rejected::UnknownMessage { .. } => fb::ErrorCode::UnknownMessage,
-            Rejected::NotRegistered { .. } | Rejected::WrongState { .. } => fb::ErrorCode::WrongState,
+            Rejected::NotRegistered { .. } | Rejected::WrongState { .. } | Rejected::Restored => {
+                fb::ErrorCode::WrongState
+            }
             Rejected::Invalid { .. } | Rejected::Job(_) => fb::ErrorCode::Validation,
             Rejected::AttemptEnded { .. } => fb::ErrorCode::AttemptEnded,
             Rejected::NotYourAttempt { .. } => fb::ErrorCode::NotYourAttempt,

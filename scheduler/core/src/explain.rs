@@ -56,6 +56,9 @@ impl Core {
     fn summarise(&self, task: TaskId, status: fb::TaskStatus) -> String {
         match status {
             fb::TaskStatus::Pending => {
+                if let Some(notice) = self.notice() {
+                    return format!("waits: {notice}");
+                }
                 if let Some(record) = self.state.tasks.get(&task).filter(|record| record.pending_since > self.now) {
                     let wait = record.pending_since.since(self.now);
                     let failures = record.failures;

@@ -3,15 +3,19 @@
 //! Invariant: `decode(encode(fact)) == fact`. The live core applies the Rust form that it encodes; replay
 //! decodes and applies the same. Bytes that are no fact are an error, whatever they are.
 
-use crate::{agents::AgentProfile, kept::Kept};
+use crate::{
+    agents::AgentProfile,
+    kept::Kept,
+    rare::{read_agent, read_incarnation, read_principal, read_token},
+    restored::Restored,
+};
 use flatbuffers::{FlatBufferBuilder, UnionWIPOffset, WIPOffset};
 use fleetwire_common::{
     envelope::verifier_options,
     fb,
-    ids::{AgentId, AttemptId, JobId, Name, Principal, SubmitId, TaskId, TokenId},
+    ids::{AgentId, AttemptId, JobId, Name, Position, Principal, SubmitId, TaskId, TokenId},
     job::{JobError, JobSpec},
     message::End,
-    resources::Resources,
     time::Time,
 };
 use std::{borrow::Cow, sync::Arc};
@@ -27,6 +31,15 @@ pub enum Fact<'a> {
         id: [u8; 16],
         /// Software and version.
         software: Cow<'a, str>,
+        /// Its own; 0 where an earlier version wrote it.
+        position: Position,
+    },
+    /// An agent proved that this journal is a backup of one that went on.
+    BackupRestored(Restored),
+    /// The operator goes on with it.
+    RestoreAccepted {
+        /// Receipts of incarnations before this are no news any more.
+        incarnation: u64,
     },
     /// A join token was made.
     TokenIssued {
@@ -71,6 +84,11 @@ pub enum Fact<'a> {
     },
     /// It said goodbye.
     AgentDeregistered {
+        /// Which.
+        agent: AgentId,
+    },
+    /// It is not expected back: its attempts have ended, its capacity counts no more.
+    AgentForgotten {
         /// Which.
         agent: AgentId,
     },
@@ -174,8 +192,8 @@ pub enum FactError {
     Job(#[from] JobError),
 }
 
-type Builder = FlatBufferBuilder<'static>;
-type Union = WIPOffset<UnionWIPOffset>;
+pub(crate) type Builder = FlatBufferBuilder<'static>;
+pub(crate) type Union = WIPOffset<UnionWIPOffset>;
 
 impl<'a> Fact<'a> {
     /// Writes the fact; the bytes lie in the builder, which is reset first.
@@ -234,68 +252,11 @@ impl<'a> Fact<'a> {
             Fact::IncarnationStarted { .. }
             | Fact::TokenIssued { .. }
             | Fact::PrincipalEnrolled { .. }
-            | Fact::AgentRegistered { .. } => self.write_rare(builder),
+            | Fact::AgentRegistered { .. }
+            | Fact::AgentForgotten { .. }
+            | Fact::BackupRestored(_)
+            | Fact::RestoreAccepted { .. } => self.write_rare(builder),
         }
-    }
-
-    fn write_rare(&self, builder: &mut Builder) -> (fb::FactBody, Union) {
-        let body = match self {
-            Fact::IncarnationStarted { incarnation, id, software } => {
-                fb::FactBodyT::IncarnationStarted(Box::new(fb::IncarnationStartedT {
-                    incarnation: *incarnation,
-                    id: Some(id.to_vec()),
-                    software: Some(software.to_string()),
-                }))
-            }
-            Fact::TokenIssued { token, role, uses, expires_at, issued_by } => {
-                fb::FactBodyT::TokenIssued(Box::new(fb::TokenIssuedT {
-                    token: token.0,
-                    role: *role,
-                    uses: *uses,
-                    expires_at: expires_at.0,
-                    issued_by: Some(issued_by.to_string()),
-                }))
-            }
-            Fact::PrincipalEnrolled { principal, key_sha256, token } => {
-                fb::FactBodyT::PrincipalEnrolled(Box::new(fb::PrincipalEnrolledT {
-                    role: principal.role,
-                    name: Some(principal.name.to_string()),
-                    key: Some(key_sha256.to_vec()),
-                    token: token.0,
-                }))
-            }
-            Fact::AgentRegistered { agent, name, profile } => {
-                let labels = profile.labels.iter();
-                fb::FactBodyT::AgentRegistered(Box::new(fb::AgentRegisteredT {
-                    agent: agent.0,
-                    name: Some(name.to_string()),
-                    capacity: Some(Box::new(profile.capacity.to_wire())),
-                    labels: Some(
-                        labels
-                            .map(|(key, value)| fb::KeyValueT { key: Some(key.clone()), value: Some(value.clone()) })
-                            .collect(),
-                    ),
-                    agent_types: Some(profile.agent_types.clone()),
-                    executors: Some(profile.executors.clone()),
-                    data_id: Some(profile.data_id.to_vec()),
-                    software: Some(profile.software.clone()),
-                    host: Some(profile.host.clone()),
-                }))
-            }
-            Fact::AgentUnreachable { .. }
-            | Fact::AgentReturned { .. }
-            | Fact::AgentDeregistered { .. }
-            | Fact::JobAccepted { .. }
-            | Fact::AttemptAssigned { .. }
-            | Fact::AttemptEnded(_)
-            | Fact::TasksEnded { .. }
-            | Fact::CancelRequested { .. }
-            | Fact::JobForgotten { .. }
-            | Fact::Kept(_) => unreachable!("written by its caller"),
-        };
-        let kind = body.fact_body_type();
-        let Some(value) = body.pack(builder) else { unreachable!("a fact is never absent") };
-        (kind, value)
     }
 
     /// Reads a fact and its time.
@@ -332,6 +293,15 @@ impl<'a> Fact<'a> {
             fb::FactBody::TokenIssued => record.fact_as_token_issued().map(read_token),
             fb::FactBody::PrincipalEnrolled => record.fact_as_principal_enrolled().map(read_principal),
             fb::FactBody::AgentRegistered => record.fact_as_agent_registered().map(read_agent),
+            fb::FactBody::AgentForgotten => {
+                record.fact_as_agent_forgotten().map(|table| Ok(Fact::AgentForgotten { agent: AgentId(table.agent()) }))
+            }
+            fb::FactBody::BackupRestored => {
+                record.fact_as_backup_restored().map(|table| Restored::from_wire(table).map(Fact::BackupRestored))
+            }
+            fb::FactBody::RestoreAccepted => record
+                .fact_as_restore_accepted()
+                .map(|table| Ok(Fact::RestoreAccepted { incarnation: table.incarnation() })),
             _ => Kept::read(record).map(|kept| Ok(Fact::Kept(Box::new(kept?)))),
         };
         Ok((Time(record.at()), fact.unwrap_or(Err(FactError::Kind(record.fact_type().0)))?))
@@ -419,56 +389,6 @@ fn read_tasks_ended<'a>(table: fb::TasksEnded<'a>) -> Result<Fact<'a>, FactError
         to: table.to(),
         status: table.status(),
         reason: table.reason(),
-    })
-}
-
-fn read_incarnation<'a>(table: fb::IncarnationStarted<'a>) -> Result<Fact<'a>, FactError> {
-    let wrong = |field| FactError::Field { fact: "IncarnationStarted", field };
-    Ok(Fact::IncarnationStarted {
-        incarnation: table.incarnation(),
-        id: array(table.id()).ok_or(wrong("id"))?,
-        software: Cow::Borrowed(table.software().unwrap_or_default()),
-    })
-}
-
-fn read_token<'a>(table: fb::TokenIssued<'a>) -> Result<Fact<'a>, FactError> {
-    table.role().variant_name().ok_or(FactError::Field { fact: "TokenIssued", field: "role" })?;
-    Ok(Fact::TokenIssued {
-        token: TokenId(table.token()),
-        role: table.role(),
-        uses: table.uses(),
-        expires_at: Time(table.expires_at()),
-        issued_by: Cow::Borrowed(table.issued_by().unwrap_or_default()),
-    })
-}
-
-fn read_principal<'a>(table: fb::PrincipalEnrolled<'a>) -> Result<Fact<'a>, FactError> {
-    let wrong = |field| FactError::Field { fact: "PrincipalEnrolled", field };
-    table.role().variant_name().ok_or(wrong("role"))?;
-    let name = Name::new(table.name().unwrap_or_default()).map_err(|_| wrong("name"))?;
-    Ok(Fact::PrincipalEnrolled {
-        principal: Principal { role: table.role(), name },
-        key_sha256: array(table.key()).ok_or(wrong("key"))?,
-        token: TokenId(table.token()),
-    })
-}
-
-fn read_agent<'a>(table: fb::AgentRegistered<'a>) -> Result<Fact<'a>, FactError> {
-    let wrong = |field| FactError::Field { fact: "AgentRegistered", field };
-    let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
-    let labels = table.labels().into_iter().flatten();
-    Ok(Fact::AgentRegistered {
-        agent: AgentId(table.agent()),
-        name: Name::new(table.name().unwrap_or_default()).map_err(|_| wrong("name"))?,
-        profile: Arc::new(AgentProfile {
-            capacity: Resources::from_wire(table.capacity()),
-            labels: labels.map(|label| (text(label.key()), text(label.value()))).collect(),
-            agent_types: table.agent_types().into_iter().flatten().collect(),
-            executors: table.executors().into_iter().flatten().collect(),
-            data_id: array(table.data_id()).ok_or(wrong("data_id"))?,
-            software: text(table.software()),
-            host: text(table.host()),
-        }),
     })
 }
 

@@ -53,6 +53,9 @@ impl Core {
         if self.live.disk_low {
             return Err(Rejected::DiskFull);
         }
+        if self.state.chain.restored.is_some() {
+            return Err(Rejected::Restored);
+        }
         let spec = Arc::new(JobSpec::from_wire(bytes)?);
         spec.terms.check_heartbeat(self.config.heartbeat_interval).map_err(JobError::Terms)?;
         self.check_room(&spec, bytes.len() as u64)?;

@@ -8,13 +8,14 @@ use crate::{
     attempts::{Assigned, Counts, EndedTask, Entry, Job, Open, Submit, TaskRecord, is_end},
     fact::{FactError, array},
     ranges::Ranges,
+    restored::{Chain, Restored},
     tokens::TokenRecord,
 };
 use fixedbitset::FixedBitSet;
 use flatbuffers::{FlatBufferBuilder, UnionWIPOffset, WIPOffset};
 use fleetwire_common::{
     fb,
-    ids::{AgentId, JobId, Name, Principal, SubmitId, TaskId, TokenId},
+    ids::{AgentId, JobId, Name, Position, Principal, SubmitId, TaskId, TokenId},
     job::JobSpec,
     message::End,
     time::Time,
@@ -36,6 +37,8 @@ pub enum Kept<'a> {
         last_job: JobId,
         /// Names of metrics that tasks share.
         metric_names: Vec<Arc<str>>,
+        /// The starts, and what is known of others.
+        chain: Chain,
     },
     /// A join token.
     Token(TokenId, Cow<'a, TokenRecord>),
@@ -56,7 +59,7 @@ impl<'a> Kept<'a> {
     /// Writes it as the body of a fact.
     pub(crate) fn write(&self, builder: &mut Builder) -> (fb::FactBody, Union) {
         match self {
-            Kept::Begun { incarnation, id, last_token, last_job, metric_names } => {
+            Kept::Begun { incarnation, id, last_token, last_job, metric_names, chain } => {
                 let names = metric_names.iter().map(|name| name.to_string()).collect();
                 let table = fb::SnapshotBegunT {
                     incarnation: *incarnation,
@@ -64,6 +67,11 @@ impl<'a> Kept<'a> {
                     last_token: last_token.0,
                     last_job: last_job.0,
                     metric_names: Some(names),
+                    incarnations: Some(chain.starts.iter().map(write_start).collect()),
+                    restored: chain.restored.as_ref().map(|restored| Box::new(restored.to_wire())),
+                    accepted: chain.accepted,
+                    base_job: chain.base_job.0,
+                    told_job: chain.told_job.0,
                 };
                 (fb::FactBody::SnapshotBegun, table.pack(builder).as_union_value())
             }
@@ -201,13 +209,28 @@ fn indices(bits: &FixedBitSet) -> fb::IndicesT {
     fb::IndicesT { length: bits.len() as u32, words: Some(words) }
 }
 
+fn write_start((incarnation, (id, position)): (&u64, &([u8; 16], Position))) -> fb::IncarnationKeptT {
+    fb::IncarnationKeptT { incarnation: *incarnation, id: Some(id.to_vec()), position: position.0 }
+}
+
 fn read_begun<'a>(table: fb::SnapshotBegun<'a>) -> Result<Kept<'a>, FactError> {
+    let start =
+        |start: fb::IncarnationKept<'_>| Some((start.incarnation(), (array(start.id())?, Position(start.position()))));
+    let starts: Option<_> = table.incarnations().into_iter().flatten().map(start).collect();
+    let chain = Chain {
+        starts: starts.ok_or(FactError::Field { fact: "SnapshotBegun", field: "incarnations" })?,
+        restored: table.restored().map(Restored::from_wire).transpose()?,
+        accepted: table.accepted(),
+        base_job: JobId(table.base_job()),
+        told_job: JobId(table.told_job()),
+    };
     Ok(Kept::Begun {
         incarnation: table.incarnation(),
         id: array(table.id()).ok_or(FactError::Field { fact: "SnapshotBegun", field: "id" })?,
         last_token: TokenId(table.last_token()),
         last_job: JobId(table.last_job()),
         metric_names: table.metric_names().into_iter().flatten().map(Arc::from).collect(),
+        chain,
     })
 }
 

@@ -4,8 +4,8 @@
 //! Facts are what survives: the shell appends them to the journal and releases each effect once the
 //! position that it bears is durable; at the next start it gives them back to [`Scheduler::replay`].
 //!
-//! The floors, from the ground: tables (`agents`, `attempts`, `tokens`, `ranges`, `queue`, `deadlines`, `policy`,
-//! `limits`, `kept`, `fact`), rules (`state`, `snapshot`, `live`, `placement`, `event`, `core`), stories (`sessions`, `enrolment`,
+//! The floors, from the ground: tables (`restored`, `agents`, `attempts`, `tokens`, `ranges`, `queue`, `deadlines`, `policy`,
+//! `limits`, `kept`, `fact`), rules (`state`, `snapshot`, `live`, `placement`, `event`, `core`), stories (`sessions`, `enrolment`, `restore`,
 //! `tasks`, `backlog`, `loss`, `jobs`, `queries`, `explain`, `logs`), and this front, which hands each event to one
 //! story. A file imports only from floors below its own.
 #![forbid(unsafe_code)]
@@ -30,6 +30,9 @@ pub mod policy;
 mod queries;
 pub mod queue;
 pub mod ranges;
+mod rare;
+mod restore;
+pub mod restored;
 mod sessions;
 mod snapshot;
 pub mod state;
@@ -51,7 +54,7 @@ use crate::{
     state::ApplyError,
 };
 use fleetwire_common::{
-    envelope::keys::Secret,
+    envelope::{handshake::Proof, keys::Secret},
     fb,
     ids::{AgentId, AttemptId, Position, Principal, SessionId, TokenId},
     message::{MessageRef, attempt_id},
@@ -116,10 +119,12 @@ impl Scheduler {
         core.live.version = core.now.0;
         effects.set_position(core.position);
         let software = core.config.software.clone();
+        core.accept_restore(effects);
         let fact = Fact::IncarnationStarted {
             incarnation: core.state.incarnation + 1,
             id: core.config.incarnation_id,
             software: Cow::Borrowed(&software),
+            position: Position(core.position.0 + 1),
         };
         core.decide(&fact, effects);
         let open: Vec<_> =
@@ -152,7 +157,7 @@ impl Scheduler {
         core.now = core.now.max(now);
         effects.set_position(core.position);
         match event {
-            Event::Connected { session, principal, hello: _ } => core.on_connected(session, principal, effects),
+            Event::Connected { session, principal, hello } => core.on_connected(session, principal, hello, effects),
             Event::Received { session, from, message } => on_received(core, session, from, message, effects),
             Event::Disconnected { session } => core.on_disconnected(session),
             Event::Enrolling { session, token, name, role, key_sha256 } => {
@@ -198,6 +203,11 @@ impl Scheduler {
     /// Proof that this incarnation has reached a position.
     pub fn receipt(&self, position: Position) -> fb::Receipt {
         self.core.receipt(position)
+    }
+
+    /// The same, with whose proof it is.
+    pub fn proof(&self, position: Position) -> Proof {
+        self.core.proof(position)
     }
 
     /// The secret by which a device proves that it holds a token: what an `Enroll` frame is opened with.

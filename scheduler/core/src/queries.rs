@@ -254,6 +254,7 @@ impl Core {
             software: Some(record.profile.software.clone()),
             usage: Some(Box::new(live.map(|live| live.usage).unwrap_or_default().to_wire())),
             attempts,
+            note: self.agent_note(agent),
         })
     }
 

@@ -15,6 +15,7 @@ use crate::{
     tasks::{Ending, ppm, read_attempt},
 };
 use fleetwire_common::{
+    envelope::handshake::HelloInfo,
     fb,
     ids::{AgentId, AttemptId, Name, Principal, SessionId},
     job::pairs,
@@ -31,7 +32,15 @@ use std::{
 
 impl Core {
     /// A session was agreed. Of an agent's sessions the newest counts.
-    pub fn on_connected(&mut self, id: SessionId, principal: Principal, effects: &mut Effects) {
+    pub fn on_connected(&mut self, id: SessionId, principal: Principal, hello: HelloInfo, effects: &mut Effects) {
+        if principal.role == fb::Role::Agent && self.is_from_beyond(&principal.name, hello.receipt, effects) {
+            let reason = String::from(
+                "your receipt is from beyond this scheduler's journal, which is a restored backup: keep what you have \
+                 until the operator decides",
+            );
+            effects.push(Effect::Close { session: id, code: fb::ErrorCode::WrongState, reason });
+            return;
+        }
         let policy = &self.config.policy;
         if self.live.sessions.len() >= policy.sessions_max || self.live.sessions.contains_key(&id) {
             let reason = format!("too many sessions: at most {}", policy.sessions_max);
@@ -287,6 +296,9 @@ impl Core {
                 let ending = Ending::decided(fb::TaskStatus::Cancelled, fb::EndReason::Cancelled, self.now);
                 self.end_attempt(attempt, ending, effects);
                 self.live.release(agent, attempt);
+            } else if same_data && self.state.chain.restored.is_some() {
+                // Nothing is assigned now; it is sent again after the restart that accepts the backup.
+                self.live.dequeue(attempt.task);
             } else if same_data {
                 self.live.dequeue(attempt.task);
                 self.hold_again(agent, attempt);

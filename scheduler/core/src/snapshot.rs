@@ -44,6 +44,7 @@ impl State {
             submits,
             tasks,
             metric_names,
+            chain,
             // What the jobs' records add up to again.
             task_count: _,
             kept_bytes: _,
@@ -59,6 +60,7 @@ impl State {
             last_token: *last_token,
             last_job: *last_job,
             metric_names: metric_names.iter().cloned().collect(),
+            chain: chain.clone(),
         })))?;
         for (token, record) in tokens {
             write(&Fact::Kept(Box::new(Kept::Token(*token, Cow::Borrowed(record)))))?;
@@ -69,13 +71,16 @@ impl State {
         }
         for (agent, record) in agents.iter() {
             // The attempts are in their tasks' records.
-            let AgentRecord { name, profile, unreachable, left, assigned: _ } = record;
+            let AgentRecord { name, profile, unreachable, left, forgotten, assigned: _ } = record;
             write(&Fact::AgentRegistered { agent, name: name.clone(), profile: Arc::clone(profile) })?;
             if *unreachable {
                 write(&Fact::AgentUnreachable { agent })?;
             }
             if *left {
                 write(&Fact::AgentDeregistered { agent })?;
+            }
+            if *forgotten {
+                write(&Fact::AgentForgotten { agent })?;
             }
         }
         for (id, submit) in submits {
@@ -98,7 +103,7 @@ impl State {
 
     pub(crate) fn restore(&mut self, kept: &Kept<'_>) -> Result<(), ApplyError> {
         match kept {
-            Kept::Begun { incarnation, id, last_token, last_job, metric_names } => {
+            Kept::Begun { incarnation, id, last_token, last_job, metric_names, chain } => {
                 let new = State { last_fact_at: self.last_fact_at, ..State::default() };
                 if *self != new {
                     return Err(ApplyError::Kept { what: "beginning" });
@@ -106,6 +111,7 @@ impl State {
                 (self.incarnation, self.incarnation_id) = (*incarnation, *id);
                 (self.last_token, self.last_job) = (*last_token, *last_job);
                 self.metric_names = metric_names.iter().cloned().collect();
+                self.chain = chain.clone();
                 Ok(())
             }
             Kept::Token(token, record) => {

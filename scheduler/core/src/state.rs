@@ -8,6 +8,7 @@ use crate::{
     attempts::{Assigned, EndedTask, Job, TaskRecord, records_of},
     fact::{Ended, Fact},
     limits::{METRIC_NAMES_SHARED_MAX, SUBMIT_KEPT},
+    restored::Chain,
 };
 pub use crate::{attempts::Submit, tokens::TokenRecord};
 use fleetwire_common::{
@@ -56,6 +57,8 @@ pub struct State {
     pub ended_task_count: u64,
     /// Their bytes.
     pub ended_bytes: u64,
+    /// The starts, and what is known of others.
+    pub chain: Chain,
     pub(crate) metric_names: BTreeSet<Arc<str>>,
 }
 
@@ -98,12 +101,27 @@ impl State {
     pub fn apply(&mut self, at: Time, fact: &Fact<'_>) -> Result<(), ApplyError> {
         self.last_fact_at = self.last_fact_at.max(at);
         match fact {
-            Fact::IncarnationStarted { incarnation, id, software: _ } => {
+            Fact::IncarnationStarted { incarnation, id, software: _, position } => {
                 if *incarnation != self.incarnation + 1 {
                     return Err(ApplyError::Incarnation { found: *incarnation, latest: self.incarnation });
                 }
                 self.incarnation = *incarnation;
                 self.incarnation_id = *id;
+                self.chain.begin(*incarnation, *id, *position);
+                Ok(())
+            }
+            Fact::BackupRestored(restored) => {
+                self.chain.tell(restored, self.last_job);
+                if self.chain.restored.is_none() {
+                    self.last_job = self.last_job.max(self.chain.told_job);
+                }
+                Ok(())
+            }
+            Fact::RestoreAccepted { incarnation } => {
+                self.last_job = self.last_job.max(self.chain.told_job);
+                // The next start is later than any that others may have had.
+                self.incarnation = self.incarnation.max(incarnation.saturating_sub(1));
+                self.chain.accept(*incarnation);
                 Ok(())
             }
             Fact::TokenIssued { token, role, uses, expires_at, issued_by: _ } => {
@@ -117,6 +135,12 @@ impl State {
             Fact::AgentUnreachable { agent } => self.change_agent(*agent, |agent| agent.unreachable = true),
             Fact::AgentReturned { agent } => self.change_agent(*agent, |agent| agent.unreachable = false),
             Fact::AgentDeregistered { agent } => self.change_agent(*agent, |agent| agent.left = true),
+            Fact::AgentForgotten { agent } => {
+                if self.agents.find(*agent).is_some_and(|record| !record.assigned.is_empty()) {
+                    return Err(ApplyError::Agent { agent: *agent });
+                }
+                self.change_agent(*agent, |agent| agent.forgotten = true)
+            }
             Fact::JobAccepted { job, submit_id, digest, owner, bytes, spec } => {
                 if *job != JobId(self.last_job.0 + 1) {
                     return Err(ApplyError::JobNumber { found: *job, latest: self.last_job });

@@ -43,6 +43,10 @@ impl Ending {
 impl Core {
     /// Gives waiting tasks to agents, as many as fit and one step may.
     pub fn place(&mut self, effects: &mut Effects) {
+        if self.state.chain.restored.is_some() {
+            self.live.unplanned = false;
+            return;
+        }
         let mut placements = std::mem::take(&mut self.placements);
         let live = &mut self.live;
         live.unplanned = plan(&mut live.index, &mut live.queue, &self.config.policy, &mut placements);

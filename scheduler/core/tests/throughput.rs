@@ -113,6 +113,7 @@ fn run(agents: u64, slots: u32, classes: u32, tasks: u32) {
         seed: 7,
         heartbeat_interval: Duration::from_secs(30),
         software: "test".into(),
+        accept_restore: false,
         policy: Policy::default(),
     };
     let mut driver = Driver {

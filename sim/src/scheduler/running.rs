@@ -77,7 +77,7 @@ impl Running {
             features: Features::ALL,
             cluster_time: world.now,
             incarnation: self.incarnation,
-            receipt: Some(self.core.receipt(self.writer.durable())),
+            receipt: Some(self.core.proof(self.writer.durable())),
             cluster: "sim".to_owned(),
             software: "sim".to_owned(),
         };

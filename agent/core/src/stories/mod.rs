@@ -12,7 +12,7 @@ use crate::*;
 use fleetwire_common::{
     envelope::{
         CONTROL_STREAM, Features, Opener, Sealer,
-        handshake::WelcomeInfo,
+        handshake::{Proof, WelcomeInfo},
         keys::{Direction, Secret, plain_key},
     },
     facts::FactIter,
@@ -76,6 +76,10 @@ pub(crate) fn process(cpu: u32) -> TaskSpec {
 
 pub(crate) fn noop() -> TaskSpec {
     TaskSpec { executor: fb::Executor::Noop, ..TaskSpec::default() }
+}
+
+pub(crate) fn proof(position: u64) -> Proof {
+    Proof { receipt: receipt(position), incarnation_id: [9; 16] }
 }
 
 pub(crate) fn receipt(position: u64) -> fb::Receipt {
@@ -205,7 +209,7 @@ impl Story {
             features: Features::ALL,
             cluster_time: Time::from_ms(self.cluster_ms()),
             incarnation: 1,
-            receipt: Some(receipt(1)),
+            receipt: Some(proof(1)),
             cluster: "c".into(),
             software: "test".into(),
         };

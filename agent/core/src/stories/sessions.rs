@@ -70,11 +70,11 @@ fn the_latest_receipt_is_returned_also_after_a_crash() {
     let mut t = Story::new();
     assert_eq!(t.agent.receipt(), None);
     t.online(&[]);
-    assert_eq!(t.agent.receipt(), Some(receipt(1)));
+    assert_eq!(t.agent.receipt(), Some(proof(1)));
     t.assign(id(3, 1), process(100));
-    assert_eq!(t.agent.receipt(), Some(receipt(103)));
+    assert_eq!(t.agent.receipt(), Some(proof(103)));
     t.crash();
-    assert_eq!(t.agent.receipt(), Some(receipt(103)));
+    assert_eq!(t.agent.receipt(), Some(proof(103)));
 }
 
 #[test]

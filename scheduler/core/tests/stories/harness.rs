@@ -5,7 +5,13 @@
 //! their capacity.
 
 use fleetwire_common::{
-    envelope::{Features, Opener, Sealer, handshake::HelloInfo, keys::MacKey, keys::RootKeys, keys::Secret},
+    envelope::{
+        Features, Opener, Sealer,
+        handshake::{HelloInfo, Proof},
+        keys::MacKey,
+        keys::RootKeys,
+        keys::Secret,
+    },
     fb,
     ids::*,
     job::{JobSpec, TaskSpec, Terms},
@@ -53,6 +59,8 @@ pub struct AgentModel {
     pub holds: BTreeMap<AttemptId, (Resources, fb::TaskStatus)>,
     /// Of all that it lists.
     pub progress: f32,
+    /// What it returns in its `Hello`.
+    pub proof: Option<Proof>,
     /// How many assignments it takes that have to wait for room,
     pub backlog: u32,
     /// and those that do, in their order.
@@ -99,6 +107,7 @@ pub fn config() -> Config {
         seed: 7,
         heartbeat_interval: Duration::from_secs(30),
         software: "test".into(),
+        accept_restore: false,
         policy: Policy::default(),
     }
 }
@@ -161,6 +170,24 @@ impl T {
         };
         self.scheduler.state().write_snapshot(&mut keep).unwrap();
         facts
+    }
+
+    /// A scheduler starts on these facts, with this random id; all sessions are gone.
+    pub fn restore(&mut self, facts: Vec<Vec<u8>>, incarnation_id: u8, accept_restore: bool) {
+        self.config = Config { incarnation_id: [incarnation_id; 16], accept_restore, ..self.config.clone() };
+        let mut scheduler = Scheduler::new(self.config.clone());
+        for fact in &facts {
+            scheduler.replay(fact).unwrap();
+        }
+        self.shadow = scheduler.state().clone();
+        self.facts = facts;
+        self.scheduler = scheduler;
+        self.peers.clear();
+        for agent in self.agents.values_mut() {
+            agent.session = None;
+        }
+        self.scheduler.start(self.now, &mut self.effects);
+        self.settle();
     }
 
     /// The scheduler dies and starts again on a snapshot; all sessions are gone. Its facts say the same.
@@ -252,7 +279,7 @@ impl T {
     /// No class that waits fits an agent that may be given work.
     fn check_nothing_waits_needlessly(&self) {
         let live = self.scheduler.live();
-        if live.unplanned {
+        if live.unplanned || self.scheduler.state().chain.restored.is_some() {
             return;
         }
         for (_, _, class) in live.queue.turns(None) {
@@ -282,7 +309,7 @@ impl T {
             features: Features::ALL,
             boot_id: [0; 16],
             process_start_id: [0; 16],
-            receipt: None,
+            receipt: self.agents.get(name).filter(|_| role == fb::Role::Agent).and_then(|agent| agent.proof),
             software: String::new(),
         };
         let principal = Principal { role, name: Name::new(name).unwrap() };
@@ -356,6 +383,7 @@ impl T {
             backlog: 0,
             waits: VecDeque::new(),
             progress: 0.0,
+            proof: None,
         });
         AgentHand { t: self, name: name.to_owned() }
     }
@@ -407,8 +435,9 @@ impl T {
 
     pub fn cancel(&mut self, job: u64, task: Option<TaskId>) -> Result<(), fb::ErrorCode> {
         let task_id = task.map(|task| task.to_string());
-        let answer = self
-            .request(|request| fb::SchedulerMessageT::CancelWork(Box::new(fb::CancelWorkT { request, job, task_id })));
+        let answer = self.request(|request| {
+            fb::SchedulerMessageT::CancelWork(Box::new(fb::CancelWorkT { request, job, task_id, agent: None }))
+        });
         match answer {
             Message::Ack(Ack::Request(_)) => Ok(()),
             Message::Rare(fb::SchedulerMessageT::Nack(nack)) => Err(nack.code),

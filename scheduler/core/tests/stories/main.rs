@@ -9,6 +9,7 @@ mod harness;
 mod joining;
 mod losing;
 mod replaying;
+mod restoring;
 mod running;
 mod sessions;
 mod submitting;

@@ -1,0 +1,162 @@
+//! Facts that are rare, as FlatBuffers: starts, tokens, principals, agents, restored backups.
+//!
+//! Invariant: as in [`crate::fact`].
+
+use crate::{
+    agents::AgentProfile,
+    fact::{Builder, Fact, FactError, Union, array},
+    restored::Restored,
+};
+use fleetwire_common::{
+    fb,
+    ids::{AgentId, JobId, Name, Position, Principal, TokenId},
+    resources::Resources,
+    time::Time,
+};
+use std::{borrow::Cow, sync::Arc};
+
+impl Fact<'_> {
+    pub(crate) fn write_rare(&self, builder: &mut Builder) -> (fb::FactBody, Union) {
+        let body = match self {
+            Fact::IncarnationStarted { incarnation, id, software, position } => {
+                fb::FactBodyT::IncarnationStarted(Box::new(fb::IncarnationStartedT {
+                    incarnation: *incarnation,
+                    id: Some(id.to_vec()),
+                    software: Some(software.to_string()),
+                    position: position.0,
+                }))
+            }
+            Fact::TokenIssued { token, role, uses, expires_at, issued_by } => {
+                fb::FactBodyT::TokenIssued(Box::new(fb::TokenIssuedT {
+                    token: token.0,
+                    role: *role,
+                    uses: *uses,
+                    expires_at: expires_at.0,
+                    issued_by: Some(issued_by.to_string()),
+                }))
+            }
+            Fact::PrincipalEnrolled { principal, key_sha256, token } => {
+                fb::FactBodyT::PrincipalEnrolled(Box::new(fb::PrincipalEnrolledT {
+                    role: principal.role,
+                    name: Some(principal.name.to_string()),
+                    key: Some(key_sha256.to_vec()),
+                    token: token.0,
+                }))
+            }
+            Fact::AgentRegistered { agent, name, profile } => {
+                let labels = profile.labels.iter();
+                fb::FactBodyT::AgentRegistered(Box::new(fb::AgentRegisteredT {
+                    agent: agent.0,
+                    name: Some(name.to_string()),
+                    capacity: Some(Box::new(profile.capacity.to_wire())),
+                    labels: Some(
+                        labels
+                            .map(|(key, value)| fb::KeyValueT { key: Some(key.clone()), value: Some(value.clone()) })
+                            .collect(),
+                    ),
+                    agent_types: Some(profile.agent_types.clone()),
+                    executors: Some(profile.executors.clone()),
+                    data_id: Some(profile.data_id.to_vec()),
+                    software: Some(profile.software.clone()),
+                    host: Some(profile.host.clone()),
+                }))
+            }
+            Fact::BackupRestored(restored) => fb::FactBodyT::BackupRestored(Box::new(restored.to_wire())),
+            Fact::RestoreAccepted { incarnation } => {
+                fb::FactBodyT::RestoreAccepted(Box::new(fb::RestoreAcceptedT { incarnation: *incarnation }))
+            }
+            Fact::AgentForgotten { agent } => {
+                fb::FactBodyT::AgentForgotten(Box::new(fb::AgentForgottenT { agent: agent.0 }))
+            }
+            Fact::AgentUnreachable { .. }
+            | Fact::AgentReturned { .. }
+            | Fact::AgentDeregistered { .. }
+            | Fact::JobAccepted { .. }
+            | Fact::AttemptAssigned { .. }
+            | Fact::AttemptEnded(_)
+            | Fact::TasksEnded { .. }
+            | Fact::CancelRequested { .. }
+            | Fact::JobForgotten { .. }
+            | Fact::Kept(_) => unreachable!("written by its caller"),
+        };
+        let kind = body.fact_body_type();
+        let Some(value) = body.pack(builder) else { unreachable!("a fact is never absent") };
+        (kind, value)
+    }
+}
+
+pub(crate) fn read_incarnation<'a>(table: fb::IncarnationStarted<'a>) -> Result<Fact<'a>, FactError> {
+    let wrong = |field| FactError::Field { fact: "IncarnationStarted", field };
+    Ok(Fact::IncarnationStarted {
+        incarnation: table.incarnation(),
+        id: array(table.id()).ok_or(wrong("id"))?,
+        software: Cow::Borrowed(table.software().unwrap_or_default()),
+        position: Position(table.position()),
+    })
+}
+
+pub(crate) fn read_token<'a>(table: fb::TokenIssued<'a>) -> Result<Fact<'a>, FactError> {
+    table.role().variant_name().ok_or(FactError::Field { fact: "TokenIssued", field: "role" })?;
+    Ok(Fact::TokenIssued {
+        token: TokenId(table.token()),
+        role: table.role(),
+        uses: table.uses(),
+        expires_at: Time(table.expires_at()),
+        issued_by: Cow::Borrowed(table.issued_by().unwrap_or_default()),
+    })
+}
+
+pub(crate) fn read_principal<'a>(table: fb::PrincipalEnrolled<'a>) -> Result<Fact<'a>, FactError> {
+    let wrong = |field| FactError::Field { fact: "PrincipalEnrolled", field };
+    table.role().variant_name().ok_or(wrong("role"))?;
+    let name = Name::new(table.name().unwrap_or_default()).map_err(|_| wrong("name"))?;
+    Ok(Fact::PrincipalEnrolled {
+        principal: Principal { role: table.role(), name },
+        key_sha256: array(table.key()).ok_or(wrong("key"))?,
+        token: TokenId(table.token()),
+    })
+}
+
+pub(crate) fn read_agent<'a>(table: fb::AgentRegistered<'a>) -> Result<Fact<'a>, FactError> {
+    let wrong = |field| FactError::Field { fact: "AgentRegistered", field };
+    let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
+    let labels = table.labels().into_iter().flatten();
+    Ok(Fact::AgentRegistered {
+        agent: AgentId(table.agent()),
+        name: Name::new(table.name().unwrap_or_default()).map_err(|_| wrong("name"))?,
+        profile: Arc::new(AgentProfile {
+            capacity: Resources::from_wire(table.capacity()),
+            labels: labels.map(|label| (text(label.key()), text(label.value()))).collect(),
+            agent_types: table.agent_types().into_iter().flatten().collect(),
+            executors: table.executors().into_iter().flatten().collect(),
+            data_id: array(table.data_id()).ok_or(wrong("data_id"))?,
+            software: text(table.software()),
+            host: text(table.host()),
+        }),
+    })
+}
+
+impl Restored {
+    /// As the journal's owned table.
+    pub(crate) fn to_wire(&self) -> fb::BackupRestoredT {
+        fb::BackupRestoredT {
+            incarnation: self.incarnation,
+            id: Some(self.id.to_vec()),
+            position: self.position.0,
+            agent: Some(self.agent.to_string()),
+            last_job: self.last_job.0,
+        }
+    }
+
+    /// Reads the journal's table.
+    pub(crate) fn from_wire(table: fb::BackupRestored<'_>) -> Result<Restored, FactError> {
+        let wrong = |field| FactError::Field { fact: "BackupRestored", field };
+        Ok(Restored {
+            incarnation: table.incarnation(),
+            id: array(table.id()).ok_or(wrong("id"))?,
+            position: Position(table.position()),
+            agent: Name::new(table.agent().unwrap_or_default()).map_err(|_| wrong("agent"))?,
+            last_job: JobId(table.last_job()),
+        })
+    }
+}
