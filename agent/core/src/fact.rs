@@ -280,6 +280,8 @@ mod tests {
             ..TaskSpec::default()
         };
         let whole = Kept { executor: fb::Executor::Process, spec: Some(Arc::new(spec)), receipt: None, ..kept.clone() };
+        // Written once for each incarnation.
+        let whole = Kept { incarnation_id: None, ..whole };
         let mut builder = FlatBufferBuilder::new();
         for fact in [
             Fact::DataCreated { id: [9; 16] },
