@@ -55,10 +55,15 @@ pub enum Command {
     },
     /// List agents.
     Agents(List),
-    /// Show one agent, with what it runs.
+    /// Show one agent, with what it runs; or forget it.
+    #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
     Agent {
+        /// What to do instead of showing it.
+        #[command(subcommand)]
+        action: Option<AgentAction>,
         /// Its name.
-        name: String,
+        #[arg(required = true)]
+        name: Option<String>,
     },
     /// Print what a task wrote to its standard output.
     Logs(Logs),
@@ -86,6 +91,16 @@ pub enum Command {
     Completions {
         /// Which shell.
         shell: clap_complete::Shell,
+    },
+}
+
+/// What to do with an agent.
+#[derive(Debug, Subcommand)]
+pub enum AgentAction {
+    /// Forget an agent that will not come back: what it was assigned ends there, its capacity counts no more.
+    Forget {
+        /// Its name.
+        name: String,
     },
 }
 

@@ -12,7 +12,7 @@ pub mod progress;
 pub mod results;
 pub mod table;
 
-use args::{Cli, Command};
+use args::{AgentAction, Cli, Command};
 use clap::CommandFactory as _;
 use error::CliError;
 use fleetwire_client::{Client, jobfile::JobFileError};
@@ -53,7 +53,12 @@ async fn command(cli: &Cli) -> Result<u8, CliError> {
         Command::Job { job } => commands::show::job(&client, *job, json).await?,
         Command::Tasks { job, list } => commands::show::tasks(&client, *job, *list, json).await?,
         Command::Agents(list) => commands::show::agents(&client, *list, json).await?,
-        Command::Agent { name } => commands::show::agent(&client, name, json).await?,
+        Command::Agent { action: Some(AgentAction::Forget { name }), .. } => {
+            commands::show::forget(&client, name, json).await?
+        }
+        Command::Agent { name, .. } => {
+            commands::show::agent(&client, name.as_deref().unwrap_or_default(), json).await?
+        }
         Command::Logs(command) => commands::show::logs(&client, command).await?,
         Command::Result { task } => commands::show::result(&client, *task, json).await?,
         Command::Cancel { target } => commands::jobs::cancel(&client, *target, json).await?,

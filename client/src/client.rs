@@ -97,6 +97,16 @@ impl Client {
         }
     }
 
+    /// Forgets an agent that is not expected back: what it was assigned ends there, its capacity counts no more.
+    /// Should it return it registers anew.
+    pub async fn forget_agent(&self, name: &str) -> Result<(), ClientError> {
+        let message = fb::CancelWorkT { agent: Some(name.to_owned()), ..fb::CancelWorkT::default() };
+        match self.call(fb::SchedulerMessageT::CancelWork(Box::new(message)), false).await? {
+            fb::SchedulerMessageT::Ack(_) => Ok(()),
+            other => Err(unexpected("Ack", &other)),
+        }
+    }
+
     /// Makes a join token; returns its one-line form.
     pub async fn create_token(&self, role: fb::Role, uses: u32, expires: Duration) -> Result<String, ClientError> {
         let message = fb::CreateTokenT { request: 0, role, uses, expires_s: expires.as_secs() };

@@ -22,6 +22,8 @@ pub struct SchedulerConfig {
     pub heartbeat_interval: Duration,
     /// Believes a wall clock that is more than [`CLOCK_JUMP_MAX`] ahead of the last fact.
     pub accept_clock: bool,
+    /// How long an agent may be away until it is not expected back.
+    pub forget_after: Duration,
     /// Goes on with a journal that agents have proved to be a restored backup.
     pub accept_restore: bool,
     /// Facts in the journal after which a snapshot is made; at most [`SNAPSHOT_FACTS_MAX`].
@@ -44,6 +46,8 @@ pub const SNAPSHOT_BYTES: u64 = 512 << 20;
 pub const CLOCK_JUMP_MAX: Duration = Duration::from_secs(24 * 3600);
 /// The port on which a scheduler listens.
 pub const PORT: u16 = 7450;
+/// How long an agent may be away until it is not expected back.
+pub const FORGET_AFTER: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How often agents say that they are alive.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -57,6 +61,7 @@ impl SchedulerConfig {
             cluster: None,
             heartbeat_interval: HEARTBEAT_INTERVAL,
             accept_clock: false,
+            forget_after: FORGET_AFTER,
             accept_restore: false,
             snapshot_facts: SNAPSHOT_FACTS,
             snapshot_bytes: SNAPSHOT_BYTES,

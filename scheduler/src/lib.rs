@@ -17,7 +17,8 @@ mod scheduler;
 mod snapshots;
 
 pub use config::{
-    CLOCK_JUMP_MAX, HEARTBEAT_INTERVAL, PORT, SNAPSHOT_BYTES, SNAPSHOT_FACTS, SNAPSHOT_FACTS_MAX, SchedulerConfig,
+    CLOCK_JUMP_MAX, FORGET_AFTER, HEARTBEAT_INTERVAL, PORT, SNAPSHOT_BYTES, SNAPSHOT_FACTS, SNAPSHOT_FACTS_MAX,
+    SchedulerConfig,
 };
 pub use data::{ADDRESS, OPERATOR};
 pub use error::{RunError, StartError};

@@ -4,8 +4,8 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use fleetwire_common::ids::Name;
 use fleetwire_scheduler::{
-    HEARTBEAT_INTERVAL, PORT, SNAPSHOT_BYTES, SNAPSHOT_FACTS, SNAPSHOT_FACTS_MAX, Scheduler, SchedulerConfig, Started,
-    journal_tool,
+    FORGET_AFTER, HEARTBEAT_INTERVAL, PORT, SNAPSHOT_BYTES, SNAPSHOT_FACTS, SNAPSHOT_FACTS_MAX, Scheduler,
+    SchedulerConfig, Started, journal_tool,
 };
 use std::{io::IsTerminal as _, net::SocketAddr, path::PathBuf, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
@@ -35,6 +35,9 @@ struct Options {
     /// Believe a clock that is more than a day ahead of the journal, as after a long pause.
     #[arg(long)]
     accept_clock: bool,
+    /// Days after which an agent that is away is not expected back: its work ends there, its capacity counts no more.
+    #[arg(long, value_name = "DAYS", default_value_t = FORGET_AFTER.as_secs() / 86_400, value_parser = clap::value_parser!(u64).range(1..=3_650))]
+    forget_after: u64,
     /// Go on with a journal that agents have proved to be a restored backup: what it lacks is given up.
     #[arg(long)]
     accept_restore: bool,
@@ -119,6 +122,7 @@ async fn run(options: Options) -> anyhow::Result<()> {
         cluster: options.cluster,
         heartbeat_interval: Duration::from_secs(options.heartbeat),
         accept_clock: options.accept_clock,
+        forget_after: Duration::from_secs(options.forget_after * 86_400),
         accept_restore: options.accept_restore,
         snapshot_facts: options.snapshot_facts,
         snapshot_bytes: options.snapshot_mib << 20,

@@ -124,7 +124,7 @@ async fn begin(config: &SchedulerConfig) -> Result<(Driver, Network, Started), S
         heartbeat_interval: config.heartbeat_interval,
         software: crate::SOFTWARE.to_owned(),
         accept_restore: config.accept_restore,
-        policy: Policy::default(),
+        policy: Policy { forget_after: config.forget_after, ..Policy::default() },
     });
     let (core, journal, recovery) = replay(core, &data)?;
     set_clock(&clock, wall, &core, config.accept_clock)?;

@@ -24,6 +24,8 @@ pub enum Deadline {
     Lease(AgentId),
     /// An agent has been away long enough for a fact.
     Unreachable(AgentId),
+    /// An agent has been away for so long that it is not expected back.
+    Forget(AgentId),
     /// A session may have been silent for too long.
     Silence(SessionId),
     /// An attempt should have been ended by its agent's run timeout.

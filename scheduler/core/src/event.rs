@@ -265,6 +265,8 @@ pub enum Rejected {
     NoResult { task: TaskId },
     #[error("the logs of attempt {attempt} are not to be had any more")]
     LogsGone { attempt: AttemptId },
+    #[error("agent `{name}` is connected: stop it before it is forgotten, or it would only register anew")]
+    AgentConnected { name: String },
     #[error("agent `{name}` is not connected")]
     AgentUnreachable { name: String },
     #[error("agent `{name}` did not answer in time")]
@@ -277,9 +279,10 @@ impl Rejected {
         match self {
             Rejected::NotAllowed { .. } => fb::ErrorCode::Authorization,
             Rejected::UnknownMessage { .. } => fb::ErrorCode::UnknownMessage,
-            Rejected::NotRegistered { .. } | Rejected::WrongState { .. } | Rejected::Restored => {
-                fb::ErrorCode::WrongState
-            }
+            Rejected::NotRegistered { .. }
+            | Rejected::WrongState { .. }
+            | Rejected::AgentConnected { .. }
+            | Rejected::Restored => fb::ErrorCode::WrongState,
             Rejected::Invalid { .. } | Rejected::Job(_) => fb::ErrorCode::Validation,
             Rejected::AttemptEnded { .. } => fb::ErrorCode::AttemptEnded,
             Rejected::NotYourAttempt { .. } => fb::ErrorCode::NotYourAttempt,

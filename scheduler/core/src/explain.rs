@@ -32,7 +32,7 @@ impl Core {
         let class = self.live.class_of(task);
         let mut obstacles: BTreeMap<String, (u32, String)> = BTreeMap::new();
         let mut fitting = 0u32;
-        for (agent, record) in self.state.agents.iter() {
+        for (agent, record) in self.state.agents.known() {
             match self.obstacle(agent, &request, class) {
                 Some(reason) => {
                     let (count, _) = obstacles.entry(reason).or_insert_with(|| (0, record.name.to_string()));
@@ -64,8 +64,8 @@ impl Core {
                     let failures = record.failures;
                     return format!("waits {:.1} s more for its retry, after {failures} failures", wait.as_secs_f64());
                 }
-                if self.state.agents.count() == 0 {
-                    return String::from("waits: no agent has ever registered");
+                if self.state.agents.known().next().is_none() {
+                    return String::from("waits: no agent has registered");
                 }
                 let ahead = self.live.class_of(task).map_or(0, |class| self.live.queue.ahead_of(class, task));
                 format!("waits for an agent; {ahead} tasks are served before it")

@@ -5,7 +5,7 @@
 //! position that it bears is durable; at the next start it gives them back to [`Scheduler::replay`].
 //!
 //! The floors, from the ground: tables (`restored`, `agents`, `attempts`, `tokens`, `ranges`, `queue`, `deadlines`, `policy`,
-//! `limits`, `kept`, `fact`), rules (`state`, `snapshot`, `live`, `placement`, `event`, `core`), stories (`sessions`, `enrolment`, `restore`,
+//! `limits`, `kept`, `fact`), rules (`state`, `snapshot`, `live`, `placement`, `event`, `core`), stories (`sessions`, `enrolment`, `restore`, `forget`,
 //! `tasks`, `backlog`, `loss`, `jobs`, `queries`, `explain`, `logs`), and this front, which hands each event to one
 //! story. A file imports only from floors below its own.
 #![forbid(unsafe_code)]
@@ -19,6 +19,7 @@ mod enrolment;
 pub mod event;
 mod explain;
 pub mod fact;
+mod forget;
 mod jobs;
 pub mod kept;
 pub mod limits;
@@ -146,7 +147,7 @@ impl Scheduler {
             let held = core.new_held(attempt);
             core.live.hold(agent, attempt, held);
         }
-        for agent in core.state.agents.iter().map(|(agent, _)| agent).collect::<Vec<_>>() {
+        for agent in core.state.agents.known().map(|(agent, _)| agent).collect::<Vec<_>>() {
             core.on_agent_away(agent, core.now);
         }
     }
@@ -237,6 +238,7 @@ fn on_deadline(core: &mut Core, effects: &mut Effects) {
             Deadline::EntryQueued(job, entry) => core.on_entry_queued_too_long(job, entry, effects),
             Deadline::Lease(agent) => core.on_lease(agent, effects),
             Deadline::Unreachable(agent) => core.on_unreachable(agent, effects),
+            Deadline::Forget(agent) => core.on_forget_due(agent, effects),
             Deadline::Silence(session) => core.on_silence(session, effects),
             Deadline::Backstop(attempt) => core.on_backstop(attempt, effects),
             Deadline::Readmit(class, agent) => core.on_readmit(class, agent),
@@ -322,6 +324,9 @@ fn dispatch(
         MessageRef::LogRequest(message) => core.on_log_request(id, message, effects).map(|()| false)?,
         MessageRef::SubmitJob(message) => {
             core.on_submit(id, &principal.to_string(), message, effects).map(|()| false)?
+        }
+        MessageRef::CancelWork(message) if message.agent().is_some() => {
+            core.on_forget(id, principal.role, message, effects).map(|()| false)?
         }
         MessageRef::CancelWork(message) => core.on_cancel(id, message, effects).map(|()| false)?,
         MessageRef::CreateToken(message) => {

@@ -121,6 +121,8 @@ pub struct AgentLive {
     pub lease_at: Option<Time>,
     /// When its absence becomes a fact.
     pub unreachable_at: Option<Time>,
+    /// When it is not expected back any more.
+    pub forget_at: Option<Time>,
     /// When it last did.
     pub noted_at: Time,
     /// What its latest heartbeat said is in use.

@@ -30,6 +30,11 @@ impl Core {
             self.live.deadlines.disarm(before, Deadline::Unreachable(agent));
         }
         self.live.deadlines.arm(note_at, Deadline::Unreachable(agent));
+        let forget_at = heard_at + self.config.policy.forget_after;
+        if let Some(before) = self.live.agent_mut(agent).forget_at.replace(forget_at) {
+            self.live.deadlines.disarm(before, Deadline::Forget(agent));
+        }
+        self.live.deadlines.arm(forget_at, Deadline::Forget(agent));
         self.live.refresh_room(agent);
         self.arm_lease(agent);
     }
@@ -38,6 +43,9 @@ impl Core {
     pub fn disarm_absence(&mut self, agent: AgentId) {
         let live = self.live.agent_mut(agent);
         let (lease, unreachable) = (live.lease_at.take(), live.unreachable_at.take());
+        if let Some(at) = live.forget_at.take() {
+            self.live.deadlines.disarm(at, Deadline::Forget(agent));
+        }
         if let Some(at) = lease {
             self.live.deadlines.disarm(at, Deadline::Lease(agent));
         }

@@ -21,6 +21,8 @@ pub struct Policy {
     pub unreachable_after: Duration,
     /// The shortest time between two such facts of one agent.
     pub unreachable_every: Duration,
+    /// How long an agent may be away until it is not expected back; counted afresh at each start.
+    pub forget_after: Duration,
     /// The longest wait before a retry.
     pub backoff_max: Duration,
     /// After a rejection: how long the agent is not offered the same class; doubles with each.
@@ -86,6 +88,7 @@ impl Default for Policy {
             register_within: Duration::from_secs(30),
             unreachable_after: Duration::from_secs(5),
             unreachable_every: Duration::from_secs(60),
+            forget_after: Duration::from_secs(30 * 24 * 3600),
             backoff_max: Duration::from_secs(300),
             readmit_after: Duration::from_secs(1),
             readmit_max: Duration::from_secs(60),

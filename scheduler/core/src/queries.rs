@@ -16,7 +16,7 @@ use fleetwire_common::{
     fb,
     ids::{AgentId, AttemptId, JobId, Name, SessionId, TaskId},
     limits::{PAGE_ROWS_MAX, QUERY_WAIT_MS_MAX},
-    message::{Message, cut},
+    message::Message,
     time::Time,
 };
 use std::time::Duration;
@@ -82,8 +82,7 @@ impl Core {
             fb::QueryKind::Agents => self.page_of_agents(message.cursor(), limit, &mut page),
             fb::QueryKind::Agent => {
                 let text = message.agent().unwrap_or_default();
-                let known = Name::new(text).ok().and_then(|name| self.state.agents.named(&name));
-                let agent = known.ok_or_else(|| Rejected::UnknownAgent { name: cut(text).to_owned() })?;
+                let agent = self.known_agent(text)?;
                 page.agents = Some(self.agent_summary(agent, true).into_iter().collect());
             }
             fb::QueryKind::Explain => page.explanation = Some(Box::new(self.explain(task()?)?)),
@@ -139,7 +138,9 @@ impl Core {
     /// In the order of their numbers; the cursor is 1 + the next number.
     fn page_of_agents(&self, cursor: u64, limit: usize, page: &mut fb::PageT) {
         let from = usize::try_from(cursor.saturating_sub(1)).unwrap_or(usize::MAX);
-        let mut numbers = (from..self.state.agents.count()).map(|number| AgentId(number as u32));
+        let is_known = |agent: &AgentId| self.state.agents.find(*agent).is_some_and(|record| !record.forgotten);
+        let numbers = (from..self.state.agents.count()).map(|number| AgentId(number as u32));
+        let mut numbers = numbers.filter(is_known);
         let (mut agents, mut bytes) = (Vec::new(), 0);
         while agents.len() < limit && bytes < self.config.policy.page_bytes {
             let Some(row) = numbers.next().and_then(|agent| self.agent_summary(agent, false)) else { break };
@@ -264,7 +265,7 @@ impl Core {
             cluster: Some(self.config.cluster.clone()),
             incarnation: self.state.incarnation,
             position: self.position.0,
-            agents: self.state.agents.count() as u32,
+            agents: self.state.agents.known().count() as u32,
             agents_connected: connected as u32,
             jobs: self.state.jobs.len() as u32,
             software: Some(self.config.software.clone()),

@@ -202,7 +202,8 @@ impl Core {
         if known.is_none() && self.state.agents.count() >= self.config.policy.agents_max {
             return Err(Rejected::Busy { what: "agents", max: self.config.policy.agents_max as u64 });
         }
-        let before = self.state.agents.find(agent);
+        // One that was forgotten begins anew.
+        let before = self.state.agents.find(agent).filter(|record| !record.forgotten);
         let same_data = before.is_some_and(|record| record.profile.data_id == profile.data_id);
         let unchanged = before.is_some_and(|record| *record.profile == profile && !record.left);
         let capacity = profile.capacity;

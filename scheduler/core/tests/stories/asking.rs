@@ -189,7 +189,7 @@ fn explain(t: &mut T, job: u64) -> (String, Vec<(u32, String)>) {
 fn a_waiting_task_is_explained_agent_by_agent() {
     let mut t = T::new();
     let nobody = t.submit(vec![TaskSpec { priority: -1, ..task() }]);
-    assert_eq!(explain(&mut t, nobody).0, "waits: no agent has ever registered");
+    assert_eq!(explain(&mut t, nobody).0, "waits: no agent has registered");
     t.agent("a").kind(fb::AgentType::Trainer).register();
     t.agent("b").kind(fb::AgentType::Rater).register();
     t.agent("c").kind(fb::AgentType::Rater).register();

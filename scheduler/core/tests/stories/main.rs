@@ -5,6 +5,7 @@ mod asking;
 mod backlog;
 mod cancelling;
 mod failing;
+mod forgetting;
 mod harness;
 mod joining;
 mod losing;
