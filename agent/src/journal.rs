@@ -1,10 +1,12 @@
 //! The agent's journal: opened and replayed, then written by a thread of its own.
 
 use crate::AgentError;
-use fleetwire_agent_core::{Agent, ReplayError};
+use fleetwire_agent_core::{Agent, ReplayError, State};
 use fleetwire_common::{facts::FactBatch, ids::Position};
-use fleetwire_disk::{DataFolder, JournalWriter, WriterConfig, WriterFailed};
-use fleetwire_journal::{Identity, Journal, JournalConfig, OpenError};
+use fleetwire_disk::{
+    DataFolder, JournalWriter, SnapshotConfig, SnapshotFailed, Snapshotter, WriterConfig, WriterFailed,
+};
+use fleetwire_journal::{Identity, Journal, JournalConfig, OpenError, Summary, Taken};
 use tokio::sync::watch;
 
 /// The journal of a running agent.
@@ -20,9 +22,12 @@ impl FactLog {
         let disk =
             folder.disk(JOURNAL).map_err(|error| AgentError::Journal { source: Box::new(OpenError::Disk(error)) })?;
         let config = JournalConfig::small(Identity::IfNew(new));
-        let replay = |_, fact: &[u8]| agent.replay(fact);
-        let (journal, recovery) = Journal::open::<ReplayError>(disk, &config, replay)
+        let replay = |position, fact: &[u8]| agent.replay(position, fact);
+        let (journal, recovery) = Journal::open::<ReplayError>(disk.clone(), &config, replay)
             .map_err(|source| AgentError::Journal { source: Box::new(source) })?;
+        let thread = |source| AgentError::Thread { source };
+        let snapshots = SnapshotConfig { bytes: SNAPSHOT_BYTES, bytes_per_s: SNAPSHOT_PACE, ..Default::default() };
+        let snapshotter = Snapshotter::start(disk, config, snapshots, Replica::default, tell).map_err(thread)?;
         if let Some(cut) = &recovery.cut {
             tracing::warn!(
                 ?cut,
@@ -35,7 +40,8 @@ impl FactLog {
         let pass_on = move |position| {
             let _ = sender.send_replace(position);
         };
-        let writer = JournalWriter::start(journal, config, pass_on).map_err(|source| AgentError::Thread { source })?;
+        let snapshots = (snapshotter, (recovery.facts, recovery.bytes));
+        let writer = JournalWriter::start_with_snapshots(journal, config, snapshots, pass_on).map_err(thread)?;
         Ok(FactLog { writer, durable })
     }
 
@@ -72,4 +78,35 @@ impl FactLog {
     }
 }
 
+/// What facts add up to, made of the journal's bytes.
+#[derive(Debug, Default)]
+struct Replica(State);
+
+impl Summary for Replica {
+    type Error = ReplayError;
+
+    fn apply(&mut self, position: Position, fact: &[u8]) -> Result<(), ReplayError> {
+        self.0.apply_bytes(position, fact)
+    }
+
+    fn write<X>(&self, emit: &mut dyn FnMut(&[u8]) -> Result<(), X>) -> Result<(), X> {
+        self.0.write_snapshot(emit)
+    }
+}
+
+fn tell(taken: Result<Taken, SnapshotFailed<ReplayError>>) {
+    match taken {
+        Ok(Taken { facts, bytes, .. }) => tracing::debug!(facts, bytes, "the journal starts over"),
+        Err(error) => tracing::warn!("{error}. The journal goes on, and grows meanwhile; it is tried again"),
+    }
+}
+
 const JOURNAL: &str = "journal";
+/// The journal starts over after so many bytes of facts. Two such parts are kept, and some segments to be used again:
+/// it takes some 6 MiB at most beside what is still held.
+const SNAPSHOT_BYTES: u64 = 1 << 20;
+/// Bytes that its making writes in a second, at most.
+const SNAPSHOT_PACE: u64 = 16 << 20;
+
+#[cfg(test)]
+mod tests;

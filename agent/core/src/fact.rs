@@ -8,7 +8,7 @@
 use crate::{limits::SPEC_KEPT_BYTES_MAX, spec::spec_of};
 use flatbuffers::{FlatBufferBuilder, WIPOffset};
 use fleetwire_common::{
-    envelope::verifier_options,
+    envelope::{handshake::Proof, verifier_options},
     fb,
     ids::{AttemptId, TaskIdError},
     job::TaskSpec,
@@ -25,6 +25,8 @@ pub enum Fact<'a> {
     DataCreated {
         /// 16 random bytes.
         id: [u8; 16],
+        /// In a snapshot: the receipt of the latest assignment.
+        receipt: Option<Proof>,
     },
     /// An assignment was taken on.
     AssignmentKept(Kept),
@@ -86,9 +88,11 @@ impl<'a> Fact<'a> {
     pub fn encode<'b>(&self, at: Time, builder: &'b mut FlatBufferBuilder<'static>) -> &'b [u8] {
         builder.reset();
         let (fact_type, fact) = match self {
-            Fact::DataCreated { id } => {
-                let id = Some(builder.create_vector(id));
-                let table = fb::DataCreated::create(builder, &fb::DataCreatedArgs { id });
+            Fact::DataCreated { id, receipt } => {
+                let incarnation_id = receipt.map(|proof| builder.create_vector(&proof.incarnation_id));
+                let (id, receipt) = (Some(builder.create_vector(id)), receipt.map(|proof| proof.receipt));
+                let args = fb::DataCreatedArgs { id, receipt: receipt.as_ref(), incarnation_id };
+                let table = fb::DataCreated::create(builder, &args);
                 (fb::FactBody::DataCreated, table.as_union_value())
             }
             Fact::AssignmentKept(kept) => {
@@ -127,7 +131,10 @@ impl<'a> Fact<'a> {
         let at = Time(record.at());
         if let Some(created) = record.fact_as_data_created() {
             let id = created.id().and_then(|id| id.bytes().try_into().ok()).ok_or(FactError::Field("id"))?;
-            return Ok((at, Fact::DataCreated { id }));
+            let incarnation_id = created.incarnation_id().and_then(|id| id.bytes().try_into().ok());
+            let receipt = created.receipt().zip(incarnation_id);
+            let receipt = receipt.map(|(receipt, incarnation_id)| Proof { receipt: *receipt, incarnation_id });
+            return Ok((at, Fact::DataCreated { id, receipt }));
         }
         if let Some(kept) = record.fact_as_assignment_kept() {
             let assignment = kept.assignment().ok_or(FactError::Field("assignment"))?;
@@ -282,9 +289,11 @@ mod tests {
         let whole = Kept { executor: fb::Executor::Process, spec: Some(Arc::new(spec)), receipt: None, ..kept.clone() };
         // Written once for each incarnation.
         let whole = Kept { incarnation_id: None, ..whole };
+        let proof = Proof { receipt: fb::Receipt::new(1, 2, &[3; 16]), incarnation_id: [4; 16] };
         let mut builder = FlatBufferBuilder::new();
         for fact in [
-            Fact::DataCreated { id: [9; 16] },
+            Fact::DataCreated { id: [9; 16], receipt: None },
+            Fact::DataCreated { id: [9; 16], receipt: Some(proof) },
             Fact::AssignmentKept(kept),
             Fact::AssignmentKept(whole),
             Fact::AttemptStarted(attempt()),

@@ -28,7 +28,7 @@ mod stories;
 pub use event::{Effect, Effects, Event, Recovered, RunEvent};
 pub use fact::{Fact, FactError, Kept};
 pub use live::{Live, Session};
-pub use state::{ApplyError, Attempt, State};
+pub use state::{ApplyError, Attempt, ReplayError, State};
 
 use fleetwire_common::{
     envelope::handshake::Proof,
@@ -80,27 +80,6 @@ impl std::fmt::Debug for Agent {
     }
 }
 
-/// Why a journal cannot be replayed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ReplayError {
-    /// The bytes are no fact of an agent.
-    #[error("fact {position} of the journal: {error}", position = position.0)]
-    Fact {
-        /// Its place.
-        position: Position,
-        /// What is wrong with it.
-        error: FactError,
-    },
-    /// The fact does not follow from those before it.
-    #[error("fact {position} of the journal: {error}", position = position.0)]
-    Apply {
-        /// Its place.
-        position: Position,
-        /// What is wrong with it.
-        error: ApplyError,
-    },
-}
-
 impl Agent {
     /// An agent that holds nothing.
     pub fn new(config: Config) -> Agent {
@@ -113,11 +92,10 @@ impl Agent {
         }
     }
 
-    /// Takes one fact from the journal: all of them, in order, before [`Agent::start`].
-    pub fn replay(&mut self, fact: &[u8]) -> Result<(), ReplayError> {
-        let position = Position(self.position.0 + 1);
-        let (at, fact) = Fact::decode(fact).map_err(|error| ReplayError::Fact { position, error })?;
-        self.state.apply(at, &fact).map_err(|error| ReplayError::Apply { position, error })?;
+    /// Takes one fact from the journal: all of them, in order, before [`Agent::start`]. Those of a snapshot have the
+    /// snapshot's position.
+    pub fn replay(&mut self, position: Position, fact: &[u8]) -> Result<(), ReplayError> {
+        self.state.apply_bytes(position, fact)?;
         self.position = position;
         Ok(())
     }
@@ -127,7 +105,7 @@ impl Agent {
     pub fn start(&mut self, now: Time, effects: &mut Effects) {
         effects.position = self.position;
         if self.state.data_id().is_none() {
-            self.decide(now, &Fact::DataCreated { id: self.config.data_id }, effects);
+            self.decide(now, &Fact::DataCreated { id: self.config.data_id, receipt: None }, effects);
         }
         self.hold_unresolved();
     }

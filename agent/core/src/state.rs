@@ -2,17 +2,18 @@
 //!
 //! Invariant: changed by [`State::apply`] only, which the live core and the replay both call.
 
-use crate::fact::{Fact, Kept};
+use crate::fact::{Fact, FactError, Kept};
+use flatbuffers::FlatBufferBuilder;
 use fleetwire_common::{
     envelope::handshake::Proof,
     fb,
-    ids::{AttemptId, TaskId},
+    ids::{AttemptId, Position, TaskId},
     job::TaskSpec,
     message::Status,
     resources::Resources,
     time::Time,
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 /// The durable half of the core.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -82,13 +83,40 @@ pub enum ApplyError {
     },
 }
 
+/// Why a journal cannot be replayed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReplayError {
+    /// The bytes are no fact of an agent.
+    #[error("fact {position} of the journal: {error}", position = position.0)]
+    Fact {
+        /// Its place.
+        position: Position,
+        /// What is wrong with it.
+        error: FactError,
+    },
+    /// The fact does not follow from those before it.
+    #[error("fact {position} of the journal: {error}", position = position.0)]
+    Apply {
+        /// Its place.
+        position: Position,
+        /// What is wrong with it.
+        error: ApplyError,
+    },
+}
+
 impl State {
+    /// Takes a fact of the journal from its bytes.
+    pub fn apply_bytes(&mut self, position: Position, fact: &[u8]) -> Result<(), ReplayError> {
+        let (at, fact) = Fact::decode(fact).map_err(|error| ReplayError::Fact { position, error })?;
+        self.apply(at, &fact).map_err(|error| ReplayError::Apply { position, error })
+    }
+
     /// The only place where durable state changes.
     pub fn apply(&mut self, at: Time, fact: &Fact<'_>) -> Result<(), ApplyError> {
         match fact {
-            Fact::DataCreated { id } => match self.data_id {
+            Fact::DataCreated { id, receipt } => match self.data_id {
                 Some(_) => return Err(ApplyError::DataCreated),
-                None => self.data_id = Some(*id),
+                None => (self.data_id, self.receipt) = (Some(*id), *receipt),
             },
             Fact::AssignmentKept(kept) => self.keep(kept)?,
             Fact::AttemptStarted(id) => self.start(*id)?,
@@ -150,6 +178,25 @@ impl State {
         Ok(())
     }
 
+    /// Writes everything down as facts that make the same when they are applied to nothing, for a snapshot of the
+    /// journal; the first error of `emit` ends it.
+    pub fn write_snapshot<X>(&self, emit: &mut dyn FnMut(&[u8]) -> Result<(), X>) -> Result<(), X> {
+        let mut builder = FlatBufferBuilder::new();
+        let mut write = |fact: Fact<'_>| emit(fact.encode(self.last_at, &mut builder));
+        if let Some(id) = self.data_id {
+            write(Fact::DataCreated { id, receipt: self.receipt })?;
+        }
+        let mut attempts: Vec<(&AttemptId, &Attempt)> = self.attempts.iter().collect();
+        attempts.sort_unstable_by_key(|(_, held)| held.order);
+        for (id, held) in attempts {
+            write(Fact::AssignmentKept(held.kept(*id)))?;
+            if let Some(result) = held.result.as_deref() {
+                write(Fact::ResultKept(Cow::Borrowed(result)))?;
+            }
+        }
+        Ok(())
+    }
+
     /// The data folder's id; `None` before the first start.
     pub fn data_id(&self) -> Option<[u8; 16]> {
         self.data_id
@@ -184,6 +231,24 @@ impl State {
     pub fn latest(&self, task: TaskId) -> Option<AttemptId> {
         let all = AttemptId { task, attempt: 0 }..=AttemptId { task, attempt: u32::MAX };
         self.attempts.range(all).next_back().map(|(id, _)| *id)
+    }
+}
+
+impl Attempt {
+    /// As a fact of a snapshot: without its receipt, of which only the latest counts.
+    fn kept(&self, attempt: AttemptId) -> Kept {
+        Kept {
+            attempt,
+            resources: self.resources,
+            executor: self.executor,
+            kill_grace_ms: self.kill_grace_ms,
+            deadline_ms: self.deadline_ms,
+            stop_on_disconnect_after_ms: self.stop_on_disconnect_after_ms,
+            receipt: None,
+            incarnation_id: None,
+            waits: !self.handed_over,
+            spec: self.spec.clone(),
+        }
     }
 }
 

@@ -112,7 +112,7 @@ impl JournalWriter {
         D::File: Send,
     {
         let (facts, bytes) = replayed;
-        let snapshots = Snapshots { snapshotter, facts, bytes, running: false };
+        let snapshots = Snapshots { snapshotter, facts, bytes, last: 0, running: false };
         JournalWriter::begin(journal, config, Some(snapshots), on_durable)
     }
 
@@ -208,6 +208,8 @@ struct Snapshots<F> {
     facts: u64,
     /// Bytes since the last.
     bytes: u64,
+    /// Bytes of the last.
+    last: u64,
     running: bool,
 }
 
@@ -359,13 +361,14 @@ where
         let (facts_max, bytes_max) = (snapshots.snapshotter.facts, snapshots.snapshotter.bytes);
         if let Some(outcome) = snapshots.snapshotter.outcome() {
             snapshots.running = false;
+            snapshots.last = outcome.bytes.unwrap_or(snapshots.last);
             outcome.reusable.into_iter().for_each(|segment| self.journal.provide(segment));
             if !outcome.made {
                 // Soon again, but not at once.
                 snapshots.facts = snapshots.facts.max(facts_max - facts_max / 4);
             }
         }
-        if !snapshots.running && (snapshots.facts >= facts_max || snapshots.bytes >= bytes_max) {
+        if !snapshots.running && (snapshots.facts >= facts_max || snapshots.bytes >= bytes_max.max(snapshots.last)) {
             (snapshots.facts, snapshots.bytes, snapshots.running) = (0, 0, true);
             self.journal.roll()?;
             snapshots.snapshotter.request();

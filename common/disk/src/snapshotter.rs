@@ -25,7 +25,8 @@ use thiserror::Error;
 pub struct SnapshotConfig<D> {
     /// After so many facts …
     pub facts: u64,
-    /// … or so many bytes of them, whatever comes first.
+    /// … or so many bytes of them, whatever comes first; but not before as many as the last snapshot has, so that
+    /// no more is written for snapshots than for facts.
     pub bytes: u64,
     /// Bytes written in a second, at most. More is done sooner, and delays the journal's own syncs more.
     pub bytes_per_s: u64,
@@ -65,6 +66,8 @@ pub struct Snapshotter<F> {
 #[derive(Debug)]
 pub(crate) struct Outcome<F> {
     pub made: bool,
+    /// The new snapshot's bytes, if there is one.
+    pub bytes: Option<u64>,
     pub reusable: Vec<PreparedSegment<F>>,
 }
 
@@ -149,13 +152,17 @@ where
 {
     fn make(&mut self) -> Outcome<D::File> {
         let pace = |bytes| self.pace.wait(bytes);
+        let mut bytes = None;
         match take_snapshot(&self.disk, &self.journal, (self.summary)(), pace) {
-            Ok(Some(taken)) => (self.on_snapshot)(Ok(taken)),
+            Ok(Some(taken)) => {
+                bytes = Some(taken.bytes);
+                (self.on_snapshot)(Ok(taken));
+            }
             Ok(None) => {}
-            Err(SnapshotError::Stopped) => return Outcome { made: false, reusable: Vec::new() },
+            Err(SnapshotError::Stopped) => return Outcome { made: false, bytes, reusable: Vec::new() },
             Err(error) => {
                 (self.on_snapshot)(Err(SnapshotFailed::Take(error)));
-                return Outcome { made: false, reusable: Vec::new() };
+                return Outcome { made: false, bytes, reusable: Vec::new() };
             }
         }
         let archive = |name: &str| match &self.archive {
@@ -170,7 +177,7 @@ where
                 Vec::new()
             }
         };
-        Outcome { made: true, reusable }
+        Outcome { made: true, bytes, reusable }
     }
 }
 

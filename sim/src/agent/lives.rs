@@ -52,10 +52,10 @@ impl AgentNode {
         let mut shadow = State::default();
         let mut facts = Vec::new();
         let journal = JournalConfig { segment_bytes: SEGMENT_BYTES, ..JournalConfig::small(Identity::IfNew([2; 16])) };
-        let writer = Writer::open(self.disk.clone(), &journal, 0, |_, bytes| {
+        let writer = Writer::open(self.disk.clone(), &journal, 0, |position, bytes| {
             facts.push(bytes.to_vec());
             apply_of_agent(&mut shadow, bytes)?;
-            core.replay(bytes).or_else(|error| broken("P7", format!("an agent cannot replay: {error}")))
+            core.replay(position, bytes).or_else(|error| broken("P7", format!("an agent cannot replay: {error}")))
         })?;
         let Some(writer) = writer else {
             world.trace.say(world.now, || format!("{}: the disk fails, it does not start", self.name));

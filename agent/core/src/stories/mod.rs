@@ -39,6 +39,8 @@ pub(crate) struct Story {
     shadow: State,
     sealer: Sealer,
     opener: Opener,
+    /// Syncs that had something to do.
+    pub syncs: usize,
     /// Whether every event is followed by a sync.
     pub syncing: bool,
     /// What was released and not yet looked at.
@@ -105,6 +107,7 @@ impl Story {
             shadow: State::default(),
             sealer: Sealer::new(key(), 1, Features::ALL),
             opener: Opener::new(key(), 1),
+            syncs: 0,
             syncing: true,
             sent: Vec::new(),
             done: Vec::new(),
@@ -119,7 +122,8 @@ impl Story {
     fn start(&mut self) {
         self.agent = Agent::new(Config { data_id: [self.now.0 as u8; 16], ..self.config.clone() });
         for fact in FactIter::over(&self.journal) {
-            self.agent.replay(fact).unwrap();
+            let position = Position(self.agent.position().0 + 1);
+            self.agent.replay(position, fact).unwrap();
         }
         self.durable = self.agent.position();
         self.shadow = self.agent.state().clone();
@@ -167,9 +171,27 @@ impl Story {
         self.unsynced.extend_from_slice(self.effects.facts.bytes());
         self.effects.facts.clear();
         self.outbox.extend(self.effects.drain());
+        self.syncs += usize::from(self.syncing && !self.unsynced.is_empty());
         if self.syncing {
             self.sync();
         }
+    }
+
+    /// Bytes of all facts that are durable.
+    pub fn written(&self) -> usize {
+        self.journal.len()
+    }
+
+    /// A crash, and instead of the journal a snapshot of it.
+    pub fn crash_with_snapshot(&mut self) {
+        let mut snapshot = fleetwire_common::facts::FactBatch::default();
+        let push = &mut |fact: &[u8]| -> Result<(), ()> {
+            snapshot.push(fact);
+            Ok(())
+        };
+        self.agent.state().write_snapshot(push).unwrap();
+        self.journal = snapshot.bytes().to_vec();
+        self.crash();
     }
 
     pub fn sync(&mut self) {

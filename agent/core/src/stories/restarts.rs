@@ -139,3 +139,60 @@ fn a_deadline_is_kept_over_a_restart() {
     t.surveyed(true);
     assert!(matches!(t.done[..], [Effect::Spawn { deadline_ms, .. }] if deadline_ms == deadline), "{:?}", t.done);
 }
+
+#[test]
+fn a_snapshot_stands_for_everything_that_is_held() {
+    let mut t = busy();
+    let file = fleetwire_common::job::FileSpec { path: "f".into(), data: vec![0; 20 << 10], executable: false };
+    t.assign(id(5, 1), TaskSpec { files: vec![file], ..process(1_000) });
+    t.assign_until(id(6, 1), process(100), t.cluster_ms() + 60_000);
+    t.exit(id(0, 1), 3);
+    t.exit(id(1, 1), 0);
+    t.ack(id(1, 1));
+    t.assign(id(7, 1), process(100));
+    t.cancel(id(7, 1));
+    t.ack(id(7, 1));
+    let (held, receipt) = (t.agent.state().attempts().clone(), t.agent.receipt());
+    assert_eq!(receipt.map(|proof| proof.receipt), Some(self::receipt(107)), "of an attempt that is forgotten");
+    t.crash_with_snapshot();
+    // The order is the same, counted anew.
+    let anew = |attempts: &BTreeMap<AttemptId, Attempt>| {
+        let mut orders: Vec<u64> = attempts.values().map(|held| held.order).collect();
+        orders.sort_unstable();
+        let place = |order| orders.iter().position(|other| *other == order).unwrap() as u64;
+        let anew = |(id, held): (&AttemptId, &Attempt)| (*id, Attempt { order: place(held.order), ..held.clone() });
+        attempts.iter().map(anew).collect::<BTreeMap<_, _>>()
+    };
+    assert_eq!(t.agent.state().attempts(), &anew(&held));
+    assert_eq!((t.agent.receipt(), t.agent.unresolved().count()), (receipt, 5));
+}
+
+#[test]
+fn a_task_costs_three_syncs_and_an_idle_day_nothing() {
+    let mut t = Story::new();
+    t.online(&[]);
+    let (written, syncs) = (t.written(), t.syncs);
+    let spec = TaskSpec {
+        command: "/usr/bin/inspect".into(),
+        arguments: vec!["--input".into(), "/var/spool/camera/0017.jpg".into(), "--threshold".into(), "0.75".into()],
+        environment: vec![("MODEL".into(), "/opt/models/defects-v3.tflite".into())],
+        ..process(500)
+    };
+    t.assign(id(0, 1), spec);
+    t.started(id(0, 1));
+    t.pass(Duration::from_secs(5));
+    t.report(id(0, 1), 0.5, &[("frames".into(), 200.0)]);
+    let end = End { result: Some(vec![b'x'; 100]), ..End::default() };
+    t.end(id(0, 1), fb::TaskStatus::Completed, end);
+    t.ack(id(0, 1));
+    let bytes = t.written() - written;
+    assert!(bytes <= 1_100, "the facts of a small task have {bytes} bytes");
+    assert_eq!(t.syncs - syncs, 3);
+    let (written, syncs) = (t.written(), t.syncs);
+    for _ in 0..24 * 120 {
+        t.pass(Duration::from_secs(30));
+        t.receive(Message::Ack(Ack::Heartbeat(t.cluster_ms())));
+    }
+    assert!(t.said().len() >= 24 * 119, "the agent was heard all day");
+    assert_eq!((t.written() - written, t.syncs - syncs), (0, 0));
+}

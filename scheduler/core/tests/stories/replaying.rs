@@ -95,7 +95,7 @@ fn a_snapshot_fact_that_is_missing_comes_twice_or_too_early_is_noticed() {
 
 #[test]
 fn an_agents_fact_is_none_of_the_schedulers() {
-    let body = fb::FactBodyT::DataCreated(Box::new(fb::DataCreatedT { id: Some(vec![0; 16]) }));
+    let body = fb::FactBodyT::DataCreated(Box::new(fb::DataCreatedT { id: Some(vec![0; 16]), ..Default::default() }));
     let record = fb::FactRecordT { at: 1, fact: body };
     let mut builder = flatbuffers::FlatBufferBuilder::new();
     let root = record.pack(&mut builder);
