@@ -432,6 +432,11 @@ impl AgentHistory {
         self.results.get(&attempt).filter(|(position, _)| *position <= self.durable).map(|(_, status)| *status)
     }
 
+    /// Whether the attempt has a result here, durable or not.
+    pub fn has_result(&self, attempt: AttemptId) -> bool {
+        self.results.contains_key(&attempt)
+    }
+
     /// All attempts that have a result here.
     pub fn results(&self) -> impl Iterator<Item = AttemptId> + '_ {
         self.results.keys().copied()

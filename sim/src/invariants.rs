@@ -12,6 +12,7 @@ use fleetwire_common::{
     fb,
     ids::{AttemptId, JobId, Position, TaskId},
     message::{Ack, End, Message, attempt_id, is_final},
+    resources::Resources,
 };
 
 /// Promise P1: nothing that is not yet durable can be seen by anyone. Every message that leaves the
@@ -143,6 +144,23 @@ pub fn invariant_p3_nothing_is_oversubscribed(device: &Device) -> Result<(), Vio
         .collect();
     let (name, capacity) = (&device.name, device.capacity);
     broken("P3", format!("{name} has {capacity:?}, its processes {running:?} take {in_use:?}"))
+}
+
+/// Promise P3 where it is decided: when an agent is given one more attempt to start at once, there is room for it
+/// beside all processes that the device has and all attempts that may yet start on it. The agent would make it
+/// wait, so that nothing else shows it.
+pub fn invariant_p3_what_is_placed_fits(
+    device: &Device,
+    agent: &AgentHistory,
+    open: impl Iterator<Item = (AttemptId, Resources)>,
+) -> Result<(), Violation> {
+    let may_start = |id: AttemptId| !device.runs(id) && device.truth(id).is_none() && !agent.has_result(id);
+    let promised = open.filter(|(id, _)| may_start(*id)).fold(device.in_use(), |sum, (_, needs)| sum.plus(needs));
+    if promised.fits(device.capacity) {
+        return Ok(());
+    }
+    let (name, capacity) = (&device.name, device.capacity);
+    broken("P3", format!("{name} has {capacity:?}, and is to run {promised:?}"))
 }
 
 /// Promise P3 in what an agent answers: the scheduler never gives it more than fits.

@@ -2,8 +2,8 @@
 //! fails unless the named tests notice.
 //!
 //! The tree is copied; in the copy every pair of a line and its mutant goes behind a switch that one
-//! environment variable turns on; the copy is built once; then each mutant's tests run with it on. It
-//! fails if a line no longer stands, a test fails without a mutant, a switch was never reached, or a
+//! environment variable turns on; the copy is built once; then each mutant's tests run with it on, as many
+//! mutants at a time as there are cores. It fails if a line no longer stands, a test fails without a mutant, a switch was never reached, or a
 //! mutant survives. The product's own code has no hooks.
 
 use std::{
@@ -13,6 +13,11 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -72,23 +77,39 @@ fn run(wanted: &[String]) -> Result<usize, Failure> {
     let tests = build_tests(&tree, &build, &all)?;
     println!("built in {:.0} s", began.elapsed().as_secs_f64());
 
-    let reached = place.join("reached");
-    baseline(&tests, all.iter().filter(|mutation| chosen(mutation)))?;
-    let (mut killed, mut failed) = (0, 0);
-    for (number, mutation) in (1..).zip(&all).filter(|(_, mutation)| chosen(mutation)) {
-        match hunt(&tests, number, mutation, &reached) {
-            Ok(how) => {
-                killed += 1;
-                println!("killed    {}: {how}", mutation.name);
-            }
-            Err(error) => {
-                failed += 1;
-                println!("FAILED    {}: {error}", mutation.name);
-            }
+    baseline(&tests, all.iter().filter(|mutation| chosen(mutation)), &place)?;
+    println!("all tests pass without a mutant ({:.0} s)", began.elapsed().as_secs_f64());
+    let numbered: Vec<(usize, &Mutation)> = (1..).zip(&all).filter(|(_, mutation)| chosen(mutation)).collect();
+    let (killed, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    side_by_side(&numbered, |worker, (number, mutation)| match hunt(&tests, *number, mutation, &place, worker) {
+        Ok(how) => {
+            killed.fetch_add(1, Ordering::Relaxed);
+            println!("killed    {}: {how}", mutation.name);
         }
-    }
+        Err(error) => {
+            failed.fetch_add(1, Ordering::Relaxed);
+            println!("FAILED    {}: {error}", mutation.name);
+        }
+    });
+    let (killed, failed) = (killed.into_inner(), failed.into_inner());
     println!("\nmutations: {killed} passed, {failed} failed, in {:.0} s", began.elapsed().as_secs_f64());
     Ok(failed)
+}
+
+/// Does the work of all items on as many threads as there are cores, each with its number.
+fn side_by_side<T: Sync>(items: &[T], work: impl Fn(usize, &T) + Sync) {
+    let next = AtomicUsize::new(0);
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        for worker in 0..cores {
+            let (next, work) = (&next, &work);
+            scope.spawn(move || {
+                while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    work(worker, item);
+                }
+            });
+        }
+    });
 }
 
 /// Reads the list: blocks of `key value` lines, each beginning with `mutation`; `#` begins a comment.
@@ -249,99 +270,117 @@ fn remove_others(tree: &Path, wanted: &BTreeSet<PathBuf>) -> Result<(), Failure>
     Ok(())
 }
 
-/// Builds the named tests; returns their executables by package and target.
-fn build_tests(tree: &Path, build: &Path, all: &[Mutation]) -> Result<BTreeMap<(String, String), PathBuf>, Failure> {
+/// Executables of tests by package and target.
+type Tests = BTreeMap<(String, String), PathBuf>;
+
+/// Builds the named tests, all in one go; returns their executables.
+fn build_tests(tree: &Path, build: &Path, all: &[Mutation]) -> Result<Tests, Failure> {
     let named = all.iter().flat_map(|mutation| &mutation.killed_by);
     let wanted: BTreeSet<(String, String)> =
         named.map(|[package, target, _]| (package.clone(), target.clone())).collect();
-    let mut tests = BTreeMap::new();
-    for (package, target) in wanted {
-        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.current_dir(tree).env("CARGO_TARGET_DIR", build).env("RUSTFLAGS", "--allow=warnings");
-        cargo.args(["test", "--quiet", "--no-run", "--message-format=json-render-diagnostics", "-p", &package]);
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(tree).env("CARGO_TARGET_DIR", build).env("RUSTFLAGS", "--allow=warnings");
+    // Nobody debugs a mutant.
+    cargo.env("CARGO_PROFILE_DEV_DEBUG", "false");
+    cargo.args(["test", "--quiet", "--no-run", "--message-format=json-render-diagnostics"]);
+    for package in wanted.iter().map(|(package, _)| package).collect::<BTreeSet<_>>() {
+        cargo.args(["-p", package]);
+    }
+    for target in wanted.iter().map(|(_, target)| target).collect::<BTreeSet<_>>() {
         match target.as_str() {
             "lib" => cargo.arg("--lib"),
             test => cargo.args(["--test", test]),
         };
-        let output = cargo.stderr(Stdio::inherit()).output()?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let executable = text.lines().filter_map(executable_of).next_back();
-        if !output.status.success() {
-            return Err(format!("the copy with its switches does not build: {package} {target}").into());
-        }
-        let executable = executable.ok_or(format!("{package} has no test target {target}"))?;
-        tests.insert((package, target), executable);
     }
-    Ok(tests)
+    let output = cargo.stderr(Stdio::inherit()).output()?;
+    if !output.status.success() {
+        return Err("the copy with its switches does not build".into());
+    }
+    let tests: Tests = String::from_utf8_lossy(&output.stdout).lines().filter_map(executable_of).collect();
+    match wanted.iter().find(|wanted| !tests.contains_key(wanted)) {
+        Some((package, target)) => Err(format!("{package} has no test target {target}").into()),
+        None => Ok(tests),
+    }
 }
 
-/// The executable that a line of cargo's output is about.
-fn executable_of(line: &str) -> Option<PathBuf> {
+/// The test that a line of cargo's output is about, and its executable.
+fn executable_of(line: &str) -> Option<((String, String), PathBuf)> {
     let message: serde_json::Value = serde_json::from_str(line).ok()?;
     let is_test = message.get("profile")?.get("test")?.as_bool()?;
-    message.get("executable")?.as_str().filter(|_| is_test).map(PathBuf::from)
+    let executable = message.get("executable")?.as_str().filter(|_| is_test)?;
+    // `path+file:///tree/sim#fleetwire-sim@0.1.0`, and without the name where it is the folder's.
+    let (folder, package) = message.get("package_id")?.as_str()?.rsplit_once('#')?;
+    let package = package.split_once('@').map_or_else(|| folder.rsplit('/').next(), |(name, _)| Some(name))?;
+    let target = message.get("target")?;
+    let is_lib = target.get("kind")?.get(0)?.as_str()? == "lib";
+    let name = if is_lib { "lib" } else { target.get("name")?.as_str()? };
+    Some(((package.to_owned(), name.to_owned()), executable.into()))
 }
 
 /// Every named test must pass without a mutant, or its failure would say nothing.
-fn baseline<'m>(
-    tests: &BTreeMap<(String, String), PathBuf>,
-    mutations: impl Iterator<Item = &'m Mutation>,
-) -> Result<(), Failure> {
+fn baseline<'m>(tests: &Tests, mutations: impl Iterator<Item = &'m Mutation>, place: &Path) -> Result<(), Failure> {
     let named: BTreeSet<&[String; 3]> = mutations.flat_map(|mutation| &mutation.killed_by).collect();
-    for test in named {
-        let (passed, output) = run_test(tests, test, 0, None)?;
-        if !passed {
-            return Err(format!("{} fails without any mutant:\n{output}", test.join(" ")).into());
-        }
-        if !output.contains("1 passed") {
-            return Err(format!("{}: there is no such test", test.join(" ")).into());
-        }
+    let named: Vec<_> = named.into_iter().collect();
+    let failures = Mutex::new(Vec::new());
+    side_by_side(&named, |worker, test| {
+        let failure = match run_test(tests, test, 0, place, worker) {
+            Ok(ran) if !ran.passed => format!("{} fails without any mutant:\n{}", test.join(" "), ran.said),
+            Ok(ran) if !ran.said.contains("1 passed") => format!("{}: there is no such test", test.join(" ")),
+            Ok(_) => return,
+            Err(error) => error.to_string(),
+        };
+        failures.lock().unwrap_or_else(PoisonError::into_inner).push(failure);
+    });
+    match failures.into_inner().unwrap_or_else(PoisonError::into_inner).pop() {
+        Some(failure) => Err(failure.into()),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Runs a mutant's tests with it on; says how it was killed.
-fn hunt(
-    tests: &BTreeMap<(String, String), PathBuf>,
-    number: usize,
-    mutation: &Mutation,
-    reached: &Path,
-) -> Result<String, Failure> {
+fn hunt(tests: &Tests, number: usize, mutation: &Mutation, place: &Path, worker: usize) -> Result<String, Failure> {
     let began = Instant::now();
     for test in &mutation.killed_by {
-        let _ = fs::remove_file(reached);
-        let (passed, output) = run_test(tests, test, number, Some(reached))?;
+        let ran = run_test(tests, test, number, place, worker)?;
         let [_, _, name] = test;
-        if !reached.exists() {
+        if !ran.reached {
             return Err(format!("{name} never reached it").into());
         }
-        if passed {
+        if ran.passed {
             return Err(format!("it survived {name}").into());
         }
-        if !output.contains(&mutation.says) {
-            return Err(format!("{name} failed without a word of `{}`:\n{output}", mutation.says).into());
+        if !ran.said.contains(&mutation.says) {
+            return Err(format!("{name} failed without a word of `{}`:\n{}", mutation.says, ran.said).into());
         }
     }
     let names: Vec<&str> = mutation.killed_by.iter().map(|[_, _, name]| name.as_str()).collect();
     Ok(format!("{} ({:.1} s)", names.join(", "), began.elapsed().as_secs_f64()))
 }
 
-/// Runs one test with one mutant on (0: none); says whether it passed, and what it said.
+/// What became of a test.
+struct Ran {
+    passed: bool,
+    /// Whether it came to the switch of the mutant that was on.
+    reached: bool,
+    said: String,
+}
+
+/// Runs one test with one mutant on (0: none).
 fn run_test(
-    tests: &BTreeMap<(String, String), PathBuf>,
+    tests: &Tests,
     [package, target, name]: &[String; 3],
     number: usize,
-    reached: Option<&Path>,
-) -> Result<(bool, String), Failure> {
+    place: &Path,
+    worker: usize,
+) -> Result<Ran, Failure> {
     let executable = tests.get(&(package.clone(), target.clone())).ok_or("not built")?;
-    let said = executable.with_extension("said");
+    let (said, reached) = (place.join(format!("said-{worker}")), place.join(format!("reached-{worker}")));
+    let _ = fs::remove_file(&reached);
     let (out, errors) = (fs::File::create(&said)?, fs::File::options().append(true).open(&said)?);
     let mut command = Command::new(executable);
     command.args(["--exact", name, "--test-threads", "1"]).env("FLEETWIRE_MUTATION", number.to_string());
-    if let Some(reached) = reached {
-        command.env("FLEETWIRE_MUTATION_REACHED", reached);
-    }
-    let mut child = command.env("RUST_BACKTRACE", "0").stdin(Stdio::null()).stdout(out).stderr(errors).spawn()?;
+    command.env("FLEETWIRE_MUTATION_REACHED", &reached).env("RUST_BACKTRACE", "0");
+    let mut child = command.stdin(Stdio::null()).stdout(out).stderr(errors).spawn()?;
     let deadline = Instant::now() + TEST_TIMEOUT;
     let passed = loop {
         if let Some(status) = child.try_wait()? {
@@ -352,9 +391,10 @@ fn run_test(
             child.wait()?;
             break false;
         }
-        std::thread::sleep(Duration::from_millis(5));
+        thread::sleep(Duration::from_millis(5));
     };
-    Ok((passed, String::from_utf8_lossy(&fs::read(&said)?).into_owned()))
+    let said = String::from_utf8_lossy(&fs::read(&said)?).into_owned();
+    Ok(Ran { passed, reached: reached.exists(), said })
 }
 
 /// The switch: which mutant is on is read once; that it was reached is noted once.

@@ -8,8 +8,8 @@ use crate::{
     history::{Consequence, History},
     invariants::{
         invariant_p1_scheduler_says_only_what_is_durable, invariant_p2_commits_are_what_happened,
-        invariant_p5_only_honest_frames_are_opened, invariant_p7_state_is_what_facts_say,
-        invariant_p7_touched_is_what_facts_say,
+        invariant_p3_what_is_placed_fits, invariant_p5_only_honest_frames_are_opened,
+        invariant_p7_state_is_what_facts_say, invariant_p7_touched_is_what_facts_say,
     },
     network::{ConnectionId, End},
     shadow::apply,
@@ -183,7 +183,10 @@ impl Running {
                 }
             }
             match &consequence {
-                Consequence::Task(task) => self.spoken_of.push(*task),
+                Consequence::Task(task) => {
+                    self.check_room(history, agents, *task)?;
+                    self.spoken_of.push(*task);
+                }
                 Consequence::Ended { attempt, .. } => self.spoken_of.push(attempt.task),
                 Consequence::Job(_) | Consequence::None => {}
             }
@@ -211,6 +214,23 @@ impl Running {
             );
         }
         Ok(())
+    }
+
+    /// A task was given to an agent: there must be room, unless it is to wait there, or what waits there may have
+    /// started without our knowledge. Of two devices with one name nobody knows what they have.
+    fn check_room(&self, history: &History, agents: &[AgentNode], task: TaskId) -> Result<(), Violation> {
+        let latest = history.task(task).and_then(|task| task.attempts.last_key_value());
+        let Some((_, attempt)) = latest.filter(|(_, attempt)| attempt.ended.is_none()) else { return Ok(()) };
+        let (name, agent) = (history.agent_name(attempt.agent), AgentId(attempt.agent));
+        let Some(node) = agents.iter().find(|node| node.name.as_str() == name && !node.was_copied) else {
+            return Ok(());
+        };
+        if self.core.live().agent(agent).is_none_or(|live| !live.backlog.waiting.is_empty()) {
+            return Ok(());
+        }
+        let assigned = self.shadow.agents.find(agent).into_iter().flat_map(|record| &record.assigned);
+        let open = assigned.filter_map(|id| Some((*id, self.shadow.task_spec(id.task)?.resources)));
+        invariant_p3_what_is_placed_fits(&node.device, &node.history, open)
     }
 
     /// Counts how far the attempts of a task have come since they were looked at last.
