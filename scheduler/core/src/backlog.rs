@@ -111,7 +111,7 @@ impl Core {
     fn next_ahead(&mut self, agent: AgentId) -> Option<TaskId> {
         let found = self.live.agent(agent)?;
         let left = found.backlog.left;
-        if found.held.len() >= self.config.policy.attempts_per_agent as usize {
+        if found.held.len() >= self.config.policy.attempts_per_agent as usize || !found.breaker.is_closed() {
             return None;
         }
         let queue = &self.live.queue;

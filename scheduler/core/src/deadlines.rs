@@ -32,6 +32,8 @@ pub enum Deadline {
     Backstop(AttemptId),
     /// An agent that rejected a class may be offered it again.
     Readmit(ClassId, AgentId),
+    /// An agent that failed everything may be given a task to try with.
+    Breaker(AgentId),
     /// What waits on an agent may have waited for too long.
     Backlog(AgentId),
     /// A held query.

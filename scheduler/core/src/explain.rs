@@ -95,6 +95,9 @@ impl Core {
         if self.session_of(agent).is_none() {
             return Some(String::from(if record.left { "it said goodbye" } else { "it is not connected" }));
         }
+        if let Some(live) = self.live.agent(agent).filter(|live| !live.breaker.is_passable()) {
+            return live.breaker.in_words(self.now);
+        }
         let needs = request.resources;
         if !needs.fits(record.profile.capacity) {
             return Some(format!("it is too small: {}", shortage(needs, record.profile.capacity, "has")));

@@ -4,8 +4,8 @@
 //! Facts are what survives: the shell appends them to the journal and releases each effect once the
 //! position that it bears is durable; at the next start it gives them back to [`Scheduler::replay`].
 //!
-//! The floors, from the ground: tables (`restored`, `agents`, `attempts`, `tokens`, `ranges`, `queue`, `deadlines`, `policy`,
-//! `limits`, `kept`, `fact`), rules (`state`, `snapshot`, `live`, `placement`, `event`, `core`), stories (`sessions`, `enrolment`, `restore`, `forget`,
+//! The floors, from the ground: tables (`restored`, `breaker`, `agents`, `attempts`, `tokens`, `ranges`, `queue`, `deadlines`, `policy`,
+//! `limits`, `kept`, `fact`), rules (`state`, `snapshot`, `live`, `placement`, `event`, `core`), stories (`sessions`, `enrolment`, `restore`, `forget`, `health`,
 //! `tasks`, `backlog`, `loss`, `jobs`, `queries`, `explain`, `logs`), and this front, which hands each event to one
 //! story. A file imports only from floors below its own.
 #![forbid(unsafe_code)]
@@ -13,6 +13,7 @@
 pub mod agents;
 pub mod attempts;
 mod backlog;
+pub mod breaker;
 mod core;
 pub mod deadlines;
 mod enrolment;
@@ -20,6 +21,7 @@ pub mod event;
 mod explain;
 pub mod fact;
 mod forget;
+mod health;
 mod jobs;
 pub mod kept;
 pub mod limits;
@@ -242,6 +244,7 @@ fn on_deadline(core: &mut Core, effects: &mut Effects) {
             Deadline::Silence(session) => core.on_silence(session, effects),
             Deadline::Backstop(attempt) => core.on_backstop(attempt, effects),
             Deadline::Readmit(class, agent) => core.on_readmit(class, agent),
+            Deadline::Breaker(agent) => core.on_cooled(agent),
             Deadline::Backlog(agent) => core.on_backlog(agent, effects),
             Deadline::Watch(number) => core.on_watch_due(number, effects),
             Deadline::Log(number) => core.on_log_due(number, effects),

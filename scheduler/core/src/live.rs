@@ -7,6 +7,7 @@
 use crate::{
     attempts::Counts,
     backlog::Backlog,
+    breaker::Breaker,
     deadlines::{Deadline, Deadlines},
     placement::{Index, Room},
     queue::{ClassId, Queue},
@@ -119,6 +120,8 @@ pub struct AgentLive {
     pub heard_at: Time,
     /// When its lease is looked at next.
     pub lease_at: Option<Time>,
+    /// How it does.
+    pub breaker: Breaker,
     /// When its absence becomes a fact.
     pub unreachable_at: Option<Time>,
     /// When it is not expected back any more.
@@ -330,6 +333,7 @@ impl Live {
     pub fn release(&mut self, agent: AgentId, attempt: AttemptId) -> Option<Held> {
         let found = self.agent_mut(agent);
         let held = found.take_out(attempt)?;
+        found.breaker.release(attempt);
         if let Some(at) = held.backstop_at {
             self.deadlines.disarm(at, Deadline::Backstop(attempt));
         }
@@ -352,7 +356,8 @@ impl Live {
             free,
             capacity: found.capacity,
             held: found.held.len() as u32,
-            placeable: found.session.is_some() && !found.leaving && !overcommitted,
+            placeable: found.session.is_some() && !found.leaving && !overcommitted && found.breaker.is_passable(),
+            last: !found.breaker.is_closed(),
         };
         self.index.set_room(agent, room);
     }

@@ -28,6 +28,8 @@ pub struct Room {
     pub held: u32,
     /// Registered, connected, and not overcommitted.
     pub placeable: bool,
+    /// It may be given one more, and no more after that.
+    pub last: bool,
 }
 
 /// All rooms, and what changed in them.
@@ -169,7 +171,8 @@ impl Index {
 
     fn occupy(&mut self, agent: AgentId, resources: Resources) {
         let room = self.room(agent);
-        self.set_room(agent, Room { free: room.free.minus(resources), held: room.held + 1, ..room });
+        let placeable = room.placeable && !room.last;
+        self.set_room(agent, Room { free: room.free.minus(resources), held: room.held + 1, placeable, ..room });
     }
 
     /// Offers a freed agent to the waiting classes in their order. `false`: the step's bound was met.
@@ -277,7 +280,7 @@ mod tests {
 
     fn room(cpu: u32, memory: u32, placeable: bool) -> Room {
         let capacity = Resources { cpu: 100, memory: 100, ..Resources::ZERO };
-        Room { free: Resources { cpu, memory, ..Resources::ZERO }, capacity, held: 0, placeable }
+        Room { free: Resources { cpu, memory, ..Resources::ZERO }, capacity, held: 0, placeable, last: false }
     }
 
     fn all() -> FixedBitSet {

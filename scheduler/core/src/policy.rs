@@ -21,6 +21,12 @@ pub struct Policy {
     pub unreachable_after: Duration,
     /// The shortest time between two such facts of one agent.
     pub unreachable_every: Duration,
+    /// Failures in a row, of different tasks, after which an agent gets nothing for a while,
+    pub breaker_failures: u32,
+    /// for so long; doubles each time that the task to try with fails too,
+    pub breaker_cooling: Duration,
+    /// up to this.
+    pub breaker_cooling_max: Duration,
     /// How long an agent may be away until it is not expected back; counted afresh at each start.
     pub forget_after: Duration,
     /// The longest wait before a retry.
@@ -88,6 +94,9 @@ impl Default for Policy {
             register_within: Duration::from_secs(30),
             unreachable_after: Duration::from_secs(5),
             unreachable_every: Duration::from_secs(60),
+            breaker_failures: 8,
+            breaker_cooling: Duration::from_secs(60),
+            breaker_cooling_max: Duration::from_secs(15 * 60),
             forget_after: Duration::from_secs(30 * 24 * 3600),
             backoff_max: Duration::from_secs(300),
             readmit_after: Duration::from_secs(1),

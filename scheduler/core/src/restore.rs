@@ -11,7 +11,7 @@ use crate::{
 };
 use fleetwire_common::{
     envelope::handshake::Proof,
-    ids::{AgentId, JobId, Name, Position},
+    ids::{JobId, Name, Position},
 };
 
 impl Core {
@@ -47,11 +47,6 @@ impl Core {
         let Some(restored) = self.state.chain.restored.as_ref().filter(|_| self.config.accept_restore) else { return };
         let incarnation = restored.incarnation.max(self.state.incarnation).saturating_add(1);
         self.decide(&Fact::RestoreAccepted { incarnation }, effects);
-    }
-
-    /// Why an agent gets no work, in words; `None` if it does.
-    pub fn agent_note(&self, _agent: AgentId) -> Option<String> {
-        self.notice()
     }
 
     /// Why nothing is assigned, in words; `None` if it is.

@@ -67,6 +67,7 @@ impl Core {
         let attempt = self.next_attempt(task);
         self.decide(&Fact::AttemptAssigned { attempt, agent }, effects);
         let held = self.new_held(attempt);
+        self.live.agent_mut(agent).breaker.give(attempt);
         self.live.hold(agent, attempt, held);
         if let Some(session) = self.session_of(agent) {
             self.send_assignment(session, attempt, effects);
@@ -225,7 +226,9 @@ impl Core {
             metrics = report.metrics;
         }
         let wall_us = end.wall_us;
+        let outcome = self.judge_end(agent, attempt, status, end.reason);
         self.end_attempt(attempt, Ending { status, end, metrics }, effects);
+        self.note_end(agent, &outcome);
         self.live.release(agent, attempt);
         // What was stopped or given back says nothing about how long its kind takes.
         if status != fb::TaskStatus::Cancelled {

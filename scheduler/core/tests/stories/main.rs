@@ -3,6 +3,7 @@
 
 mod asking;
 mod backlog;
+mod breaking;
 mod cancelling;
 mod failing;
 mod forgetting;
