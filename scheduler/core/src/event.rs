@@ -301,15 +301,31 @@ impl Rejected {
         }
     }
 
-    /// Whether the same message may be taken later.
+    /// Whether the same message may be taken later, without anybody changing it. Every refusal has its place here.
     pub fn is_retriable(&self) -> bool {
-        matches!(
-            self,
+        match self {
             Rejected::Busy { .. }
-                | Rejected::DiskFull
-                | Rejected::NotRegistered { .. }
-                | Rejected::AgentUnreachable { .. }
-                | Rejected::NoAnswer { .. }
-        )
+            | Rejected::DiskFull
+            | Rejected::NotRegistered { .. }
+            | Rejected::AgentUnreachable { .. }
+            | Rejected::NoAnswer { .. } => true,
+            Rejected::NotAllowed { .. }
+            | Rejected::UnknownMessage { .. }
+            | Rejected::Invalid { .. }
+            | Rejected::Job(_)
+            | Rejected::AttemptEnded { .. }
+            | Rejected::NotYourAttempt { .. }
+            | Rejected::UnknownAttempt { .. }
+            | Rejected::WrongState { .. }
+            | Rejected::Restored
+            | Rejected::UnknownJob { .. }
+            | Rejected::UnknownTask { .. }
+            | Rejected::UnknownAgent { .. }
+            | Rejected::Conflict { .. }
+            | Rejected::TooOld { .. }
+            | Rejected::NoResult { .. }
+            | Rejected::LogsGone { .. }
+            | Rejected::AgentConnected { .. } => false,
+        }
     }
 }

@@ -238,6 +238,32 @@ mod tests {
     }
 
     #[test]
+    fn every_end_is_a_result_a_failure_a_loss_or_no_try_at_all() {
+        let ends = S::ENUM_VALUES.iter().filter(|status| crate::attempts::is_end(**status));
+        for (status, reason) in ends.flat_map(|status| R::ENUM_VALUES.iter().map(move |reason| (*status, *reason))) {
+            let (task_status, failure, loss) = match (status, reason) {
+                (S::Completed, _) => (S::Completed, false, false),
+                (S::Failed | S::TimedOut, _) => (S::Pending, true, false),
+                (_, R::Rejected | R::Released) => (S::Pending, false, false),
+                (_, _) => (S::Pending, false, true),
+            };
+            let first = outcome(&spec(), FRESH, status, reason);
+            assert_eq!(first, Outcome { task_status, failure, loss, ends_rival: false }, "{status:?} {reason:?}");
+            // A task that has had as many of its kind as it may is not tried again.
+            let spent = Standing { failures: 1, losses: 1, ..FRESH };
+            let last = outcome(&spec(), spent, status, reason).task_status;
+            let over = if failure {
+                status
+            } else if loss {
+                S::Lost
+            } else {
+                task_status
+            };
+            assert_eq!(last, over, "{status:?} {reason:?}");
+        }
+    }
+
+    #[test]
     fn backoff_doubles_within_its_jitter_and_its_cap() {
         let (policy, task) = (Policy::default(), TaskId::default());
         for failures in 1..40u32 {

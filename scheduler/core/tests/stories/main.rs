@@ -10,6 +10,7 @@ mod forgetting;
 mod harness;
 mod joining;
 mod losing;
+mod reconciling;
 mod replaying;
 mod restoring;
 mod running;
