@@ -47,6 +47,14 @@ pub enum StartError {
     /// The journal's folder cannot be opened.
     #[error("{0}")]
     Disk(#[from] DiskError),
+    /// There is no room for a start.
+    #[error("{cause}. A start needs room for a journal segment, {needed_mib} MiB, in the data folder: free some first")]
+    DiskFull {
+        /// What was tried.
+        cause: DiskError,
+        /// What a segment takes.
+        needed_mib: u64,
+    },
     /// The journal cannot be opened.
     #[error("{0}")]
     Journal(#[from] OpenError<ReplayError>),

@@ -16,7 +16,7 @@ use fleetwire_common::{
     time::Time,
 };
 use fleetwire_disk::{DataFolder, FsDisk, JournalWriter, WriterConfig};
-use fleetwire_journal::{Journal, JournalConfig, Recovery, snapshot_name};
+use fleetwire_journal::{DiskErrorKind, Journal, JournalConfig, OpenError, Recovery, snapshot_name};
 use fleetwire_link::{ClusterClock, DeviceKey};
 use fleetwire_scheduler_core::{Config, Event, Policy, Scheduler as Core};
 use std::{
@@ -180,7 +180,14 @@ fn replay(mut core: Core, data: &Data) -> Result<(Core, Journal<FsDisk>, Recover
     let disk = data.folder.disk(JOURNAL)?;
     let config = journal_config(data);
     let (journal, recovery) =
-        Journal::open(disk, &config, |position: Position, fact: &[u8]| core.replay_at(position, fact))?;
+        Journal::open(disk, &config, |position: Position, fact: &[u8]| core.replay_at(position, fact)).map_err(
+            |error| match error {
+                OpenError::Disk(cause) if cause.kind == DiskErrorKind::Full => {
+                    StartError::DiskFull { cause, needed_mib: config.segment_bytes >> 20 }
+                }
+                error => StartError::Journal(error),
+            },
+        )?;
     for damaged in &recovery.damaged {
         tracing::warn!(
             "{} is damaged at byte {} ({}): it was not needed, because the snapshot or the segments before it are \
