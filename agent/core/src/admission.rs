@@ -39,6 +39,17 @@ pub(crate) enum Refused {
         /// What is free.
         free: Resources,
     },
+    /// Others wait for room already, as many as may.
+    #[error(
+        "{waiting} attempts with {bytes} bytes wait here for room, and nothing overtakes them: at most {BACKLOG_MAX} \
+         with {BACKLOG_BYTES_MAX} bytes may"
+    )]
+    Backlog {
+        /// How many wait.
+        waiting: usize,
+        /// What their specs take.
+        bytes: usize,
+    },
     /// Too late to start.
     #[error("its deadline was {deadline_ms} ms, and it is {now_ms} ms")]
     DeadlinePassed {
@@ -69,7 +80,7 @@ impl Refused {
             Refused::Executor { .. } | Refused::AgentType { .. } | Refused::Spec(_) => fb::ErrorCode::Validation,
             Refused::DoesNotFit { .. } => fb::ErrorCode::DoesNotFit,
             Refused::DeadlinePassed { .. } => fb::ErrorCode::MessageTimeout,
-            Refused::Attempts | Refused::Results { .. } => fb::ErrorCode::Busy,
+            Refused::Backlog { .. } | Refused::Attempts | Refused::Results { .. } => fb::ErrorCode::Busy,
         }
     }
 }
@@ -117,15 +128,19 @@ pub(crate) fn admit(
     let resources = Resources::from_wire(assignment.resources());
     let free = config.capacity.minus(backlog.used());
     let waits = backlog.len() > 0 || !resources.fits(free);
-    if waits && (!resources.fits(config.capacity) || backlog.len() >= BACKLOG_MAX) {
+    if !resources.fits(config.capacity) {
         return Err(Refused::DoesNotFit { asked: resources, free });
+    }
+    let (waiting, bytes) = (backlog.len(), backlog.bytes());
+    if waits && waiting >= BACKLOG_MAX {
+        return Err(Refused::Backlog { waiting, bytes });
     }
     let spec = match executor {
         fb::Executor::Noop => None,
         _ => Some(spec_of(assignment, resources)?),
     };
-    if waits && backlog.bytes() + spec.as_deref().map_or(0, TaskSpec::bytes) > BACKLOG_BYTES_MAX {
-        return Err(Refused::DoesNotFit { asked: resources, free });
+    if waits && bytes + spec.as_deref().map_or(0, TaskSpec::bytes) > BACKLOG_BYTES_MAX {
+        return Err(Refused::Backlog { waiting, bytes });
     }
     Ok(Admitted { spec, resources, waits })
 }

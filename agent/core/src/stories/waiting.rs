@@ -60,13 +60,13 @@ fn a_backlog_is_bounded_in_number_and_bytes() {
     }
     let said = t.said();
     assert_eq!(said.iter().filter(|said| said.starts_with("accept")).count(), 128);
-    assert_eq!(said.last().map(String::as_str), Some("reject 1.0.131#1 DoesNotFit"));
+    assert_eq!(said.last().map(String::as_str), Some("reject 1.0.131#1 Busy"));
     let mut t = busy();
     let file = fleetwire_common::job::FileSpec { path: "f".into(), data: vec![0; 64 << 10], executable: false };
     for index in 2..18 {
         t.assign(id(index, 1), TaskSpec { files: vec![file.clone()], ..process(1_500) });
     }
-    assert_eq!(t.said().last().map(String::as_str), Some("reject 1.0.17#1 DoesNotFit"), "a mebibyte is full");
+    assert_eq!(t.said().last().map(String::as_str), Some("reject 1.0.17#1 Busy"), "a mebibyte is full");
 }
 
 #[test]
