@@ -50,6 +50,8 @@ pub(crate) struct Driver {
     pub rested_at: Position,
     /// Attempts whose end is durable from that position on.
     pub ended: VecDeque<(Position, AttemptId)>,
+    /// When the scheduler was heard, as the runner was told.
+    pub heard: Option<Time>,
     /// Once what the restart found is durable, this boot is remembered.
     pub boot: Option<BootMark>,
     /// While a backlog flows, what its processes have to tell is looked at in lots.
@@ -238,6 +240,10 @@ impl Driver {
             if let Some(offset) = self.agent.cluster_offset_us() {
                 self.clock.set_offset_us(offset);
             }
+            if let Some(heard) = self.agent.live().heard().filter(|heard| Some(*heard) != self.heard) {
+                self.heard = Some(heard);
+                self.runner.on_heard(heard, self.agent.stops_unheard());
+            }
             self.journal.append(&mut self.effects.facts)?;
             let session = self.sessions;
             for (position, effect) in self.effects.drain() {
@@ -267,9 +273,13 @@ impl Driver {
                 Effect::Send(_) | Effect::Close { .. } => {} // Died with its session.
                 Effect::Spawn { attempt, assignment, deadline_ms } => {
                     tracing::debug!(%attempt, command = assignment.command, "attempt starts");
-                    self.runner.spawn(attempt, assignment, deadline_ms);
+                    let unheard = self.agent.stops_unheard_after(attempt);
+                    self.runner.spawn(attempt, assignment, deadline_ms, unheard);
                 }
-                Effect::Stage { attempt, assignment } => self.runner.stage(attempt, assignment),
+                Effect::Stage { attempt, assignment } => {
+                    let unheard = self.agent.stops_unheard_after(attempt);
+                    self.runner.stage(attempt, assignment, unheard);
+                }
                 Effect::StartStaged => self.runner.start_staged(),
                 Effect::Unstage { attempt } => {
                     self.runner.unstage(attempt, fb::EndReason::Released);

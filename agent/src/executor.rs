@@ -26,6 +26,7 @@
 
 mod event;
 mod handover;
+mod heard;
 pub mod limits;
 mod link;
 mod logs;

@@ -103,6 +103,7 @@ fn begin(config: &AgentConfig, folder: &DataFolder, identity: Identity) -> Resul
         stopping: false,
         rested_at: Position(0),
         ended: Default::default(),
+        heard: None,
         boot: boot.rebooted.then_some(boot),
         gather_until: None,
     })

@@ -41,6 +41,7 @@ struct Waiting {
     attempt: AttemptId,
     spec: Arc<TaskSpec>,
     deadline_ms: u64,
+    stop_unheard_after: Option<Duration>,
 }
 
 /// What happened to an attempt.
@@ -94,17 +95,24 @@ impl Runner {
     }
 
     /// Starts an attempt, or queues it until a slot is free.
-    pub fn spawn(&mut self, attempt: AttemptId, spec: Arc<TaskSpec>, deadline_ms: u64) {
+    pub fn spawn(&mut self, attempt: AttemptId, spec: Arc<TaskSpec>, deadline_ms: u64, unheard: Option<Duration>) {
+        let new = Waiting { attempt, spec, deadline_ms, stop_unheard_after: unheard };
         if self.waiting.is_empty() {
-            self.spawn_now(Waiting { attempt, spec, deadline_ms });
+            self.spawn_now(new);
         } else {
-            self.waiting.push_back(Waiting { attempt, spec, deadline_ms });
+            self.waiting.push_back(new);
         }
     }
 
+    /// The scheduler has answered what was sent at that time of the device's clock. With `tell`, something may run
+    /// that ends when that is too long ago.
+    pub fn on_heard(&mut self, heard: Time, tell: bool) {
+        self.executor.on_heard(heard.0, tell);
+    }
+
     /// Has an attempt started as soon as another ends.
-    pub fn stage(&mut self, attempt: AttemptId, spec: Arc<TaskSpec>) {
-        self.unstaged.push_back(Waiting { attempt, spec, deadline_ms: 0 });
+    pub fn stage(&mut self, attempt: AttemptId, spec: Arc<TaskSpec>, stop_unheard_after: Option<Duration>) {
+        self.unstaged.push_back(Waiting { attempt, spec, deadline_ms: 0, stop_unheard_after });
         self.hand_over();
     }
 
@@ -131,9 +139,10 @@ impl Runner {
 
     /// Stages what waits for a slot, as far as there are slots.
     fn hand_over(&mut self) {
-        while let Some(Waiting { attempt, spec, .. }) = self.unstaged.front() {
+        while let Some(next) = self.unstaged.front() {
+            let attempt = &next.attempt;
             let task_id = attempt.task.to_string();
-            match self.executor.stage(&request(&task_id, *attempt, spec)) {
+            match self.executor.stage(&request(&task_id, next)) {
                 Ok(_) | Err(SpawnError::AlreadyHere { .. }) => {}
                 Err(SpawnError::NoFreeSlot { .. }) => return,
                 Err(error) => {
@@ -295,7 +304,7 @@ impl Runner {
 
     /// Starts it, or puts it first in line if there is no slot. `false`: it ended instead.
     fn spawn_now(&mut self, next: Waiting) -> bool {
-        let Waiting { attempt, spec, deadline_ms } = &next;
+        let Waiting { attempt, deadline_ms, .. } = &next;
         let now_ms = self.clock.now().as_ms();
         if *deadline_ms != 0 && *deadline_ms < now_ms {
             let message = "no slot became free before its deadline".to_owned();
@@ -304,7 +313,7 @@ impl Runner {
             return false;
         }
         let task_id = attempt.task.to_string();
-        match self.executor.spawn(&request(&task_id, *attempt, spec)) {
+        match self.executor.spawn(&request(&task_id, &next)) {
             Ok(_) => true,
             // It was started before; its end will come.
             Err(SpawnError::AlreadyHere { .. }) => false,
@@ -330,7 +339,7 @@ impl Runner {
             fb::EndReason::Exited if verdict.exit_code == 0 => fb::TaskStatus::Completed,
             fb::EndReason::RunTimeout => fb::TaskStatus::TimedOut,
             fb::EndReason::Cancelled | fb::EndReason::Released => fb::TaskStatus::Cancelled,
-            fb::EndReason::SupervisorLost => fb::TaskStatus::Lost,
+            fb::EndReason::SupervisorLost | fb::EndReason::Disconnected => fb::TaskStatus::Lost,
             _ => fb::TaskStatus::Failed,
         };
         let end = End {
@@ -376,7 +385,8 @@ fn attempt_of(task_id: &str, attempt: u32) -> Option<AttemptId> {
     Some(AttemptId { task: task_id.parse().ok()?, attempt })
 }
 
-fn request<'a>(task_id: &'a str, attempt: AttemptId, spec: &'a TaskSpec) -> SpawnRequest<'a> {
+fn request<'a>(task_id: &'a str, next: &'a Waiting) -> SpawnRequest<'a> {
+    let (attempt, spec) = (next.attempt, &*next.spec);
     let file = |file: &'a fleetwire_common::job::FileSpec| InlineFile {
         path: &file.path,
         data: &file.data,
@@ -393,6 +403,7 @@ fn request<'a>(task_id: &'a str, attempt: AttemptId, spec: &'a TaskSpec) -> Spaw
         files: spec.files.iter().map(file).collect(),
         timeout: (spec.timeout_s > 0).then(|| Duration::from_secs(spec.timeout_s)),
         grace: Duration::from_millis(u64::from(spec.kill_grace_ms)),
+        stop_unheard_after: next.stop_unheard_after,
         result_path: (!spec.result_path.is_empty()).then_some(&spec.result_path),
     }
 }

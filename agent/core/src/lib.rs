@@ -130,7 +130,7 @@ impl Agent {
     pub fn next_deadline(&self) -> Option<Time> {
         let session = match self.live.session {
             Session::Offline => return None,
-            Session::Registering { until } => until,
+            Session::Registering { until, .. } => until,
             Session::Ready { next_beat, .. } => next_beat,
         };
         let due = self.live.due.first().map(|(at, _)| *at).filter(|_| self.live.is_ready());
@@ -143,6 +143,17 @@ impl Agent {
             Session::Ready { next_beat, .. } => Some(next_beat),
             Session::Offline | Session::Registering { .. } => None,
         }
+    }
+
+    /// When an attempt is to end unless the scheduler is heard, counted from [`Live::heard`]; `None` = never.
+    pub fn stops_unheard_after(&self, attempt: AttemptId) -> Option<Duration> {
+        let after_ms = self.state.attempt(attempt)?.stop_on_disconnect_after_ms;
+        (after_ms > 0).then(|| Duration::from_millis(after_ms))
+    }
+
+    /// Whether anything that has not ended does so when the scheduler is not heard.
+    pub fn stops_unheard(&self) -> bool {
+        self.unresolved().any(|attempt| self.stops_unheard_after(attempt).is_some())
     }
 
     /// How many facts were decided so far.

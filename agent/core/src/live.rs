@@ -16,6 +16,8 @@ pub struct Live {
     pub(crate) backlog: Backlog,
     /// Attempts of before the restart of which the executor has said nothing yet.
     pub(crate) unsurveyed: BTreeSet<AttemptId>,
+    /// On the device's clock: when the last message was sent that the scheduler has answered.
+    pub(crate) heard: Option<Time>,
     /// It is known what runs: what waits may start.
     pub(crate) surveyed: bool,
     /// When an attempt wants attention: a report that was held back, a result to offer again.
@@ -40,6 +42,8 @@ pub enum Session {
     Offline,
     /// `Register` was sent; its answer is due by then.
     Registering {
+        /// When it was sent.
+        registered_at: Time,
         /// When to give up.
         until: Time,
     },
@@ -93,6 +97,7 @@ impl Live {
             runs: BTreeMap::new(),
             backlog: Backlog::default(),
             unsurveyed: BTreeSet::new(),
+            heard: None,
             surveyed: false,
             due: BTreeSet::new(),
             outgoing: Outgoing::default(),
@@ -113,6 +118,12 @@ impl Live {
     /// Whether reports and results can be sent.
     pub fn is_ready(&self) -> bool {
         matches!(self.session, Session::Ready { .. })
+    }
+
+    /// On the device's clock: when the last `Register` or heartbeat was sent that the scheduler has answered. What
+    /// stops when the scheduler is not heard counts from here.
+    pub fn heard(&self) -> Option<Time> {
+        self.heard
     }
 
     /// What runs takes together.

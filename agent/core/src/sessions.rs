@@ -20,7 +20,7 @@ impl Agent {
         self.live.offset_us = Some(welcome.cluster_time.0.cast_signed().wrapping_sub(now.0.cast_signed()));
         self.live.receipt = welcome.receipt.or(self.live.receipt);
         self.live.incarnation_id = welcome.receipt.map(|proof| proof.incarnation_id);
-        self.live.session = Session::Registering { until: now + REGISTER_WITHIN };
+        self.live.session = Session::Registering { registered_at: now, until: now + REGISTER_WITHIN };
         self.live.outgoing = Default::default();
         self.live.overtaken.clear();
         let report = |(id, attempt): (&AttemptId, &crate::Attempt)| fb::AttemptReportT {
@@ -102,10 +102,11 @@ impl Agent {
     }
 
     fn on_registered(&mut self, now: Time, registered: fb::Registered<'_>, effects: &mut Effects) {
-        if !matches!(self.live.session, Session::Registering { .. }) {
+        let Session::Registering { registered_at, .. } = self.live.session else {
             effects.push(nack(fb::ErrorCode::WrongState, "Registered answers a Register, and came twice".to_owned()));
             return;
-        }
+        };
+        self.live.heard = self.live.heard.max(Some(registered_at));
         let asked = Duration::from_millis(u64::from(registered.heartbeat_interval_ms()));
         if !asked.is_zero() {
             self.live.heartbeat_interval = asked.clamp(HEARTBEAT_INTERVAL_MIN, HEARTBEAT_INTERVAL_MAX);
@@ -152,6 +153,9 @@ impl Agent {
         let Some(round_trip_ms) = estimate.as_ms().checked_sub(echo_ms).filter(|ms| *ms < ROUND_TRIP_MS_MAX) else {
             return;
         };
+        // By the estimate with which it was sealed: what is learned now comes after.
+        let sent = Time(echo_ms.saturating_mul(1_000).saturating_add_signed(offset.saturating_neg()));
+        self.live.heard = self.live.heard.max(Some(sent.min(now)));
         let earliest = Time::from_ms(timestamp_ms);
         let latest = Time::from_ms(timestamp_ms.saturating_add(round_trip_ms + 1));
         let right = estimate.clamp(earliest, latest.max(earliest));
@@ -207,10 +211,10 @@ impl Agent {
     pub(crate) fn on_deadline(&mut self, now: Time, effects: &mut Effects) {
         match self.live.session {
             Session::Offline => return,
-            Session::Registering { until } => {
+            Session::Registering { registered_at, until } => {
                 if until <= now {
                     // Once is enough: the shell ends the session.
-                    self.live.session = Session::Registering { until: Time::NEVER };
+                    self.live.session = Session::Registering { registered_at, until: Time::NEVER };
                     effects.push(Effect::Close { reason: "the scheduler did not answer Register in time".to_owned() });
                 }
                 return;

@@ -21,6 +21,8 @@ pub struct ExecutorConfig {
     /// The executable that is started as the spawner; its `main` must call
     /// [`spawner_if_asked`](super::spawner_if_asked).
     pub spawner_exe: PathBuf,
+    /// The device's boot.
+    pub boot_id: [u8; 16],
 }
 
 impl ExecutorConfig {
@@ -31,6 +33,7 @@ impl ExecutorConfig {
             slots_max: 64,
             output_bytes_max: 1 << 20,
             spawner_exe: PathBuf::from("/proc/self/exe"),
+            boot_id: crate::probe::boot_id(),
         }
     }
 }

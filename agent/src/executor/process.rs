@@ -20,6 +20,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
 
 use super::event::{ExecutorConfig, ExecutorEvent, SlotCondition, SlotState, StartError, UnknownAttempt};
+use super::heard::HeardCell;
 use super::limits::{EVENT_BYTES_MAX, STRAY_ROUNDS_MAX, SWEEP_INTERVAL};
 use super::link::{LinkNews, SpawnerLink, watch};
 use super::logs::{self, LogError, LogPiece, OutputStream};
@@ -38,6 +39,7 @@ pub struct ProcessExecutor {
     folder: PathBuf,
     output_bytes_max: u64,
     slots: Slots,
+    heard: HeardCell,
     /// Where supervisors send to.
     events: AsyncFd<OwnedFd>,
     link: SpawnerLink,
@@ -74,6 +76,7 @@ impl ProcessExecutor {
         let link = SpawnerLink::start(executable.clone(), folder.clone(), events_sender, staged)
             .map_err(|source| StartError::Spawner { executable, source })?;
         let mut executor = Self {
+            heard: HeardCell::of(&folder, config.boot_id),
             folder,
             slots,
             events: watch(events, Interest::READABLE).map_err(sockets)?,
@@ -161,6 +164,12 @@ impl ProcessExecutor {
                 Err(error)
             }
         }
+    }
+
+    /// The scheduler has answered what was sent at `heard_us` (boot-time clock). With `tell` something may run that
+    /// ends when that is too long ago.
+    pub fn on_heard(&mut self, heard_us: u64, tell: bool) {
+        self.heard.set(heard_us, tell);
     }
 
     /// Asks an attempt to end: SIGTERM to its group now, SIGKILL to all of it after `grace`. Its
@@ -271,7 +280,8 @@ impl ProcessExecutor {
         let slot = taken.slot;
         let mark = self.next_mark;
         self.next_mark = self.next_mark.wrapping_add(1);
-        let place = Place { slot, mark, folder: &self.folder, output_bytes_max: self.output_bytes_max };
+        let (folder, heard) = (&self.folder, &self.heard);
+        let place = Place { slot, mark, folder, output_bytes_max: self.output_bytes_max, heard };
         let bytes = request.encode(place, std::mem::take(&mut self.request))?;
         let assignment = Assignment { mark, key: request.key() };
         self.slots.occupy(&taken, assignment).map_err(|errno| SpawnError::Slot { slot, source: errno.into() })?;

@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
+use super::heard::HeardCell;
 use super::limits::{
     FILES_BYTES_MAX, FILES_MAX, PATH_BYTES_MAX, PATH_DEPTH_MAX, REQUEST_BYTES_MAX, SEARCH_FOLDERS_MAX, STRINGS_MAX,
     TASK_ID_BYTES_MAX,
@@ -38,6 +39,8 @@ pub struct SpawnRequest<'a> {
     pub timeout: Option<Duration>,
     /// Between SIGTERM and SIGKILL.
     pub grace: Duration,
+    /// It ends, or does not start, when the scheduler was not heard for so long.
+    pub stop_unheard_after: Option<Duration>,
     /// The file in the working directory that holds the result; `None` is `result`.
     pub result_path: Option<&'a str>,
 }
@@ -189,6 +192,8 @@ pub(super) struct Place<'a> {
     /// The executor's folder, absolute.
     pub folder: &'a Path,
     pub output_bytes_max: u64,
+    /// When the scheduler was heard.
+    pub heard: &'a HeardCell,
 }
 
 impl SpawnRequest<'_> {
@@ -246,6 +251,10 @@ impl SpawnRequest<'_> {
         writer.u64(timeout_us);
         writer.u64(micros(self.grace));
         writer.u64(place.output_bytes_max);
+        writer.u64(self.stop_unheard_after.map_or(0, |after| micros(after).max(1)));
+        writer.u64(place.heard.heard_us());
+        writer.bytes(&place.heard.boot());
+        writer.bytes(place.heard.path().as_os_str().as_bytes());
         let result_path = self.result_path.unwrap_or(RESULT_PATH_DEFAULT);
         writer.c_text(&[result_path.as_bytes()]);
         writer.bytes(self.command.as_bytes());
@@ -336,6 +345,14 @@ pub(super) struct Order<'a> {
     pub timeout_us: u64,
     pub grace_us: u64,
     pub output_bytes_max: u64,
+    /// 0 = never.
+    pub unheard_us: u64,
+    /// When the scheduler was heard last before this was asked for.
+    pub heard_us: u64,
+    /// The boot of which the cell must tell.
+    pub boot: &'a [u8],
+    /// Where it is read again when the scheduler was heard.
+    pub heard_path: &'a Path,
     pub result_path: &'a str,
     pub command: &'a str,
     pub programs: Vec<&'a std::ffi::CStr>,
@@ -369,6 +386,10 @@ impl<'a> Order<'a> {
         let timeout_us = reader.u64()?;
         let grace_us = reader.u64()?;
         let output_bytes_max = reader.u64()?;
+        let unheard_us = reader.u64()?;
+        let heard_us = reader.u64()?;
+        let boot = reader.bytes()?;
+        let heard_path = Path::new(std::ffi::OsStr::from_bytes(reader.bytes()?));
         let result_path = reader.c_text()?.to_str().map_err(|_| Malformed)?;
         let command = reader.text()?;
         let programs = c_texts(&mut reader)?;
@@ -389,6 +410,10 @@ impl<'a> Order<'a> {
             timeout_us,
             grace_us,
             output_bytes_max,
+            unheard_us,
+            heard_us,
+            boot,
+            heard_path,
             result_path,
             command,
             programs,
@@ -428,16 +453,12 @@ pub const RESULT_PATH_DEFAULT: &str = "result";
 pub const SEARCH_PATH_DEFAULT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const COMPONENT_BYTES_MAX: usize = 255;
 // Agent and spawner are one executable, but a spawner may outlive an upgrade by a moment.
-const ORDER_VERSION: u32 = u32::from_le_bytes(*b"fwO\x01");
+const ORDER_VERSION: u32 = u32::from_le_bytes(*b"fwO\x02");
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 mod tests {
     use super::*;
-
-    fn place() -> Place<'static> {
-        Place { slot: SlotId(7), mark: 0xab, folder: Path::new("/data/slots"), output_bytes_max: 10 }
-    }
 
     #[test]
     fn hostile_paths_are_refused() {
@@ -471,7 +492,10 @@ mod tests {
             ..SpawnRequest::default()
         };
         request.check().unwrap();
-        let bytes = request.encode(place(), Vec::new()).unwrap();
+        let heard = HeardCell::of(Path::new("/no/such/folder"), [3; 16]);
+        let folder = Path::new("/data/slots");
+        let place = Place { slot: SlotId(7), mark: 0xab, folder, output_bytes_max: 10, heard: &heard };
+        let bytes = request.encode(place, Vec::new()).unwrap();
         let order = Order::parse(&bytes).unwrap();
         assert_eq!(order.programs, [c"/x/sh", c"./sh", c"/y/sh"]);
         assert_eq!(order.arguments, [c"sh", c"-c", c"echo"]);

@@ -35,6 +35,7 @@ use self::launch::{Program, launch};
 use self::waiting::boot_us;
 pub(super) use self::waiting::{Woken, hear_of_children, now, wait};
 use self::workdir::Taken;
+use super::heard::Heard;
 use super::limits::STARTED_DELAY_US;
 use super::notice::{CANCEL_BYTES, Cancel, Notice};
 use super::record::{LIVE_OFFSET, Live, Moment, OutputCount, SlotId, StartFailure, Usage, VERDICT_OFFSET, Verdict};
@@ -44,7 +45,14 @@ use super::request::Order;
 /// Runs one attempt to its end. `record` is the slot's `attempt` file with the slot's lock. Says whether the
 /// verdict is written.
 pub(super) fn supervise(order: &Order<'_>, record: &OwnedFd, events: BorrowedFd<'_>) -> bool {
-    let mut verdict = match Running::start(order, record, events) {
+    let mut heard = Heard { at_us: order.heard_us, order };
+    if heard.is_too_long_ago(boot_us()) {
+        // By now the scheduler may have given it to another.
+        let mut verdict = Verdict::bare(order.key(), EndReason::Disconnected, heard.message());
+        verdict.ended = now();
+        return write_verdict(record, &mut verdict, order.mark).is_ok();
+    }
+    let mut verdict = match Running::start(order, record, events, heard) {
         Ok(mut running) => {
             running.drive();
             running.finish()
@@ -108,6 +116,7 @@ struct Stop {
 
 struct Running<'a> {
     order: &'a Order<'a>,
+    heard: Heard<'a>,
     record: &'a OwnedFd,
     events: BorrowedFd<'a>,
     control: OwnedFd,
@@ -132,7 +141,12 @@ struct Running<'a> {
 }
 
 impl<'a> Running<'a> {
-    fn start(order: &'a Order<'a>, record: &'a OwnedFd, events: BorrowedFd<'a>) -> Result<Self, NotStarted> {
+    fn start(
+        order: &'a Order<'a>,
+        record: &'a OwnedFd,
+        events: BorrowedFd<'a>,
+        heard: Heard<'a>,
+    ) -> Result<Self, NotStarted> {
         let slot = order.slot.0.to_string();
         rustix::process::chdir(slot.as_str()).map_err(|errno| not_started(StartFailure::Files, "its slot", errno))?;
         let work = workdir::open_empty(CWD)
@@ -161,6 +175,7 @@ impl<'a> Running<'a> {
         let main = launch(&program).map_err(|error| explain(order, work.as_fd(), error))?;
         Ok(Self {
             order,
+            heard,
             record,
             events,
             control,
@@ -236,6 +251,8 @@ impl<'a> Running<'a> {
             let seconds = timeout_us as f64 / 1e6;
             let message = format!("stopped after its run timeout of {seconds} s");
             self.stop(EndReason::RunTimeout, message, self.order.grace_us, now_us);
+        } else if self.heard.is_too_long_ago(now_us) {
+            self.stop(EndReason::Disconnected, self.heard.message(), self.order.grace_us, now_us);
         }
         false
     }
@@ -250,6 +267,9 @@ impl<'a> Running<'a> {
     fn wake_at(&self, now_us: u64) -> Option<u64> {
         let mut wake_at: Option<u64> = None;
         let mut at = |time_us: u64| wake_at = Some(wake_at.map_or(time_us, |other| other.min(time_us)));
+        if let (None, Some(until_us)) = (&self.stop, self.heard.until_us()) {
+            at(until_us.min(now_us + LOOK_UP_US));
+        }
         if let Some(stop) = &self.stop {
             at(stop.kill_at_us);
         } else if self.order.timeout_us != 0 {

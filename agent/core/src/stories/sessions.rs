@@ -148,3 +148,27 @@ fn goodbye_is_said_once_connected() {
     assert_eq!(t.said(), ["Deregister"]);
     assert_eq!(t.did(), ["close: bye"]);
 }
+
+#[test]
+fn what_is_heard_counts_from_the_sending_of_what_was_answered() {
+    let mut t = Story::new();
+    assert_eq!(t.agent.live().heard(), None);
+    t.connect();
+    let connected = t.now;
+    t.pass(Duration::from_secs(7));
+    assert_eq!(t.agent.live().heard(), None, "connected is not answered");
+    t.registered(&[]);
+    assert_eq!(t.agent.live().heard(), Some(connected));
+    t.pass(Duration::from_secs(30));
+    let (beat, echo) = (t.now, t.cluster_ms());
+    t.pass(Duration::from_secs(4));
+    assert_eq!(t.agent.live().heard(), Some(connected));
+    t.receive(Message::Ack(Ack::Heartbeat(echo)));
+    let heard = t.agent.live().heard().unwrap();
+    assert!(heard <= beat && beat.since(heard) < Duration::from_millis(2), "{heard:?}, sent at {beat:?}");
+    t.handle(Event::Disconnected);
+    t.pass(Duration::from_secs(60));
+    assert_eq!(t.agent.live().heard(), Some(heard));
+    t.crash();
+    assert_eq!(t.agent.live().heard(), None, "the clock may be another");
+}

@@ -180,3 +180,65 @@ async fn the_spawner_goes_with_its_agent() {
     drop(device.executor);
     assert!(test_kill_process(pid(spawner)).is_err());
 }
+
+/// A request of work that stops when the scheduler was not heard for so long.
+fn unheard(after: Duration) -> SpawnRequest<'static> {
+    let script = "trap 'exit 8' TERM; echo on; while :; do sleep 0.01; done";
+    SpawnRequest { stop_unheard_after: Some(after), ..sh("t", script) }
+}
+
+fn boot_us() -> u64 {
+    super::supervisor::now().boot_us
+}
+
+#[tokio::test]
+async fn work_stops_when_the_scheduler_is_not_heard_although_its_agent_has_died() {
+    let mut device = Device::new(4);
+    device.executor.on_heard(boot_us(), true);
+    device.executor.spawn(&unheard(Duration::from_millis(400))).unwrap();
+    device.started("t").await;
+    let Device { folder, executor, .. } = device;
+    drop(executor);
+    until("it has stopped by itself", || {
+        start(folder.path(), 4).survey()[0].condition == SlotCondition::Ended { reason: EndReason::Disconnected }
+    });
+    let verdict = start(folder.path(), 4).verdict("t", 1).unwrap().unwrap();
+    assert_eq!(verdict.exit_code, 8, "it had its grace");
+    assert!(verdict.message.contains("not heard for 0.4 s"), "{}", verdict.message);
+}
+
+#[tokio::test]
+async fn work_goes_on_while_the_scheduler_is_heard_also_by_the_next_agent() {
+    let mut device = Device::new(4);
+    let after = Duration::from_secs(3);
+    // Heard so long ago that only what is heard later lets it go on.
+    let first = boot_us();
+    device.executor.on_heard(first, true);
+    device.executor.spawn(&unheard(after)).unwrap();
+    device.started("t").await;
+    let (mut device, _) = device.restart();
+    let mut told = first;
+    let verdict = loop {
+        let telling = boot_us();
+        if telling < first + 4_000_000 {
+            device.executor.on_heard(telling, true);
+        }
+        if let Ok(verdict) = tokio::time::timeout(Duration::from_millis(200), device.ended("t")).await {
+            break verdict;
+        }
+        if telling < first + 4_000_000 {
+            told = telling;
+        }
+    };
+    assert_eq!(verdict.reason, EndReason::Disconnected);
+    assert!(verdict.ended.boot_us >= told + 3_000_000, "it was heard later than that");
+}
+
+#[tokio::test]
+async fn what_is_begun_too_late_does_not_start() {
+    let mut device = Device::new(4);
+    device.executor.on_heard(boot_us().saturating_sub(2_000_000), true);
+    device.executor.spawn(&unheard(Duration::from_secs(1))).unwrap();
+    let verdict = device.ended("t").await;
+    assert_eq!((verdict.reason, verdict.started), (EndReason::Disconnected, Moment::default()));
+}
