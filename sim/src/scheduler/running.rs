@@ -172,15 +172,14 @@ impl Running {
             if let Consequence::Ended { attempt, agent, status, end } = &consequence {
                 let spec = history.job(attempt.task.job).map(|job| &job.spec);
                 let processes = spec.is_some_and(|spec| runs_processes(spec, attempt.task.entry));
-                // A device and its copy have one name: one of them must have left what was committed.
-                let mut nodes = agents.iter().filter(|node| node.name.as_str() == agent);
+                // A device and its copy have one name: one of them ran what was committed, and one of their
+                // journals has it, maybe copied before it was durable in the first.
+                let nodes = || agents.iter().filter(|node| node.name.as_str() == agent);
                 let commit = (*attempt, *status, end);
-                let check = |node: &AgentNode| {
-                    invariant_p2_commits_are_what_happened(&node.device, &node.history, processes, commit)
-                };
-                if let Some(checked) = nodes.next().map(check) {
-                    checked.or_else(|violation| nodes.next().map_or(Err(violation), check))?;
-                }
+                let checked = nodes().flat_map(|ran| nodes().map(move |kept| (ran, kept))).map(|(ran, kept)| {
+                    invariant_p2_commits_are_what_happened(&ran.device, &kept.history, processes, commit)
+                });
+                checked.reduce(Result::or).unwrap_or(Ok(()))?;
             }
             match &consequence {
                 Consequence::Task(task) => {
