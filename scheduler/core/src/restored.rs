@@ -30,7 +30,7 @@ pub struct Restored {
 /// The starts of this journal, and what was proved about others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Chain {
-    /// The random id of each start, and the position at which it began; 0 = not known.
+    /// The random id of each start, and the position at which it began.
     pub starts: BTreeMap<u64, ([u8; 16], Position)>,
     /// While it is not accepted: the latest proof that this is a restored backup.
     pub restored: Option<Restored>,
@@ -55,7 +55,10 @@ pub enum Verdict {
 
 impl Chain {
     pub(crate) fn begin(&mut self, incarnation: u64, id: [u8; 16], position: Position) {
-        self.starts.insert(incarnation, (id, position));
+        // An earlier version did not write down where it began: nothing can be told of those.
+        if position > Position(0) {
+            self.starts.insert(incarnation, (id, position));
+        }
         if self.starts.len() > INCARNATIONS_KEPT {
             self.starts.pop_first();
         }
@@ -83,9 +86,8 @@ impl Chain {
         let (incarnation, reached) = (proof.receipt.incarnation(), proof.receipt.position());
         let missing = match self.starts.get(&incarnation) {
             Some((id, _)) if *id == proof.incarnation_id => {
-                let next = self.starts.range(incarnation + 1..).next().map(|(_, (_, began))| began.0);
-                // An earlier version did not write down where it began.
-                let end = if next == Some(0) { u64::MAX } else { next.map_or(position.0, |began| began - 1) };
+                let next = self.starts.range(incarnation.saturating_add(1)..).next();
+                let end = next.map_or(position.0, |(_, (_, began))| began.0.saturating_sub(1));
                 reached.saturating_sub(end)
             }
             Some(_) => reached.max(1),
