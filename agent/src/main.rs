@@ -28,9 +28,26 @@ fn serve(options: Options) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
     runtime.block_on(async {
         let stop = stop_signal().context("watching for signals")?;
+        reap_orphans().context("watching for processes that end")?;
         run(options.into_config(), stop).await?;
         anyhow::Ok(())
     })
+}
+
+/// As process 1 of a container the agent is given whatever loses its parent, and nobody else would reap it. Its own
+/// children are watched in another way.
+fn reap_orphans() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    if std::process::id() != 1 {
+        return Ok(());
+    }
+    let mut ended = signal(SignalKind::child())?;
+    tokio::spawn(async move {
+        while ended.recv().await.is_some() {
+            while let Ok(Some(_)) = rustix::process::wait(rustix::process::WaitOptions::NOHANG) {}
+        }
+    });
+    Ok(())
 }
 
 /// Done at SIGTERM or SIGINT.

@@ -252,3 +252,40 @@ async fn a_start_that_cannot_work_says_why() {
     let said = failing(newer, vec![]).await;
     assert!(said.contains("version 99"), "{said}");
 }
+
+#[tokio::test]
+async fn as_process_one_it_reaps_what_has_lost_its_parent() {
+    let unshare = |command: &mut std::process::Command| {
+        command.args(["--pid", "--fork", "--kill-child"]).stderr(std::process::Stdio::null()).status()
+    };
+    let allowed = unshare(std::process::Command::new("unshare").arg("--mount-proc").arg("true"));
+    if !allowed.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: `unshare --pid` is not allowed here, which needs root");
+        return;
+    }
+    let (scheduler, data) = (Scheduler::new().await, tempfile::tempdir().unwrap());
+    // The shell becomes the agent, which never asked for that child.
+    let script = "sleep 0.3 & exec \"$0\" --data \"$1\" --join \"$2\" --name pi";
+    let mut outer = std::process::Command::new("unshare")
+        .args(["--pid", "--fork", "--kill-child", "sh", "-c", script, env!("CARGO_BIN_EXE_fleetwire-agent")])
+        .arg(data.path())
+        .arg(scheduler.token().to_text())
+        .spawn()
+        .unwrap();
+    let children = |pid: u32| {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>()
+    };
+    let name = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let until = std::time::Instant::now() + PATIENCE;
+    loop {
+        let agent = children(outer.id()).into_iter().find(|pid| name(*pid).starts_with("fleetwire-agent"));
+        if agent.is_some_and(|agent| children(agent).is_empty()) {
+            break;
+        }
+        assert!(std::time::Instant::now() < until, "a process that ended is still there");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    outer.kill().unwrap();
+    outer.wait().unwrap();
+}
