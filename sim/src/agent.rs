@@ -34,7 +34,11 @@ use fleetwire_common::{
     time::Time,
 };
 use fleetwire_journal::{Outbox, sim_disk::SimDisk};
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 mod lives;
 mod running;
@@ -53,9 +57,10 @@ pub struct AgentNode {
     pub offer: Offer,
     /// The machine.
     pub device: Device,
-    /// Attempts that its supervisors start when another ends, and the agent's life that staged them.
-    staged: VecDeque<(AttemptId, Arc<TaskSpec>)>,
-    staged_in: u64,
+    /// Attempts that supervisors start when another ends, and the agent's life that staged each.
+    staged: VecDeque<(AttemptId, Arc<TaskSpec>, u64)>,
+    /// The life of the agent whose supervisor each attempt has that runs.
+    started_in: BTreeMap<AttemptId, u64>,
     /// Its disk.
     pub disk: SimDisk,
     /// What its journal says.
@@ -131,7 +136,7 @@ impl AgentNode {
             principal: Principal { role: fb::Role::Agent, name: name.clone() },
             device: Device::new(name.as_str(), offer.capacity),
             staged: VecDeque::new(),
-            staged_in: 0,
+            started_in: BTreeMap::new(),
             name,
             offer,
             disk,
@@ -355,7 +360,7 @@ impl AgentNode {
             world.trace.coverage.does(&effect);
             match effect {
                 Effect::Stage { .. } | Effect::StartStaged | Effect::Unstage { .. } => staging.push(effect),
-                Effect::Cancel { attempt, .. } if self.staged.iter().any(|(staged, _)| *staged == attempt) => {
+                Effect::Cancel { attempt, .. } if self.staged.iter().any(|(staged, ..)| *staged == attempt) => {
                     staging.push(effect);
                 }
                 Effect::Send(_) | Effect::Close { .. } if session != up.sessions => {}
@@ -372,6 +377,7 @@ impl AgentNode {
                 Effect::Spawn { attempt, assignment, .. } => {
                     invariant_p1_spawns_are_durable(&self.history, attempt)?;
                     world.trace.say(world.now, || format!("{} starts {attempt}", self.name));
+                    self.started_in.insert(attempt, self.life);
                     match self.device.spawn(attempt, &assignment, world.now, &mut world.random) {
                         Ok(planned) => plans.extend(planned),
                         Err(error) => return broken("P2", error.to_string()),

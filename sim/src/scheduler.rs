@@ -397,6 +397,11 @@ fn config(world: &mut World) -> Config {
         heartbeat_interval: Duration::from_secs(10),
         software: "sim".to_owned(),
         accept_restore: false,
-        policy: Policy { ended_kept: world.setting.ended_kept, ..Policy::default() },
+        policy: Policy {
+            ended_kept: world.setting.ended_kept,
+            // What always fails must get through within the hours of a simulation.
+            breaker_cooling_max: Duration::from_secs(60),
+            ..Policy::default()
+        },
     }
 }

@@ -123,6 +123,7 @@ impl AgentNode {
             self.device.forget(|attempt| self.history.has_started(attempt));
         }
         self.staged.clear();
+        self.started_in.clear();
         crate::misfortune::lose_unsynced(&self.disk, world);
         self.clock = DeviceClock::set(world.now, Time(1_000_000));
         self.boot_id = world.random.bytes();
@@ -146,11 +147,13 @@ impl AgentNode {
             None => (attempt, Recovered::Running),
         });
         let mut found: Vec<(AttemptId, Recovered)> = slots.collect();
-        if self.device.running() == 0 {
-            // Their socket went with the last supervisor.
-            self.staged.clear();
-        }
-        found.extend(self.staged.iter().map(|(attempt, _)| (*attempt, Recovered::Running)));
+        let runs =
+            |attempt: &AttemptId| found.iter().any(|(id, state)| id == attempt && matches!(state, Recovered::Running));
+        self.started_in.retain(|attempt, _| runs(attempt));
+        // The socket on which they lie went with the last supervisor that had it.
+        let lives = &self.started_in;
+        self.staged.retain(|(.., of)| lives.values().any(|life| life == of));
+        found.extend(self.staged.iter().map(|(attempt, ..)| (*attempt, Recovered::Running)));
         found
     }
 
