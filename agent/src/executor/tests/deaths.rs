@@ -183,7 +183,8 @@ async fn the_spawner_goes_with_its_agent() {
 
 /// A request of work that stops when the scheduler was not heard for so long.
 fn unheard(after: Duration) -> SpawnRequest<'static> {
-    let script = "trap 'exit 8' TERM; echo on; while :; do sleep 0.01; done";
+    // It ends by itself, too, should nobody stop it.
+    let script = "trap 'exit 8' TERM; echo on; i=0; while [ $i -lt 3000 ]; do i=$((i+1)); sleep 0.01; done";
     SpawnRequest { stop_unheard_after: Some(after), ..sh("t", script) }
 }
 
