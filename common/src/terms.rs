@@ -1,6 +1,6 @@
 //! A job's terms: what becomes of its attempts when their agents are not heard (docs/jobs.md).
 //!
-//! Invariant: terms that passed [`Terms::check`] keep what they promise: where two attempts at once must
+//! Invariant: terms that passed `Terms::check` keep what they promise: where two attempts at once must
 //! never be, the agent has stopped the one before the scheduler may start the other.
 
 use crate::{fb, job::TaskSpec};
