@@ -168,16 +168,18 @@ impl Message {
 }
 
 impl End {
-    /// Reads the table; texts and results beyond their limits are cut and dropped.
+    /// Reads the table; a text beyond its limit is cut, and a result beyond its own is dropped, which the end then
+    /// says.
     pub fn from_wire(wire: fb::AttemptEnd<'_>) -> End {
         let usage = wire.usage();
         let result = wire.result().map(|result| result.bytes());
-        End {
+        let dropped = result.map(<[u8]>::len).and_then(refuse_result);
+        let end = End {
             reason: wire.reason(),
             exit_code: wire.exit_code(),
             signal: wire.signal(),
             message: cut(wire.message().unwrap_or_default()).to_owned(),
-            result: result.filter(|bytes| bytes.len() <= crate::limits::RESULT_BYTES_MAX).map(<[u8]>::to_vec),
+            result: result.filter(|_| dropped.is_none()).map(<[u8]>::to_vec),
             user_us: usage.map_or(0, |usage| usage.user_us()),
             system_us: usage.map_or(0, |usage| usage.system_us()),
             memory_peak_kb: usage.map_or(0, |usage| usage.memory_peak_kb()),
@@ -186,8 +188,27 @@ impl End {
             stderr_bytes: wire.stderr_bytes(),
             started_at_ms: wire.started_at(),
             ended_at_ms: wire.ended_at(),
+        };
+        match dropped {
+            Some(message) => End { message, ..end },
+            None => end,
         }
     }
+
+    /// Cuts a text and drops a result as [`End::from_wire`] does: what a peer would not take is not kept.
+    pub fn bound(&mut self) {
+        let kept = cut(&self.message).len();
+        self.message.truncate(kept);
+        if let Some(message) = self.result.as_ref().map(Vec::len).and_then(refuse_result) {
+            (self.result, self.message) = (None, message);
+        }
+    }
+}
+
+/// Why a result of so many bytes is not taken, if it is not.
+fn refuse_result(bytes: usize) -> Option<String> {
+    let max = crate::limits::RESULT_BYTES_MAX;
+    (bytes > max).then(|| format!("the result of {bytes} bytes was dropped: at most {max} are kept"))
 }
 
 /// A text cut to [`crate::limits::NOTE_BYTES_MAX`] at a character's border.

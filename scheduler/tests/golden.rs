@@ -61,8 +61,14 @@ fn told(state: &State) -> String {
     for (agent, record) in state.agents.iter() {
         let profile = &record.profile;
         writeln!(text, "agent {} {} {:?} {:?}", agent.0, record.name, profile.labels, profile.executors).unwrap();
-        writeln!(text, "  unreachable {}, left {}, holds {}", record.unreachable, record.left, record.assigned.len())
-            .unwrap();
+        writeln!(
+            text,
+            "  unreachable {}, left {}, holds {}",
+            record.unreachable_since.is_some(),
+            record.left_at.is_some(),
+            record.assigned.len()
+        )
+        .unwrap();
     }
     for (id, submit) in &state.submits {
         writeln!(text, "submit {:02x}{:02x} of job {}, {:02x}", id.0[0], id.0[15], submit.job, submit.digest[0])

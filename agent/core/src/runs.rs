@@ -14,7 +14,7 @@ use crate::{
 use fleetwire_common::{
     fb,
     ids::AttemptId,
-    limits::{METRIC_NAME_BYTES_MAX, METRICS_MAX, RESULT_BYTES_MAX},
+    limits::{METRIC_NAME_BYTES_MAX, METRICS_MAX},
     message::{End, Message, Status, attempt_id, cut, is_final},
     resources::Resources,
     time::Time,
@@ -226,7 +226,7 @@ impl Agent {
         if let Some(at) = run.due_at {
             self.live.due.remove(&(at, attempt));
         }
-        bound_end(&mut end);
+        end.bound();
         if end.started_at_ms == 0 {
             end.started_at_ms = run.started_at_ms;
         }
@@ -274,15 +274,6 @@ fn take_report(run: &mut Run, progress: Option<f32>, note: &str, metrics: &[(Str
         Some(refused) => run.note = cut(&refused).to_owned(),
         None if !note.is_empty() => run.note = cut(note).to_owned(),
         None => {}
-    }
-}
-
-/// Cuts what an executor says to what a scheduler takes.
-fn bound_end(end: &mut End) {
-    let kept = cut(&end.message).len();
-    end.message.truncate(kept);
-    if let Some(result) = end.result.take_if(|result| result.len() > RESULT_BYTES_MAX) {
-        end.message = format!("the result of {} bytes was dropped: at most {RESULT_BYTES_MAX} are kept", result.len());
     }
 }
 

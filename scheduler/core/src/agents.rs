@@ -6,6 +6,7 @@ use fleetwire_common::{
     fb,
     ids::{AgentId, AttemptId, Name},
     resources::Resources,
+    time::Time,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -38,10 +39,10 @@ pub struct AgentRecord {
     pub name: Name,
     /// What it said of itself.
     pub profile: Arc<AgentProfile>,
-    /// Whether it has been away for long enough to be noted.
-    pub unreachable: bool,
-    /// Whether it said goodbye.
-    pub left: bool,
+    /// Since when it has been away, once that was for long enough to be noted.
+    pub unreachable_since: Option<Time>,
+    /// When it said goodbye, if it did.
+    pub left_at: Option<Time>,
     /// Whether it is not expected back.
     pub forgotten: bool,
     /// Its attempts that have not ended.
@@ -53,6 +54,14 @@ pub struct AgentRecord {
 pub struct Agents {
     records: Vec<AgentRecord>,
     by_name: BTreeMap<Name, AgentId>,
+    forgotten: usize,
+}
+
+impl AgentRecord {
+    /// Since when it has not been there, as far as facts say.
+    pub fn away_since(&self) -> Option<Time> {
+        self.left_at.or(self.unreachable_since)
+    }
 }
 
 impl Agents {
@@ -76,9 +85,14 @@ impl Agents {
         AgentId(self.records.len() as u32)
     }
 
-    /// How many there are.
+    /// How many there are, the forgotten ones too.
     pub fn count(&self) -> usize {
         self.records.len()
+    }
+
+    /// How many are not forgotten.
+    pub fn known_count(&self) -> usize {
+        self.records.len() - self.forgotten
     }
 
     /// Those that are not forgotten, in order.
@@ -98,22 +112,34 @@ impl Agents {
             Some(known) if *known == agent => {
                 let Some(record) = self.find_mut(agent) else { return false };
                 record.profile = Arc::clone(profile);
-                record.left = false;
-                record.forgotten = false;
+                record.left_at = None;
+                let returns = std::mem::take(&mut record.forgotten);
+                self.forgotten -= usize::from(returns);
             }
             None if agent == self.next() => {
                 self.by_name.insert(name.clone(), agent);
                 self.records.push(AgentRecord {
                     name: name.clone(),
                     profile: Arc::clone(profile),
-                    unreachable: false,
-                    left: false,
+                    unreachable_since: None,
+                    left_at: None,
                     forgotten: false,
                     assigned: BTreeSet::new(),
                 });
             }
             Some(_) | None => return false,
         }
+        true
+    }
+
+    /// An agent is not expected back. `false` if there is none, or it was forgotten before, or it has attempts
+    /// that have not ended.
+    pub(crate) fn forget(&mut self, agent: AgentId) -> bool {
+        let Some(record) = self.find_mut(agent).filter(|record| !record.forgotten && record.assigned.is_empty()) else {
+            return false;
+        };
+        record.forgotten = true;
+        self.forgotten += 1;
         true
     }
 }

@@ -93,7 +93,11 @@ impl Core {
             return Some(lack_in_words(&lack));
         }
         if self.session_of(agent).is_none() {
-            return Some(String::from(if record.left { "it said goodbye" } else { "it is not connected" }));
+            return Some(String::from(if record.left_at.is_some() {
+                "it said goodbye"
+            } else {
+                "it is not connected"
+            }));
         }
         if let Some(live) = self.live.agent(agent).filter(|live| !live.breaker.is_passable()) {
             return live.breaker.in_words(self.now);

@@ -14,6 +14,8 @@ pub const METRIC_NAMES_SHARED_MAX: usize = 4_096;
 pub const SUBMIT_AHEAD_MAX: Duration = Duration::from_secs(24 * 3600);
 /// The longest that a token may be good for.
 pub const TOKEN_LIFE_MAX: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
+/// How long an agent that had been away before a start has to return, however long that was.
+pub const RETURN_WITHIN: Duration = Duration::from_secs(3600);
 /// Jobs forgotten in one step, or for one result: each may hold a million tasks, whose memory is given back at once.
 pub const FORGOTTEN_PER_STEP: usize = 4;
 /// How much work an agent is given ahead, by the pace of what ended there: a few round trips. What takes longer

@@ -5,7 +5,8 @@
 //! only one attempt has not ended, and the next waits until nothing of it can be left.
 
 use crate::{
-    attempts::Assigned, core::Core, deadlines::Deadline, event::Effects, fact::Fact, live::Reported, tasks::Ending,
+    agents::AgentRecord, attempts::Assigned, core::Core, deadlines::Deadline, event::Effects, fact::Fact,
+    limits::RETURN_WITHIN, live::Reported, tasks::Ending,
 };
 use fleetwire_common::{
     fb,
@@ -30,7 +31,10 @@ impl Core {
             self.live.deadlines.disarm(before, Deadline::Unreachable(agent));
         }
         self.live.deadlines.arm(note_at, Deadline::Unreachable(agent));
-        let forget_at = heard_at + self.config.policy.forget_after;
+        // What was noted before our own restart counts; whoever could not reach us meanwhile has some time.
+        let forget_after = self.config.policy.forget_after;
+        let since = self.state.agents.find(agent).and_then(AgentRecord::away_since).unwrap_or(heard_at);
+        let forget_at = (since + forget_after).max(heard_at + forget_after.min(RETURN_WITHIN));
         if let Some(before) = self.live.agent_mut(agent).forget_at.replace(forget_at) {
             self.live.deadlines.disarm(before, Deadline::Forget(agent));
         }
@@ -60,7 +64,7 @@ impl Core {
         let live = self.live.agent_mut(agent);
         live.unreachable_at = None;
         let away = live.session.is_none();
-        if away && self.state.agents.find(agent).is_some_and(|record| !record.unreachable && !record.left) {
+        if away && self.state.agents.find(agent).is_some_and(|record| record.away_since().is_none()) {
             self.live.agent_mut(agent).noted_at = now;
             self.decide(&Fact::AgentUnreachable { agent }, effects);
         }

@@ -27,7 +27,8 @@ pub struct Policy {
     pub breaker_cooling: Duration,
     /// up to this.
     pub breaker_cooling_max: Duration,
-    /// How long an agent may be away until it is not expected back; counted afresh at each start.
+    /// How long an agent may be away until it is not expected back, by what was noted of it; after a start it
+    /// has at least an hour.
     pub forget_after: Duration,
     /// The longest wait before a retry.
     pub backoff_max: Duration,

@@ -140,7 +140,7 @@ impl Core {
     pub fn on_deregister(&mut self, agent: AgentId, effects: &mut Effects) {
         self.live.agent_mut(agent).leaving = true;
         self.live.refresh_room(agent);
-        if self.state.agents.find(agent).is_some_and(|record| !record.left) {
+        if self.state.agents.find(agent).is_some_and(|record| record.left_at.is_none()) {
             self.decide(&Fact::AgentDeregistered { agent }, effects);
         }
     }
@@ -167,7 +167,7 @@ impl Core {
             self.live.deadlines.disarm(before, Deadline::Silence(id));
             self.live.deadlines.arm(now + allowed, Deadline::Silence(id));
         }
-        if self.state.agents.find(agent).is_some_and(|record| record.unreachable) {
+        if self.state.agents.find(agent).is_some_and(|record| record.unreachable_since.is_some()) {
             self.decide(&Fact::AgentReturned { agent }, effects);
         }
         self.disarm_absence(agent);
@@ -199,13 +199,14 @@ impl Core {
     ) -> Result<(AgentId, bool), Rejected> {
         let known = self.state.agents.named(name);
         let agent = known.unwrap_or(self.state.agents.next());
-        if known.is_none() && self.state.agents.count() >= self.config.policy.agents_max {
-            return Err(Rejected::Busy { what: "agents", max: self.config.policy.agents_max as u64 });
-        }
         // One that was forgotten begins anew.
         let before = self.state.agents.find(agent).filter(|record| !record.forgotten);
+        let max = self.config.policy.agents_max;
+        if before.is_none() && self.state.agents.known_count() >= max {
+            return Err(Rejected::Busy { what: "agents", max: max as u64 });
+        }
         let same_data = before.is_some_and(|record| record.profile.data_id == profile.data_id);
-        let unchanged = before.is_some_and(|record| *record.profile == profile && !record.left);
+        let unchanged = before.is_some_and(|record| *record.profile == profile && record.left_at.is_none());
         let capacity = profile.capacity;
         if !unchanged {
             let profile = Arc::new(profile);

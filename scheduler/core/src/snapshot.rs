@@ -13,6 +13,7 @@ use crate::{
 use fleetwire_common::{
     fb,
     ids::{AttemptId, JobId, TaskId, TokenId},
+    time::Time,
 };
 use std::{borrow::Cow, sync::Arc};
 
@@ -53,50 +54,54 @@ impl State {
             ended_bytes: _,
         } = self;
         let mut builder = flatbuffers::FlatBufferBuilder::new();
-        let mut write = |fact: &Fact<'_>| emit(fact.encode(*last_fact_at, &mut builder));
-        write(&Fact::Kept(Box::new(Kept::Begun {
-            incarnation: *incarnation,
-            id: *incarnation_id,
-            last_token: *last_token,
-            last_job: *last_job,
-            metric_names: metric_names.iter().cloned().collect(),
-            chain: chain.clone(),
-        })))?;
+        let now = *last_fact_at;
+        let mut write = |at: Time, fact: &Fact<'_>| emit(fact.encode(at, &mut builder));
+        write(
+            now,
+            &Fact::Kept(Box::new(Kept::Begun {
+                incarnation: *incarnation,
+                id: *incarnation_id,
+                last_token: *last_token,
+                last_job: *last_job,
+                metric_names: metric_names.iter().cloned().collect(),
+                chain: chain.clone(),
+            })),
+        )?;
         for (token, record) in tokens {
-            write(&Fact::Kept(Box::new(Kept::Token(*token, Cow::Borrowed(record)))))?;
+            write(now, &Fact::Kept(Box::new(Kept::Token(*token, Cow::Borrowed(record)))))?;
         }
         for (principal, key_sha256) in principals {
             let (principal, key_sha256) = (principal.clone(), *key_sha256);
-            write(&Fact::PrincipalEnrolled { principal, key_sha256, token: TokenId(0) })?;
+            write(now, &Fact::PrincipalEnrolled { principal, key_sha256, token: TokenId(0) })?;
         }
         for (agent, record) in agents.iter() {
             // The attempts are in their tasks' records.
-            let AgentRecord { name, profile, unreachable, left, forgotten, assigned: _ } = record;
-            write(&Fact::AgentRegistered { agent, name: name.clone(), profile: Arc::clone(profile) })?;
-            if *unreachable {
-                write(&Fact::AgentUnreachable { agent })?;
+            let AgentRecord { name, profile, unreachable_since, left_at, forgotten, assigned: _ } = record;
+            write(now, &Fact::AgentRegistered { agent, name: name.clone(), profile: Arc::clone(profile) })?;
+            if let Some(since) = unreachable_since {
+                write(*since, &Fact::AgentUnreachable { agent })?;
             }
-            if *left {
-                write(&Fact::AgentDeregistered { agent })?;
+            if let Some(at) = left_at {
+                write(*at, &Fact::AgentDeregistered { agent })?;
             }
             if *forgotten {
-                write(&Fact::AgentForgotten { agent })?;
+                write(now, &Fact::AgentForgotten { agent })?;
             }
         }
         for (id, submit) in submits {
-            write(&Fact::Kept(Box::new(Kept::Submit(*id, *submit))))?;
+            write(now, &Fact::Kept(Box::new(Kept::Submit(*id, *submit))))?;
         }
         for (id, job) in jobs {
-            write(&Fact::Kept(Box::new(Kept::Job(*id, Cow::Borrowed(job)))))?;
+            write(now, &Fact::Kept(Box::new(Kept::Job(*id, Cow::Borrowed(job)))))?;
             for (ordinal, entry) in job.ordinals().zip(&job.entries) {
                 for (index, end) in &entry.ended {
                     let task = TaskId { job: *id, entry: ordinal, index: *index };
-                    write(&Fact::Kept(Box::new(Kept::Ended(task, Cow::Borrowed(end)))))?;
+                    write(now, &Fact::Kept(Box::new(Kept::Ended(task, Cow::Borrowed(end)))))?;
                 }
             }
         }
         for (task, record) in tasks {
-            write(&Fact::Kept(Box::new(Kept::Task(*task, Cow::Borrowed(record)))))?;
+            write(now, &Fact::Kept(Box::new(Kept::Task(*task, Cow::Borrowed(record)))))?;
         }
         Ok(())
     }

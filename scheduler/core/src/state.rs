@@ -132,14 +132,12 @@ impl State {
                 let known = self.agents.register(*agent, name, profile);
                 if known { Ok(()) } else { Err(ApplyError::Agent { agent: *agent }) }
             }
-            Fact::AgentUnreachable { agent } => self.change_agent(*agent, |agent| agent.unreachable = true),
-            Fact::AgentReturned { agent } => self.change_agent(*agent, |agent| agent.unreachable = false),
-            Fact::AgentDeregistered { agent } => self.change_agent(*agent, |agent| agent.left = true),
+            Fact::AgentUnreachable { agent } => self.change_agent(*agent, |agent| agent.unreachable_since = Some(at)),
+            Fact::AgentReturned { agent } => self.change_agent(*agent, |agent| agent.unreachable_since = None),
+            Fact::AgentDeregistered { agent } => self.change_agent(*agent, |agent| agent.left_at = Some(at)),
             Fact::AgentForgotten { agent } => {
-                if self.agents.find(*agent).is_some_and(|record| !record.assigned.is_empty()) {
-                    return Err(ApplyError::Agent { agent: *agent });
-                }
-                self.change_agent(*agent, |agent| agent.forgotten = true)
+                let known = self.agents.forget(*agent);
+                if known { Ok(()) } else { Err(ApplyError::Agent { agent: *agent }) }
             }
             Fact::JobAccepted { job, submit_id, digest, owner, bytes, spec } => {
                 if *job != JobId(self.last_job.0 + 1) {

@@ -10,7 +10,7 @@ use fleetwire_common::{
 
 const DAY: u64 = 24 * 3600;
 
-fn forget(t: &mut T, name: &str) -> Result<(), C> {
+pub fn forget(t: &mut T, name: &str) -> Result<(), C> {
     let agent = Some(name.to_owned());
     let ask =
         |request| fb::SchedulerMessageT::CancelWork(Box::new(fb::CancelWorkT { request, agent, ..Default::default() }));
@@ -41,6 +41,28 @@ fn an_agent_that_is_away_for_a_month_is_forgotten() {
     assert!(live.held.is_empty() && live.free() == Resources::ZERO, "neither ledger nor capacity is left");
     t.restart();
     assert!(agents(&mut t).is_empty());
+}
+
+#[test]
+fn the_month_goes_on_over_a_restart_but_nobody_is_forgotten_before_it_could_return() {
+    let mut t = T::new();
+    for name in ["away", "left", "back"] {
+        t.agent(name).register();
+    }
+    let goodbye = Message::Rare(fb::SchedulerMessageT::Deregister(Box::default()));
+    t.agent("left").send(goodbye);
+    t.agent("left").lose();
+    t.agent("away").lose();
+    t.pass_beating(secs(20 * DAY));
+    // The scheduler is not there for longer than the rest of the month.
+    t.now = t.now + secs(20 * DAY);
+    t.restart();
+    t.agent("back").register();
+    t.pass_beating(secs(3_000));
+    assert_eq!(agents(&mut t), ["away", "left", "back"]);
+    t.agent("away").register();
+    t.pass_beating(secs(700));
+    assert_eq!(agents(&mut t), ["away", "back"], "an hour to return is over");
 }
 
 #[test]

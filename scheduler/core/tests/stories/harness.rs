@@ -292,7 +292,7 @@ impl T {
             let class = live.queue.find(class).unwrap();
             for (agent, record) in self.scheduler.state().agents.iter() {
                 let room = live.index.room(agent);
-                let fits = class.request.resources.fits(room.free);
+                let fits = class.request.resources.fits(room.free) && room.held < self.config.policy.attempts_per_agent;
                 assert!(!(room.placeable && fits && class.admits(agent)), "{} is idle", record.name);
             }
         }

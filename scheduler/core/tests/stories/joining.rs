@@ -9,7 +9,7 @@ use fleetwire_common::{
 };
 use fleetwire_scheduler_core::{Config, Effect, Event, Policy};
 
-fn issue(t: &mut T, role: Role, uses: u32) -> JoinToken {
+pub fn issue(t: &mut T, role: Role, uses: u32) -> JoinToken {
     t.handle(Event::IssueToken { role, uses, expires_in: secs(3600) });
     match t.other.pop() {
         Some(Effect::Token { token }) => token,
@@ -18,7 +18,7 @@ fn issue(t: &mut T, role: Role, uses: u32) -> JoinToken {
 }
 
 /// The name granted, or the code of the refusal.
-fn enrol(t: &mut T, token: TokenId, name: &str, role: Role, key: u8) -> Result<String, C> {
+pub fn enrol(t: &mut T, token: TokenId, name: &str, role: Role, key: u8) -> Result<String, C> {
     t.handle(Event::Enrolling { session: SessionId(500), token, name, role, key_sha256: [key; 32] });
     match t.other.pop() {
         Some(Effect::Certify { principal, .. }) => Ok(principal.to_string()),

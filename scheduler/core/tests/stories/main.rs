@@ -9,6 +9,7 @@ mod failing;
 mod forgetting;
 mod harness;
 mod joining;
+mod limits;
 mod losing;
 mod reconciling;
 mod replaying;

@@ -276,7 +276,7 @@ fn an_agent_that_says_goodbye_gets_nothing_new_until_it_registers_again() {
     assert_eq!(t.counts(second), [1, 0, 0, 0, 0, 0]);
     t.agent("a").completes(attempt(first, 0, 1)).lose();
     t.restart();
-    assert!(t.scheduler.state().agents.iter().all(|(_, agent)| agent.left));
+    assert!(t.scheduler.state().agents.iter().all(|(_, agent)| agent.left_at.is_some()));
     t.agent("a").register();
     assert_eq!(t.counts(second), [0, 1, 0, 0, 0, 0]);
 }
