@@ -7,6 +7,7 @@
 //! nothing more is released.
 
 use crate::{
+    arrived::Arrived,
     data::Data,
     decider::Decider,
     error::RunError,
@@ -65,8 +66,8 @@ pub(crate) struct Driver {
     /// The durable position, for those who welcome sessions.
     durable_shared: Arc<AtomicU64>,
     inputs: mpsc::Receiver<Input>,
-    /// What was taken from `inputs` and not handled yet: of the first, maybe a part.
-    arrived: VecDeque<Input>,
+    /// What was taken from `inputs` and not handled yet: of one, maybe a part.
+    arrived: Arrived,
     patience: Patience,
     synced: mpsc::UnboundedReceiver<Result<Position, WriterFailed>>,
     now: Time,
@@ -96,7 +97,7 @@ impl Driver {
             joiners: parts.joiners,
             durable_shared: parts.durable_shared,
             inputs: parts.inputs,
-            arrived: VecDeque::with_capacity(ARRIVED_MAX),
+            arrived: Arrived::default(),
             patience: Patience::default(),
             synced: parts.synced,
             now,
@@ -143,7 +144,7 @@ impl Driver {
                 synced = self.synced.recv() => self.on_synced(synced)?,
                 () = yield_now(), if takes_in && !self.arrived.is_empty() => {}
                 input = self.inputs.recv(), if takes_in => {
-                    self.arrived.push_back(input.ok_or(RunError::Thread("network"))?);
+                    self.arrived.push(input.ok_or(RunError::Thread("network"))?);
                 }
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if takes_in && wake.is_some() => {}
                 _ = tick.tick() => {}
@@ -164,7 +165,7 @@ impl Driver {
         let took_all = self.take_in();
         let mut handled = 0;
         while !self.decider.is_full()
-            && let Some(input) = self.arrived.pop_front()
+            && let Some(input) = self.arrived.pop()
         {
             handled += 1;
             self.on_input(input);
@@ -187,7 +188,7 @@ impl Driver {
     fn take_in(&mut self) -> bool {
         while self.arrived.len() < ARRIVED_MAX && !self.decider.is_full() {
             match self.inputs.try_recv() {
-                Ok(input) => self.arrived.push_back(input),
+                Ok(input) => self.arrived.push(input),
                 Err(_) => return true,
             }
         }
@@ -217,7 +218,7 @@ impl Driver {
                     self.peers.on_frame(session, &frame, now, decider);
                 }
                 if !frames.is_empty() {
-                    self.arrived.push_front(Input::Frames { session, frames });
+                    self.arrived.give_back(Input::Frames { session, frames });
                 }
             }
             Input::Disconnected { session, why } => {

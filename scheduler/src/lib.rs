@@ -2,6 +2,7 @@
 //! them. [`Scheduler::start`] is a whole scheduler; the binary `fleetwire-scheduler` and `fleetwire dev`
 //! both call it.
 
+mod arrived;
 mod config;
 mod data;
 mod decider;

@@ -7,6 +7,8 @@ use std::time::Duration;
 pub(crate) const INPUTS_MAX: usize = 1_024;
 /// Inputs handled in one turn, before what they decided is released.
 pub(crate) const ARRIVED_MAX: usize = 1_024;
+/// Inputs of control streams that are handled in a row while one of a bulk stream waits.
+pub(crate) const SMALL_IN_A_ROW_MAX: usize = 16;
 /// Effects that wait for their facts to be durable; when it is full, nothing more is taken in.
 pub(crate) const OUTBOX_MAX: usize = 65_536;
 /// About how many bytes these may hold; the same then.

@@ -339,6 +339,25 @@ async fn a_peer_that_floods_is_closed_and_the_others_are_served() {
 }
 
 #[tokio::test]
+async fn a_peer_that_does_not_read_its_answers_is_closed_and_told_so() {
+    let cluster = Cluster::start().await;
+    let task = TaskSpec { executor: fb::Executor::Noop, count: 1_000, ..TaskSpec::default() };
+    let many = JobSpec::new(Name::new("many").unwrap(), vec![task], 300).unwrap();
+    let job = cluster.client().await.submit(&many).await.unwrap().job;
+    let slow = open(&cluster.join(fb::Role::Viewer, "slow").await).await;
+    let query = |request| {
+        let query = fb::QueryT { request, kind: fb::QueryKind::Tasks, job: job.0, limit: 1_000, ..Default::default() };
+        Message::Rare(fb::SchedulerMessageT::Query(Box::new(query)))
+    };
+    // Its answers are more than the transport and its queue take, and less than it may ask for.
+    slow.sender.send_many((0..400).map(query)).unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(60), slow.sender.closed()).await.expect("it is closed");
+    let LinkClosed::ByPeer { code: fb::ErrorCode::Busy, reason } = &ended else { panic!("{ended}") };
+    assert_eq!(reason, "too much waits to be sent");
+    cluster.client().await.cluster().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_peer_that_sends_what_is_refused_again_and_again_is_closed() {
     let cluster = Cluster::start().await;
     let mut link = open(&cluster.join(fb::Role::Agent, "pi").await).await;
