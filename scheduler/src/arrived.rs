@@ -33,11 +33,11 @@ impl Arrived {
 
     /// The next to be handled.
     pub fn pop(&mut self) -> Option<Input> {
-        if self.in_a_row < SMALL_IN_A_ROW_MAX || self.bulk.is_empty() {
-            if let Some(input) = self.small.pop_front() {
-                self.in_a_row += 1;
-                return Some(input);
-            }
+        if (self.in_a_row < SMALL_IN_A_ROW_MAX || self.bulk.is_empty())
+            && let Some(input) = self.small.pop_front()
+        {
+            self.in_a_row += 1;
+            return Some(input);
         }
         self.in_a_row = 0;
         self.bulk.pop_front()
