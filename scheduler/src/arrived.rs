@@ -65,6 +65,7 @@ impl Arrived {
 const CONTROL_STREAM: u32 = 0;
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use super::*;
     use fleetwire_common::ids::SessionId;

@@ -124,7 +124,7 @@ fn an_agent_gets_no_more_attempts_than_it_may_hold() {
 #[test]
 fn a_job_for_which_there_is_no_room_is_refused() {
     let mut t = bounded(Policy { kept_bytes_max: 4_000, ..Policy::default() });
-    let large = job(vec![TaskSpec { parameters: format!("\"{}\"", "x".repeat(4_000)).into(), ..task() }]);
+    let large = job(vec![TaskSpec { parameters: format!("\"{}\"", "x".repeat(4_000)), ..task() }]);
     let submit = t.submit_id();
     assert_eq!(t.submit_as(submit, &large), Err(C::Busy));
     assert_eq!(t.submit(vec![task()]), 1);
@@ -137,7 +137,7 @@ fn what_has_ended_is_bounded_in_tasks_and_in_bytes() {
     {
         let mut t = bounded(policy);
         for _ in 0..5 {
-            let parameters = format!("\"{}\"", "x".repeat(800)).into();
+            let parameters = format!("\"{}\"", "x".repeat(800));
             let job = t.submit(vec![TaskSpec { count: 10, parameters, ..task() }]);
             t.cancel(job, None).unwrap();
         }
