@@ -172,13 +172,13 @@ impl Coverage {
     }
 
     /// Counts a snapshot that was made.
-    pub fn snapshot_taken(&mut self) {
-        self.count(Area::Snapshot, 0, 0);
+    pub fn snapshot_taken(&mut self, of: Node) {
+        self.count(Area::Snapshot, 0, u16::from(of != Node::Scheduler));
     }
 
     /// Counts a start that began with a snapshot.
-    pub fn snapshot_read(&mut self) {
-        self.count(Area::Snapshot, 1, 0);
+    pub fn snapshot_read(&mut self, of: Node) {
+        self.count(Area::Snapshot, 1, u16::from(of != Node::Scheduler));
     }
 
     /// Adds another run's counts.
@@ -243,7 +243,10 @@ fn name(area: Area, first: u16, second: u16) -> String {
             let what = ["running", "ended"].get(usize::from(first)).copied().unwrap_or_default();
             format!("agent's start finds an attempt {what}")
         }
-        Area::Snapshot => format!("snapshot {}", if first == 0 { "taken" } else { "read" }),
+        Area::Snapshot => {
+            let whose = if second == 0 { "snapshot" } else { "agent's snapshot" };
+            format!("{whose} {}", if first == 0 { "taken" } else { "read" })
+        }
         Area::Died => {
             let who = if first == 0 { "scheduler" } else { "agent" };
             let how = ["killed at work", "ended by its disk", "failed to start"].get(usize::from(second));

@@ -118,7 +118,7 @@ pub struct Setting {
     pub sync_max: Duration,
     /// How often, of a thousand, releasing effects lags behind the sync.
     pub lag_permille: u32,
-    /// How often the scheduler sums its journal up, on average; zero: never.
+    /// How often each process sums its journal up, on average; zero: never.
     pub snapshot_every: Duration,
     /// How long ended jobs are kept.
     pub ended_kept: Duration,

@@ -399,6 +399,20 @@ impl AgentHistory {
         Ok(())
     }
 
+    /// What all facts add up to, applied one by one, with a snapshot in between that stands for those up to its
+    /// position.
+    ///
+    /// # Errors
+    /// Promise P7 is broken: a fact cannot be read back.
+    pub fn replayed(&self, snapshot: Position) -> Result<fleetwire_agent_core::State, Violation> {
+        let (stood_for, behind) = self.facts.split_at_checked(snapshot.0 as usize).unwrap_or((&self.facts, &[]));
+        let mut state = fleetwire_agent_core::State::default();
+        stood_for.iter().try_for_each(|fact| shadow::apply_of_agent(&mut state, fact))?;
+        let mut state = shadow::restored_of_agent(&state)?;
+        behind.iter().try_for_each(|fact| shadow::apply_of_agent(&mut state, fact))?;
+        Ok(state)
+    }
+
     /// The device gets another disk. What was durable on the old one may still be under way.
     pub fn begin_anew(&mut self) {
         let mut before = std::mem::take(&mut self.before);

@@ -132,7 +132,7 @@ impl SchedulerNode {
         history.recover(snapshot, facts.into_iter().map(|(_, fact)| fact).collect())?;
         if snapshot > Position(0) {
             invariant_p7_state_is_what_facts_say("a snapshot", &history.replayed()?, &shadow)?;
-            world.trace.coverage.snapshot_read();
+            world.trace.coverage.snapshot_read(Node::Scheduler);
         }
         invariant_p7_state_is_what_facts_say("the scheduler", core.state(), &shadow)?;
 
@@ -174,15 +174,8 @@ impl SchedulerNode {
         world.trace.say(world.now, || format!("scheduler starts, incarnation {incarnation}"));
         up.wake_by(world, world.now);
         self.up = Some(Box::new(up));
-        self.plan_snapshot(world);
+        world.plan_snapshot(Node::Scheduler, self.life);
         Ok(())
-    }
-
-    fn plan_snapshot(&self, world: &mut World) {
-        if world.setting.snapshot_every > Duration::ZERO {
-            let after = world.between(Duration::from_millis(1), world.setting.snapshot_every * 2);
-            world.plan(after, Happening::Snapshot(self.life));
-        }
     }
 
     /// The journal so far is summed up beside the running process.
@@ -197,10 +190,10 @@ impl SchedulerNode {
             return Ok(());
         }
         if up.writer.snapshot(Tally::default())? {
-            world.trace.coverage.snapshot_taken();
+            world.trace.coverage.snapshot_taken(Node::Scheduler);
             world.trace.say(world.now, || "scheduler: a snapshot is made".to_owned());
         }
-        self.plan_snapshot(world);
+        world.plan_snapshot(Node::Scheduler, self.life);
         Ok(())
     }
 

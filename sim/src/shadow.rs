@@ -40,6 +40,29 @@ impl Summary for Tally {
     }
 }
 
+/// What a snapshot of an agent's journal is made through, as its shell makes it.
+#[derive(Debug, Default)]
+pub struct TallyOfAgent(pub agent::State);
+
+impl Summary for TallyOfAgent {
+    type Error = agent::ReplayError;
+
+    fn apply(&mut self, position: Position, fact: &[u8]) -> Result<(), Self::Error> {
+        self.0.apply_bytes(position, fact)
+    }
+
+    fn write<X>(&self, emit: &mut dyn FnMut(&[u8]) -> Result<(), X>) -> Result<(), X> {
+        self.0.write_snapshot(emit)
+    }
+}
+
+/// An agent's state made of a snapshot of this one.
+pub fn restored_of_agent(state: &agent::State) -> Result<agent::State, Violation> {
+    let mut restored = agent::State::default();
+    state.write_snapshot(&mut |bytes| apply_of_agent(&mut restored, bytes))?;
+    Ok(restored)
+}
+
 /// Applies a fact of an agent to its shadow, from its bytes.
 pub fn apply_of_agent(shadow: &mut agent::State, bytes: &[u8]) -> Result<(), Violation> {
     match agent::Fact::decode(bytes) {

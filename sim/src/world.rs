@@ -37,8 +37,8 @@ pub enum Happening {
     Dial(Peer, u64),
     /// A process drains what has arrived, and does what is due.
     Wake(Node, u64),
-    /// The scheduler sums its journal up.
-    Snapshot(u64),
+    /// A process sums its journal up.
+    Snapshot(Node, u64),
     /// A sync has ended.
     Synced(Node, u64),
     /// Effects that became durable leave.
@@ -109,6 +109,15 @@ impl World {
     /// A random time between these.
     pub fn between(&mut self, from: Duration, to: Duration) -> Duration {
         Duration::from_micros(self.random.between(from.as_micros() as u64, to.as_micros() as u64))
+    }
+
+    /// Plans a process's next snapshot, if there are any.
+    pub fn plan_snapshot(&mut self, node: Node, life: u64) {
+        let every = self.setting.snapshot_every;
+        if every > Duration::ZERO {
+            let after = self.between(Duration::from_millis(1), every * 2);
+            self.plan(after, Happening::Snapshot(node, life));
+        }
     }
 
     /// How long a sync takes on a disk that is slow until then.

@@ -98,7 +98,7 @@ const NOT_REACHED: [(&str, &str); 34] = [
 ];
 
 /// Ends, answers, steps of attempts and sessions, and what the processes go through.
-const MUST_BE_REACHED: [&str; 79] = [
+const MUST_BE_REACHED: [&str; 81] = [
     "end Completed by Exited",
     "end Failed by Exited",
     "end Failed by Signalled",
@@ -140,6 +140,8 @@ const MUST_BE_REACHED: [&str; 79] = [
     "agent failed to start",
     "snapshot taken",
     "snapshot read",
+    "agent's snapshot taken",
+    "agent's snapshot read",
     "attempt Assigned → Accepted",
     "attempt Assigned → Running",
     "attempt Assigned → Suspect",

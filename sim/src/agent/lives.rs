@@ -6,14 +6,18 @@ use crate::{
     fate::Fate,
     invariants::invariant_p7_state_is_what_facts_say,
     network::{End, Peer},
-    shadow::apply_of_agent,
+    shadow::{TallyOfAgent, apply_of_agent},
     trace::{Violation, broken},
     wire::Link,
     world::{Happening, Node, World},
     writer::Writer,
 };
 use fleetwire_agent_core::{Agent, Config, Effects, Event, Recovered, State};
-use fleetwire_common::{fb, ids::AttemptId, time::Time};
+use fleetwire_common::{
+    fb,
+    ids::{AttemptId, Position},
+    time::Time,
+};
 use fleetwire_journal::{Identity, JournalConfig, Outbox, sim_disk::SimDisk};
 use std::{collections::VecDeque, time::Duration};
 
@@ -53,7 +57,7 @@ impl AgentNode {
         let mut facts = Vec::new();
         let journal = JournalConfig { segment_bytes: SEGMENT_BYTES, ..JournalConfig::small(Identity::IfNew([2; 16])) };
         let writer = Writer::open(self.disk.clone(), &journal, 0, |position, bytes| {
-            facts.push(bytes.to_vec());
+            facts.push((position, bytes.to_vec()));
             apply_of_agent(&mut shadow, bytes)?;
             core.replay(position, bytes).or_else(|error| broken("P7", format!("an agent cannot replay: {error}")))
         })?;
@@ -63,7 +67,13 @@ impl AgentNode {
             world.plan(after, Happening::Start(Node::Agent(self.number), self.life));
             return Ok(());
         };
-        self.history.recover(writer.snapshot_position(), facts)?;
+        let snapshot = writer.snapshot_position();
+        facts.retain(|(position, _)| *position > snapshot);
+        self.history.recover(snapshot, facts.into_iter().map(|(_, fact)| fact).collect())?;
+        if snapshot > Position(0) {
+            invariant_p7_state_is_what_facts_say("an agent's snapshot", &self.history.replayed(snapshot)?, &shadow)?;
+            world.trace.coverage.snapshot_read(Node::Agent(self.number));
+        }
         let mut effects = Effects::new();
         let now = self.clock.at(world.now);
         core.start(now, &mut effects);
@@ -97,6 +107,27 @@ impl AgentNode {
         up.wake_by(world, self.number, world.now);
         self.up = Some(up);
         world.plan(Duration::from_millis(1), Happening::Dial(Peer::Agent(self.number), self.life));
+        world.plan_snapshot(Node::Agent(self.number), self.life);
+        Ok(())
+    }
+
+    /// The journal so far is summed up beside the running process, as its shell does after so many bytes.
+    pub fn on_snapshot(&mut self, world: &mut World) -> Result<(), Violation> {
+        let Some(up) = &mut self.up else { return Ok(()) };
+        if world.random.chance(700) {
+            up.writer.roll()?;
+            self.history.durable = up.writer.durable();
+            self.rebooted &= self.history.durable < self.surveyed_at;
+        }
+        if up.writer.has_failed() {
+            up.fate.end();
+            return Ok(());
+        }
+        if up.writer.snapshot(TallyOfAgent::default())? {
+            world.trace.coverage.snapshot_taken(Node::Agent(self.number));
+            world.trace.say(world.now, || format!("{}: a snapshot is made", self.name));
+        }
+        world.plan_snapshot(Node::Agent(self.number), self.life);
         Ok(())
     }
 

@@ -59,11 +59,7 @@ impl Cluster {
                 Ok(())
             }
             Happening::Fault(fault) => self.on_fault(fault),
-            Happening::Snapshot(life) if life == self.scheduler.life => {
-                self.scheduler.on_snapshot(&mut self.world, &mut self.history)?;
-                self.bury(Node::Scheduler)
-            }
-            Happening::Snapshot(_) => Ok(()),
+            Happening::Snapshot(node, life) => self.on_snapshot(node, life).and_then(|()| self.bury(node)),
             Happening::Mend(node) => {
                 self.mend(node);
                 Ok(())
@@ -93,6 +89,7 @@ impl Cluster {
             | Happening::Wake(Node::Agent(number), _)
             | Happening::Synced(Node::Agent(number), _)
             | Happening::Release(Node::Agent(number), _)
+            | Happening::Snapshot(Node::Agent(number), _)
             | Happening::Start(Node::Agent(number), _)
             | Happening::Process(number, ..)
             | Happening::Stop(number, ..) => *number,
@@ -223,6 +220,18 @@ impl Cluster {
         }
     }
 
+    pub(super) fn on_snapshot(&mut self, node: Node, life: u64) -> Result<(), Violation> {
+        match node {
+            Node::Scheduler if life == self.scheduler.life => {
+                self.scheduler.on_snapshot(&mut self.world, &mut self.history)
+            }
+            Node::Agent(number) if self.lives(number, life) => {
+                self.agents.get_mut(number).map_or(Ok(()), |agent| agent.on_snapshot(&mut self.world))
+            }
+            Node::Scheduler | Node::Agent(_) => Ok(()),
+        }
+    }
+
     pub(super) fn on_release(&mut self, node: Node, life: u64) -> Result<(), Violation> {
         match node {
             Node::Scheduler if life == self.scheduler.life => self.scheduler.on_release(&mut self.world, &self.history),
@@ -250,7 +259,7 @@ pub(super) fn kind(what: &Happening) -> u64 {
         Happening::Heal(_) => 10,
         Happening::Idle(connection, ..) => connection.0 << 8 | 11,
         Happening::Mend(_) => 13,
-        Happening::Snapshot(life) => life << 8 | 14,
+        Happening::Snapshot(_, life) => life << 8 | 14,
         Happening::Stop(number, ..) => (*number as u64) << 8 | 12,
     }
 }
