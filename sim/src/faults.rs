@@ -118,7 +118,7 @@ pub struct Setting {
     pub sync_max: Duration,
     /// How often, of a thousand, releasing effects lags behind the sync.
     pub lag_permille: u32,
-    /// How often each process sums its journal up, on average; zero: never.
+    /// How often the scheduler sums its journal up, on average, and an agent a quarter as often; zero: never.
     pub snapshot_every: Duration,
     /// How long ended jobs are kept.
     pub ended_kept: Duration,
@@ -173,7 +173,7 @@ impl Setting {
             delay_max: Duration::from_micros(random.skewed(200, 400_000)),
             sync_max: Duration::from_micros(random.skewed(50, 200_000)),
             lag_permille: if random.chance(500) { random.between(0, 500) as u32 } else { 0 },
-            snapshot_every: Duration::from_secs(if random.chance(600) { random.skewed(2, 120) } else { 0 }),
+            snapshot_every: Duration::from_secs(if random.chance(600) { random.skewed(5, 200) } else { 0 }),
             ended_kept: match random.chance(200) {
                 true => Duration::from_secs(random.between(0, 100)),
                 false => Policy::default().ended_kept,

@@ -97,7 +97,10 @@ impl History {
     /// Promise P2, P5 or P7 is broken by it.
     pub fn apply(&mut self, bytes: &[u8]) -> Result<Consequence, Violation> {
         self.facts.push(bytes.to_vec());
-        let position = self.position();
+        self.follow(self.position(), bytes)
+    }
+
+    fn follow(&mut self, position: Position, bytes: &[u8]) -> Result<Consequence, Violation> {
         let Ok(record) = flatbuffers::root::<fb::FactRecord<'_>>(bytes) else {
             return broken("P7", format!("fact {} cannot be read", position.0));
         };
@@ -134,12 +137,16 @@ impl History {
     ///
     /// # Errors
     /// Promise P1 is broken: something durable is gone or was changed.
-    pub fn recover(&mut self, snapshot: Position, facts: Vec<Vec<u8>>) -> Result<(), Violation> {
-        let facts = invariant_p1_durable_survives(self.durable, &self.facts, snapshot, facts)?;
-        let durable = Position(facts.len() as u64);
-        *self = History::default();
-        for fact in &facts {
-            self.apply(fact)?;
+    pub fn recover(&mut self, snapshot: Position, behind: &[Vec<u8>]) -> Result<(), Violation> {
+        let durable = invariant_p1_durable_survives(self.durable, &self.facts, snapshot, behind)?;
+        if durable < self.position() {
+            let mut facts = std::mem::take(&mut self.facts);
+            facts.truncate(durable.0 as usize);
+            *self = History::default();
+            for (position, fact) in (1..).zip(&facts) {
+                self.follow(Position(position), fact)?;
+            }
+            self.facts = facts;
         }
         self.durable = durable;
         Ok(())
@@ -354,7 +361,10 @@ impl AgentHistory {
     /// Promise P2 is broken by it.
     pub fn apply(&mut self, bytes: &[u8]) -> Result<(), Violation> {
         self.facts.push(bytes.to_vec());
-        let position = Position(self.facts.len() as u64);
+        self.follow(self.position(), bytes)
+    }
+
+    fn follow(&mut self, position: Position, bytes: &[u8]) -> Result<(), Violation> {
         let Ok(record) = flatbuffers::root::<fb::FactRecord<'_>>(bytes) else {
             return broken("P7", format!("fact {} of an agent cannot be read", position.0));
         };
@@ -388,12 +398,16 @@ impl AgentHistory {
     ///
     /// # Errors
     /// Promise P1 is broken: something durable is gone or was changed.
-    pub fn recover(&mut self, snapshot: Position, facts: Vec<Vec<u8>>) -> Result<(), Violation> {
-        let facts = invariant_p1_durable_survives(self.durable, &self.facts, snapshot, facts)?;
-        let durable = Position(facts.len() as u64);
-        *self = AgentHistory { before: std::mem::take(&mut self.before), ..AgentHistory::default() };
-        for fact in &facts {
-            self.apply(fact)?;
+    pub fn recover(&mut self, snapshot: Position, behind: &[Vec<u8>]) -> Result<(), Violation> {
+        let durable = invariant_p1_durable_survives(self.durable, &self.facts, snapshot, behind)?;
+        if durable < self.position() {
+            let mut facts = std::mem::take(&mut self.facts);
+            facts.truncate(durable.0 as usize);
+            *self = AgentHistory { before: std::mem::take(&mut self.before), ..AgentHistory::default() };
+            for (position, fact) in (1..).zip(&facts) {
+                self.follow(Position(position), fact)?;
+            }
+            self.facts = facts;
         }
         self.durable = durable;
         Ok(())
@@ -463,28 +477,26 @@ impl AgentHistory {
 }
 
 /// Promise P1 at a crash: what a sync had promised is there, byte for byte, and what is there beyond it
-/// is what had been decided, in order. Returns all facts up to where the journal goes on; those for which a
+/// is what had been decided, in order. Returns where the journal goes on; the facts for which a
 /// snapshot stands are as they were decided.
 pub fn invariant_p1_durable_survives(
     durable: Position,
     before: &[Vec<u8>],
     snapshot: Position,
-    behind: Vec<Vec<u8>>,
-) -> Result<Vec<Vec<u8>>, Violation> {
+    behind: &[Vec<u8>],
+) -> Result<Position, Violation> {
     let came_back = snapshot.0 + behind.len() as u64;
     if came_back < durable.0 {
         let what = format!("{} facts were durable, {came_back} came back after the crash", durable.0);
         return broken("P1", what);
     }
-    let Some((stood_for, decided)) = before.split_at_checked(snapshot.0 as usize) else {
+    let Some((_, decided)) = before.split_at_checked(snapshot.0 as usize) else {
         return broken("P1", "a snapshot came back that stands for more than was ever decided");
     };
-    if !decided.starts_with(&behind) {
+    if !decided.starts_with(behind) {
         return broken("P1", "facts came back after the crash that were never decided, or were changed");
     }
-    let mut facts = stood_for.to_vec();
-    facts.extend(behind);
-    Ok(facts)
+    Ok(Position(came_back))
 }
 
 fn task_id(job: u64, entry: u16, index: u32) -> TaskId {

@@ -12,7 +12,7 @@ use crate::{
     history::{Consequence, History},
     invariants::{invariant_p4_deadlines_are_done, invariant_p7_state_is_what_facts_say},
     network::{ConnectionId, End},
-    shadow::{Tally, apply, restored},
+    shadow::{Tally, restored},
     trace::{Violation, broken},
     world::{Happening, Node, World},
     writer::Writer,
@@ -117,24 +117,18 @@ impl SchedulerNode {
         self.life += 1;
         self.paused_until = None;
         let mut core = Scheduler::new(config(world));
-        let mut shadow = State::default();
-        let mut facts = Vec::new();
         let journal = JournalConfig { segment_bytes: SEGMENT_BYTES, ..JournalConfig::new(Identity::IfNew([1; 16])) };
-        let writer = Writer::open(self.disk.clone(), &journal, RESERVE, |position, bytes| {
-            facts.push((position, bytes.to_vec()));
-            apply(&mut shadow, bytes)?;
+        let opened = Writer::open(self.disk.clone(), &journal, RESERVE, |position, bytes| {
             core.replay_at(position, bytes)
                 .or_else(|error| broken("P7", format!("the scheduler cannot replay: {error}")))
         })?;
-        let Some(writer) = writer else { return self.start_later(world) };
-        let snapshot = writer.snapshot_position();
-        facts.retain(|(position, _)| *position > snapshot);
-        history.recover(snapshot, facts.into_iter().map(|(_, fact)| fact).collect())?;
+        let Some((writer, behind)) = opened else { return self.start_later(world) };
+        let (snapshot, shadow) = (writer.snapshot_position(), core.state().clone());
+        history.recover(snapshot, &behind)?;
         if snapshot > Position(0) {
             invariant_p7_state_is_what_facts_say("a snapshot", &history.replayed()?, &shadow)?;
             world.trace.coverage.snapshot_read(Node::Scheduler);
         }
-        invariant_p7_state_is_what_facts_say("the scheduler", core.state(), &shadow)?;
 
         let mut effects = Effects::new();
         core.start(world.now, &mut effects);

@@ -86,7 +86,8 @@ fn task(number: usize, count: u32, offer: &Offer, random: &mut Random) -> TaskSp
     // Now and then so much that the assignment needs a bulk stream, or at least is no small frame.
     let mut files = Vec::new();
     if random.chance(80) {
-        let bytes = random.skewed(10, 260 << 10) as usize;
+        let most = if random.chance(150) { 260 << 10 } else { 12 << 10 };
+        let bytes = random.skewed(10, most) as usize;
         let filler = random.next();
         let data = (0..bytes).map(|place| (filler.rotate_left(place as u32 % 63) >> (place % 7)) as u8).collect();
         files.push(FileSpec { path: "input".to_owned(), data, executable: false });

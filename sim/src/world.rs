@@ -113,7 +113,8 @@ impl World {
 
     /// Plans a process's next snapshot, if there are any.
     pub fn plan_snapshot(&mut self, node: Node, life: u64) {
-        let every = self.setting.snapshot_every;
+        // Agents write less.
+        let every = self.setting.snapshot_every * if node == Node::Scheduler { 1 } else { 4 };
         if every > Duration::ZERO {
             let after = self.between(Duration::from_millis(1), every * 2);
             self.plan(after, Happening::Snapshot(node, life));

@@ -26,8 +26,8 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Opens the journal and hands every fact in it to `on_fact`. `None`: the disk fails, as it was told to;
-    /// another start may have more luck.
+    /// Opens the journal and hands every fact in it to `on_fact`; returns those behind the snapshot, too. `None`:
+    /// the disk fails, as it was told to; another start may have more luck.
     ///
     /// # Errors
     /// Promise P1 is broken: what a crash leaves can always be opened and replayed.
@@ -36,13 +36,26 @@ impl Writer {
         config: &JournalConfig,
         reserve: usize,
         mut on_fact: impl FnMut(Position, &[u8]) -> Result<(), Violation>,
-    ) -> Result<Option<Writer>, Violation> {
-        match Journal::open(disk.clone(), config, &mut on_fact) {
+    ) -> Result<Option<(Writer, Vec<Vec<u8>>)>, Violation> {
+        let (mut behind, mut latest) = (Vec::new(), Position(0));
+        let replay = |position, fact: &[u8]| {
+            // A snapshot's facts all have its position: only the first of them is copied in vain.
+            if position > latest {
+                behind.push(fact.to_vec());
+            }
+            latest = position;
+            on_fact(position, fact)
+        };
+        match Journal::open(disk.clone(), config, replay) {
             Ok((journal, recovery)) => {
                 let snapshot = recovery.snapshot.map_or(Position(0), |snapshot| snapshot.position);
                 let pending = FactBatch::default();
                 let (config, busy, failed, low) = (*config, false, false, false);
-                Ok(Some(Writer { journal, disk, pending, busy, failed, config, snapshot, reserve, low }))
+                if snapshot > Position(0) {
+                    behind.remove(0);
+                }
+                let writer = Writer { journal, disk, pending, busy, failed, config, snapshot, reserve, low };
+                Ok(Some((writer, behind)))
             }
             Err(OpenError::Fact { cause, .. }) => Err(cause),
             Err(OpenError::Disk(_)) if disk.has_failed() => Ok(None),

@@ -6,13 +6,13 @@ use crate::{
     fate::Fate,
     invariants::invariant_p7_state_is_what_facts_say,
     network::{End, Peer},
-    shadow::{TallyOfAgent, apply_of_agent},
+    shadow::TallyOfAgent,
     trace::{Violation, broken},
     wire::Link,
     world::{Happening, Node, World},
     writer::Writer,
 };
-use fleetwire_agent_core::{Agent, Config, Effects, Event, Recovered, State};
+use fleetwire_agent_core::{Agent, Config, Effects, Event, Recovered};
 use fleetwire_common::{
     fb,
     ids::{AttemptId, Position},
@@ -53,23 +53,18 @@ impl AgentNode {
     pub fn start(&mut self, world: &mut World) -> Result<(), Violation> {
         self.life += 1;
         let mut core = Agent::new(self.config(world));
-        let mut shadow = State::default();
-        let mut facts = Vec::new();
         let journal = JournalConfig { segment_bytes: SEGMENT_BYTES, ..JournalConfig::small(Identity::IfNew([2; 16])) };
-        let writer = Writer::open(self.disk.clone(), &journal, 0, |position, bytes| {
-            facts.push((position, bytes.to_vec()));
-            apply_of_agent(&mut shadow, bytes)?;
+        let opened = Writer::open(self.disk.clone(), &journal, 0, |position, bytes| {
             core.replay(position, bytes).or_else(|error| broken("P7", format!("an agent cannot replay: {error}")))
         })?;
-        let Some(writer) = writer else {
+        let Some((writer, behind)) = opened else {
             world.trace.say(world.now, || format!("{}: the disk fails, it does not start", self.name));
             let after = world.between(Duration::from_millis(100), Duration::from_secs(5));
             world.plan(after, Happening::Start(Node::Agent(self.number), self.life));
             return Ok(());
         };
-        let snapshot = writer.snapshot_position();
-        facts.retain(|(position, _)| *position > snapshot);
-        self.history.recover(snapshot, facts.into_iter().map(|(_, fact)| fact).collect())?;
+        let (snapshot, shadow) = (writer.snapshot_position(), core.state().clone());
+        self.history.recover(snapshot, &behind)?;
         if snapshot > Position(0) {
             invariant_p7_state_is_what_facts_say("an agent's snapshot", &self.history.replayed(snapshot)?, &shadow)?;
             world.trace.coverage.snapshot_read(Node::Agent(self.number));
