@@ -6,7 +6,7 @@
 
 use crate::{
     clock::DeviceClock,
-    device::{Device, News, Plans},
+    device::{Device, News, Plans, Unheard},
     fate::Fate,
     history::AgentHistory,
     invariants::{
@@ -57,8 +57,8 @@ pub struct AgentNode {
     pub offer: Offer,
     /// The machine.
     pub device: Device,
-    /// Attempts that supervisors start when another ends, and the agent's life that staged each.
-    staged: VecDeque<(AttemptId, Arc<TaskSpec>, u64)>,
+    /// Attempts that supervisors start when another ends.
+    staged: VecDeque<Staged>,
     /// The life of the agent whose supervisor each attempt has that runs.
     started_in: BTreeMap<AttemptId, u64>,
     /// Its disk.
@@ -82,9 +82,17 @@ pub struct AgentNode {
     pub suspended_until: Time,
     /// Until then its disk takes seconds to sync.
     pub slow_until: Time,
-    /// Its boot-time clock.
-    pub clock: DeviceClock,
     boot_id: [u8; 16],
+}
+
+/// An attempt that is to start when another ends.
+#[derive(Clone, Debug)]
+struct Staged {
+    attempt: AttemptId,
+    spec: Arc<TaskSpec>,
+    unheard: Option<Unheard>,
+    /// The agent's life that staged it.
+    life: u64,
 }
 
 /// The agent's process.
@@ -94,6 +102,8 @@ pub struct Running {
     /// How long it has to live.
     pub fate: Fate,
     shadow: State,
+    /// When the scheduler was heard, as supervisors were told.
+    heard: Option<Time>,
     writer: Writer,
     /// Effects with the session in which the core decided them: messages die with it.
     outbox: Outbox<(u64, Effect)>,
@@ -134,7 +144,11 @@ impl AgentNode {
         AgentNode {
             number,
             principal: Principal { role: fb::Role::Agent, name: name.clone() },
-            device: Device::new(name.as_str(), offer.capacity),
+            device: Device::new(
+                name.as_str(),
+                offer.capacity,
+                DeviceClock::set(world.now, Time(world.random.skewed(1_000_000, 10_000_000_000))),
+            ),
             staged: VecDeque::new(),
             started_in: BTreeMap::new(),
             name,
@@ -149,7 +163,6 @@ impl AgentNode {
             suspended_until: Time::ZERO,
             up: None,
             slow_until: Time::ZERO,
-            clock: DeviceClock::set(world.now, Time(world.random.skewed(1_000_000, 10_000_000_000))),
             boot_id: world.random.bytes(),
         }
     }
@@ -166,7 +179,7 @@ impl AgentNode {
 
     /// Tries to connect.
     pub fn on_dial(&mut self, world: &mut World, reachable: bool) {
-        let (number, now) = (self.number, self.clock.at(world.now));
+        let (number, now) = (self.number, self.device.clock.at(world.now));
         let Some(up) = &mut self.up else { return };
         if up.link.connection().is_some() {
             return;
@@ -204,7 +217,7 @@ impl AgentNode {
 
     /// A frame has arrived.
     pub fn on_frame(&mut self, world: &mut World, connection: ConnectionId, stream: u32, bytes: Vec<u8>, forged: bool) {
-        let (number, arrived) = (self.number, self.clock.at(world.now));
+        let (number, arrived) = (self.number, self.device.clock.at(world.now));
         if let Some(up) = &mut self.up {
             up.inbox.push_back(Arrived::Frame { connection, stream, bytes, arrived, forged });
             up.wake_soon(world, number);
@@ -239,7 +252,7 @@ impl AgentNode {
     /// The driver's turn: everything that has arrived, then what is due, then facts and effects.
     pub fn on_wake(&mut self, world: &mut World) -> Result<(), Violation> {
         let number = self.number;
-        let now = self.clock.at(world.now);
+        let now = self.device.clock.at(world.now);
         let Some(up) = &mut self.up else { return Ok(()) };
         if up.wake_at <= world.now {
             up.wake_at = Time::NEVER;
@@ -266,7 +279,7 @@ impl AgentNode {
         self.release(world)?;
         let Some(up) = &mut self.up else { return Ok(()) };
         if let Some(at) = up.core.next_deadline() {
-            up.wake_by(world, number, self.clock.reaches(at).max(world.now));
+            up.wake_by(world, number, self.device.clock.reaches(at).max(world.now));
         }
         Ok(())
     }
@@ -301,7 +314,7 @@ impl AgentNode {
 
     /// Sends a message that no honest agent would send.
     pub fn send_dishonestly(&mut self, world: &mut World, message: Message) {
-        let now = self.clock.at(world.now);
+        let now = self.device.clock.at(world.now);
         if let Some(up) = &mut self.up {
             up.send(world, now, &[message]);
         }
@@ -345,8 +358,14 @@ impl AgentNode {
 
     /// Does what is durable, in order.
     fn release(&mut self, world: &mut World) -> Result<(), Violation> {
-        let (number, now) = (self.number, self.clock.at(world.now));
+        let (number, now) = (self.number, self.device.clock.at(world.now));
         let Some(up) = &mut self.up else { return Ok(()) };
+        if let Some(heard) = up.core.live().heard().filter(|heard| Some(*heard) != up.heard) {
+            up.heard = Some(heard);
+            if up.core.stops_unheard() {
+                self.device.on_heard(heard);
+            }
+        }
         let effects: Vec<(u64, Effect)> = up.outbox.release(up.writer.durable()).collect();
         let mut messages = Vec::new();
         let mut plans = Plans::new();
@@ -360,7 +379,7 @@ impl AgentNode {
             world.trace.coverage.does(&effect);
             match effect {
                 Effect::Stage { .. } | Effect::StartStaged | Effect::Unstage { .. } => staging.push(effect),
-                Effect::Cancel { attempt, .. } if self.staged.iter().any(|(staged, ..)| *staged == attempt) => {
+                Effect::Cancel { attempt, .. } if self.staged.iter().any(|staged| staged.attempt == attempt) => {
                     staging.push(effect);
                 }
                 Effect::Send(_) | Effect::Close { .. } if session != up.sessions => {}
@@ -378,7 +397,8 @@ impl AgentNode {
                     invariant_p1_spawns_are_durable(&self.history, attempt)?;
                     world.trace.say(world.now, || format!("{} starts {attempt}", self.name));
                     self.started_in.insert(attempt, self.life);
-                    match self.device.spawn(attempt, &assignment, world.now, &mut world.random) {
+                    let unheard = up.unheard(attempt);
+                    match self.device.spawn(attempt, (&assignment, unheard), world.now, &mut world.random) {
                         Ok(planned) => plans.extend(planned),
                         Err(error) => return broken("P2", error.to_string()),
                     }

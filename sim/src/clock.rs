@@ -21,6 +21,11 @@ impl DeviceClock {
         DeviceClock { since: now, shown, ppm: 0 }
     }
 
+    /// A clock that shows virtual time.
+    pub const fn right() -> DeviceClock {
+        DeviceClock { since: Time::ZERO, shown: Time::ZERO, ppm: 0 }
+    }
+
     /// From now on it is fast by so many millionths; negative: slow.
     pub fn drift(&mut self, now: Time, ppm: i64) {
         *self = DeviceClock { since: now, shown: self.at(now), ppm: ppm.clamp(-PPM_MAX, PPM_MAX) };

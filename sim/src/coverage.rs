@@ -3,14 +3,19 @@
 
 use crate::{
     faults::{self, Fault},
+    history::MadeWay,
     world::Node,
 };
 use fleetwire_agent_core as agent;
 use fleetwire_common::{
     fb,
     message::{Ack, Message},
+    terms::Terms,
 };
 use std::collections::BTreeMap;
+
+const NOT_RETRIED: u16 = 100;
+const EXCLUSIVE: u16 = 101;
 
 /// How often each thing happened, by its name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,6 +54,8 @@ pub enum Area {
     Does,
     /// What an agent's start found of an attempt.
     Found,
+    /// What a job's terms decided.
+    Terms,
 }
 
 /// How far an attempt is in the scheduler's eyes.
@@ -149,6 +156,19 @@ impl Coverage {
         self.count(Area::Found, what, 0);
     }
 
+    /// Counts what terms decided when an attempt ended, and its task with it if it did.
+    pub fn terms(&mut self, terms: &Terms, made_way: Option<MadeWay>, ended: Option<fb::TaskStatus>) {
+        if let Some(made_way) = made_way {
+            self.count(Area::Terms, u16::from(terms.keep.0), made_way as u16);
+        }
+        if !terms.retry_lost && ended == Some(fb::TaskStatus::Lost) {
+            self.count(Area::Terms, NOT_RETRIED, 0);
+        }
+        if terms.exclusive {
+            self.count(Area::Terms, EXCLUSIVE, u16::from(ended.is_none()));
+        }
+    }
+
     /// Counts a fact of an agent.
     pub fn fact_of_agent(&mut self, bytes: &[u8]) {
         if let Ok(record) = flatbuffers::root::<fb::FactRecord<'_>>(bytes) {
@@ -243,6 +263,15 @@ fn name(area: Area, first: u16, second: u16) -> String {
             let what = ["running", "ended"].get(usize::from(first)).copied().unwrap_or_default();
             format!("agent's start finds an attempt {what}")
         }
+        Area::Terms => match (first, second) {
+            (NOT_RETRIED, _) => "lost work is not retried".to_owned(),
+            (EXCLUSIVE, 0) => "exclusive work ends".to_owned(),
+            (EXCLUSIVE, _) => "exclusive work is tried again".to_owned(),
+            (keep, way) => {
+                let which = if way == MadeWay::Original as u16 { "original" } else { "replacement" };
+                format!("keep {:?}: the {which} makes way", fb::Keep(keep as u8))
+            }
+        },
         Area::Snapshot => {
             let whose = if second == 0 { "snapshot" } else { "agent's snapshot" };
             format!("{whose} {}", if first == 0 { "taken" } else { "read" })

@@ -7,6 +7,7 @@
 
 use crate::{
     behaviour::{Behaviour, Ending},
+    clock::DeviceClock,
     random::Random,
 };
 use fleetwire_common::{
@@ -43,6 +44,8 @@ pub enum Step {
     Timeout,
     /// SIGTERM has ended it, or SIGKILL.
     Killed,
+    /// Its supervisor looks whether the scheduler was heard lately.
+    Unheard,
     /// The agent sees that its supervisor is gone, if the agent runs.
     Orphaned,
 }
@@ -58,6 +61,15 @@ pub enum Slot {
     Nothing,
 }
 
+/// An attempt is to end when the scheduler was not heard for too long: what its supervisor is told when it is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Unheard {
+    /// After so long.
+    pub after: Duration,
+    /// When the scheduler was heard, on the device's clock, as far as the agent knew then.
+    pub heard: Time,
+}
+
 /// The processes of one attempt.
 #[derive(Clone, Debug)]
 pub struct Process {
@@ -66,6 +78,9 @@ pub struct Process {
     serial: u64,
     behaviour: Behaviour,
     timeout: Duration,
+    unheard: Option<Unheard>,
+    /// When its supervisor looks next whether the scheduler was heard.
+    looks_at: Time,
     grace: Duration,
     spawned_at: Time,
     /// Its supervisor exists: until then nobody holds the slot.
@@ -83,6 +98,10 @@ pub struct Device {
     pub name: String,
     /// What it has.
     pub capacity: Resources,
+    /// Its boot-time clock.
+    pub clock: DeviceClock,
+    /// When the scheduler was heard last, as the agents of this boot have told all supervisors.
+    told: Time,
     slots: BTreeMap<AttemptId, Slot>,
     /// Every attempt that ever started here, and what it left: the truth that commits are held against.
     truth: BTreeMap<AttemptId, Option<(fb::TaskStatus, End)>>,
@@ -105,10 +124,12 @@ pub type Plans = Vec<(Time, AttemptId, u64, Step)>;
 
 impl Device {
     /// A device on which nothing runs.
-    pub fn new(name: &str, capacity: Resources) -> Device {
+    pub fn new(name: &str, capacity: Resources, clock: DeviceClock) -> Device {
         Device {
             name: name.to_owned(),
             capacity,
+            clock,
+            told: Time::ZERO,
             slots: BTreeMap::new(),
             truth: BTreeMap::new(),
             serial: 0,
@@ -153,7 +174,7 @@ impl Device {
     pub fn spawn(
         &mut self,
         attempt: AttemptId,
-        spec: &TaskSpec,
+        (spec, unheard): (&TaskSpec, Option<Unheard>),
         now: Time,
         random: &mut Random,
     ) -> Result<Plans, StartedTwice> {
@@ -166,6 +187,8 @@ impl Device {
             serial: self.serial,
             behaviour: Behaviour::of(spec),
             timeout: Duration::from_secs(spec.timeout_s),
+            unheard,
+            looks_at: Time::NEVER,
             grace: Duration::from_millis(u64::from(spec.kill_grace_ms)),
             spawned_at: now,
             forked: false,
@@ -187,6 +210,32 @@ impl Device {
             }
             Some(Slot::Runs(_) | Slot::Verdict(..) | Slot::Nothing) | None => Plans::new(),
         }
+    }
+
+    /// The agent tells all supervisors when the scheduler was heard.
+    pub fn on_heard(&mut self, heard: Time) {
+        self.told = self.told.max(heard);
+    }
+
+    /// The clock was changed: supervisors look at it again.
+    pub fn look_up(&mut self, now: Time) -> Plans {
+        let mut plans = Plans::new();
+        for (attempt, slot) in &mut self.slots {
+            if let Slot::Runs(process) = slot
+                && process.looks_at != Time::NEVER
+            {
+                process.looks_at = now;
+                plans.push((now, *attempt, process.serial, Step::Unheard));
+            }
+        }
+        plans
+    }
+
+    /// Attempts whose processes run under a supervisor. What a supervisor that was killed leaves behind is not
+    /// counted: the task itself dies with it.
+    pub fn supervised(&self) -> impl Iterator<Item = AttemptId> + '_ {
+        let runs = |slot: &Slot| matches!(slot, Slot::Runs(process) if process.started && !process.orphaned);
+        self.slots.iter().filter(move |(_, slot)| runs(slot)).map(|(attempt, _)| *attempt)
     }
 
     /// Until then the spawner takes seconds to fork, so that its agent may be gone before it does.
@@ -244,6 +293,7 @@ impl Device {
                 let grace = process.grace;
                 (None, process.stop(attempt, fb::EndReason::RunTimeout, grace, now, random))
             }
+            Step::Unheard => (None, self.on_unheard(attempt, now, random)),
             Step::Killed => {
                 let why = process.stopping;
                 (self.on_end(attempt, why, now, random), Plans::new())
@@ -253,7 +303,8 @@ impl Device {
     }
 
     /// The power went: every process is gone, and nobody wrote anything down.
-    pub fn reboot(&mut self) {
+    pub fn reboot(&mut self, clock: DeviceClock) {
+        (self.clock, self.told) = (clock, Time::ZERO);
         for slot in self.slots.values_mut() {
             if let Slot::Runs(_) = slot {
                 *slot = Slot::Nothing;
@@ -281,6 +332,13 @@ impl Device {
     fn on_start(&mut self, attempt: AttemptId, now: Time) -> (Option<News>, Plans) {
         let Some(Slot::Runs(process)) = self.slots.get_mut(&attempt) else { return (None, Plans::new()) };
         process.forked = true;
+        let until = process.unheard_until(self.told);
+        if until.is_some_and(|until| until <= self.clock.at(now)) {
+            // By now the scheduler may have given it to another.
+            let reason = fb::EndReason::Disconnected;
+            let end = End { reason, ended_at_ms: now.as_ms(), ..End::default() };
+            return (self.verdict(attempt, fb::TaskStatus::Lost, end), Plans::new());
+        }
         if process.behaviour.ends == Ending::NoSpawn {
             let end = End {
                 reason: fb::EndReason::SpawnFailed,
@@ -296,7 +354,28 @@ impl Device {
         if process.timeout > Duration::ZERO {
             plans.push((now + process.timeout, attempt, process.serial, Step::Timeout));
         }
+        if let Some(until) = until {
+            process.looks_at = self.clock.reaches(until);
+            plans.push((process.looks_at, attempt, process.serial, Step::Unheard));
+        }
         (Some(News::Started(attempt, now)), plans)
+    }
+
+    /// Its supervisor stops an attempt if the scheduler was not heard for too long. Whatever of its grace has passed
+    /// since then, while the device slept, it has had.
+    fn on_unheard(&mut self, attempt: AttemptId, now: Time, random: &mut Random) -> Plans {
+        let (shown, told) = (self.clock.at(now), self.told);
+        let Some(Slot::Runs(process)) = self.slots.get_mut(&attempt) else { return Plans::new() };
+        let Some(until) = process.unheard_until(told).filter(|_| !process.orphaned && process.looks_at <= now) else {
+            return Plans::new();
+        };
+        if until > shown {
+            process.looks_at = self.clock.reaches(until);
+            return vec![(process.looks_at, attempt, process.serial, Step::Unheard)];
+        }
+        process.looks_at = Time::NEVER;
+        let grace = process.grace.saturating_sub(shown.since(until));
+        process.stop(attempt, fb::EndReason::Disconnected, grace, now, random)
     }
 
     fn on_end(
@@ -316,6 +395,7 @@ impl Device {
         let fails = |permille: u32, random: &mut Random| random.chance(permille);
         let (status, reason) = match (why, process.behaviour.ends) {
             (Some(fb::EndReason::RunTimeout), _) => (fb::TaskStatus::TimedOut, fb::EndReason::RunTimeout),
+            (Some(fb::EndReason::Disconnected), _) => (fb::TaskStatus::Lost, fb::EndReason::Disconnected),
             (Some(reason), _) => (fb::TaskStatus::Cancelled, reason),
             (None, Ending::Exit(0)) => (fb::TaskStatus::Completed, fb::EndReason::Exited),
             (None, Ending::Exit(code)) => {
@@ -360,6 +440,11 @@ impl Device {
 }
 
 impl Process {
+    /// When the scheduler was not heard for too long, on the device's clock.
+    fn unheard_until(&self, told: Time) -> Option<Time> {
+        self.unheard.map(|unheard| unheard.heard.max(told) + unheard.after)
+    }
+
     fn next_report(&self, attempt: AttemptId, now: Time) -> Plans {
         if self.behaviour.reports_every == Duration::ZERO {
             return Plans::new();
@@ -403,6 +488,8 @@ impl Process {
 mod tests {
     use super::*;
 
+    const CLOCK: DeviceClock = DeviceClock::right();
+
     fn attempt() -> AttemptId {
         AttemptId { attempt: 1, ..AttemptId::default() }
     }
@@ -421,12 +508,12 @@ mod tests {
 
     #[test]
     fn an_attempt_starts_reports_and_ends_once() {
-        let (mut device, mut random) = (Device::new("a", Resources::ZERO), Random::new(1));
+        let (mut device, mut random) = (Device::new("a", Resources::ZERO, CLOCK), Random::new(1));
         let behaviour = Behaviour { reports_every: Duration::from_millis(100), ..Behaviour::default() };
         let spec = TaskSpec { arguments: behaviour.arguments(), ..TaskSpec::default() };
         assert_eq!(Behaviour::of(&spec), behaviour);
-        let plans = device.spawn(attempt(), &spec, Time(0), &mut random).unwrap_or_default();
-        assert!(device.spawn(attempt(), &spec, Time(0), &mut random).is_err());
+        let plans = device.spawn(attempt(), (&spec, None), Time(0), &mut random).unwrap_or_default();
+        assert!(device.spawn(attempt(), (&spec, None), Time(0), &mut random).is_err());
         assert_eq!(device.running(), 1);
         let news = play(&mut device, plans, &mut random);
         assert!(matches!(news.first(), Some(News::Started(..))));
@@ -437,18 +524,18 @@ mod tests {
 
     #[test]
     fn a_stubborn_task_ends_by_sigkill_and_a_reboot_leaves_no_verdict() {
-        let (mut device, mut random) = (Device::new("a", Resources::ZERO), Random::new(1));
+        let (mut device, mut random) = (Device::new("a", Resources::ZERO, CLOCK), Random::new(1));
         let behaviour = Behaviour { stubborn: true, runs_for: Duration::from_secs(900), ..Behaviour::default() };
         let spec = TaskSpec { arguments: behaviour.arguments(), ..TaskSpec::default() };
-        let plans = device.spawn(attempt(), &spec, Time(0), &mut random).unwrap_or_default();
+        let plans = device.spawn(attempt(), (&spec, None), Time(0), &mut random).unwrap_or_default();
         let kill = device.cancel(attempt(), Duration::from_secs(5), Time(50_000), &mut random);
         assert!(kill.first().is_some_and(|plan| plan.0 >= Time(5_050_000)));
         let news = play(&mut device, plans.into_iter().chain(kill).collect(), &mut random);
         assert!(matches!(news.last(), Some(News::Ended(_, fb::TaskStatus::Cancelled, _))));
 
         let later = AttemptId { attempt: 2, ..attempt() };
-        let plans = device.spawn(later, &spec, Time(0), &mut random).unwrap_or_default();
-        device.reboot();
+        let plans = device.spawn(later, (&spec, None), Time(0), &mut random).unwrap_or_default();
+        device.reboot(CLOCK);
         assert!(play(&mut device, plans, &mut random).is_empty());
         assert!(matches!(device.truth(later), Some(None)));
         assert!(matches!(device.survey(Time(0)).last(), Some((_, Some((fb::TaskStatus::Lost, _))))));
@@ -456,9 +543,9 @@ mod tests {
 
     #[test]
     fn a_late_supervisor_finds_the_verdict_and_goes_away() {
-        let (mut device, mut random) = (Device::new("a", Resources::ZERO), Random::new(1));
+        let (mut device, mut random) = (Device::new("a", Resources::ZERO, CLOCK), Random::new(1));
         device.delay_spawns(Time(1));
-        let plans = device.spawn(attempt(), &TaskSpec::default(), Time(0), &mut random).unwrap_or_default();
+        let plans = device.spawn(attempt(), (&TaskSpec::default(), None), Time(0), &mut random).unwrap_or_default();
         assert!(matches!(device.survey(Time(1)).as_slice(), [(_, Some((fb::TaskStatus::Lost, _)))]));
         assert!(play(&mut device, plans, &mut random).is_empty());
         assert_eq!(device.running(), 0);
@@ -467,14 +554,36 @@ mod tests {
     #[test]
     fn what_a_killed_supervisor_leaves_takes_its_resources_until_the_agent_has_seen_it() {
         let resources = Resources { cpu: 500, ..Resources::ZERO };
-        let (mut device, mut random) = (Device::new("a", resources), Random::new(1));
+        let (mut device, mut random) = (Device::new("a", resources, CLOCK), Random::new(1));
         let spec = TaskSpec { resources, ..TaskSpec::default() };
-        let plans = device.spawn(attempt(), &spec, Time(0), &mut random).unwrap_or_default();
+        let plans = device.spawn(attempt(), (&spec, None), Time(0), &mut random).unwrap_or_default();
         let orphaned = device.kill_supervisor(Time(1), &mut random);
         assert!(play(&mut device, plans, &mut random).is_empty(), "nobody is there to tell");
         assert_eq!(device.in_use(), resources);
         let news = play(&mut device, orphaned, &mut random);
         assert!(matches!(news.as_slice(), [News::Ended(_, fb::TaskStatus::Lost, _)]));
         assert_eq!(device.in_use(), Resources::ZERO);
+    }
+
+    #[test]
+    fn what_stops_unheard_goes_on_while_the_scheduler_is_heard_and_ends_once_it_is_not() {
+        let (mut device, mut random) = (Device::new("a", Resources::ZERO, CLOCK), Random::new(1));
+        let behaviour = Behaviour { stubborn: true, runs_for: Duration::from_secs(900), ..Behaviour::default() };
+        let spec = TaskSpec { arguments: behaviour.arguments(), kill_grace_ms: 5_000, ..TaskSpec::default() };
+        let unheard = Some(Unheard { after: Duration::from_secs(30), heard: Time(0) });
+        let plans = device.spawn(attempt(), (&spec, unheard), Time(0), &mut random).unwrap_or_default();
+        device.on_heard(Time::from_ms(20_000));
+        let news = play(&mut device, plans, &mut random);
+        let ended = news.last().map(|news| match news {
+            News::Ended(_, status, end) => (*status, end.reason, end.ended_at_ms / 1_000),
+            News::Started(..) | News::Report(..) => (fb::TaskStatus::Running, fb::EndReason::Exited, 0),
+        });
+        assert_eq!(ended, Some((fb::TaskStatus::Lost, fb::EndReason::Disconnected, 55)));
+
+        // Forked too late, it does not start.
+        let later = AttemptId { attempt: 2, ..attempt() };
+        let plans = device.spawn(later, (&spec, unheard), Time::from_ms(50_000), &mut random).unwrap_or_default();
+        let news = play(&mut device, plans, &mut random);
+        assert!(matches!(news.as_slice(), [News::Ended(_, fb::TaskStatus::Lost, _)]), "{news:?}");
     }
 }

@@ -83,11 +83,28 @@ pub enum Consequence {
         status: fb::TaskStatus,
         /// What it left.
         end: End,
+        /// It made way for the task's other attempt.
+        made_way: Option<MadeWay>,
     },
     /// This job changed.
     Job(JobId),
     /// This task changed.
     Task(TaskId),
+}
+
+/// Which of two attempts made way for the other, once both of their agents were heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MadeWay {
+    /// The older.
+    Original,
+    /// The newer.
+    Replacement,
+}
+
+impl AttemptHistory {
+    fn has_ended_as(&self, status: fb::TaskStatus) -> bool {
+        self.ended.is_some_and(|(_, ended)| ended == status)
+    }
 }
 
 impl History {
@@ -245,6 +262,22 @@ impl History {
         if there.len() >= 2 {
             return broken("P2", format!("{id} got a third attempt that runs at the same time"));
         }
+        let lost = task.attempts.values().filter(|attempt| attempt.has_ended_as(fb::TaskStatus::Lost)).count();
+        let spec =
+            self.jobs.get(&id.job).and_then(|job| Some((job.spec.terms, job.spec.tasks.get(usize::from(id.entry))?)));
+        if let Some((terms, spec)) = spec {
+            // A rival is for one that counts as lost.
+            let losses = lost + there.len();
+            if terms.exclusive && !there.is_empty() {
+                return broken("P2", format!("{id} is exclusive and got a rival"));
+            }
+            if losses > 0 && !terms.retry_lost {
+                return broken("P2", format!("{id} was lost, is not to be retried, and was assigned again"));
+            }
+            if losses > 0 && losses >= spec.max_losses as usize {
+                return broken("P2", format!("{id} was assigned again after {losses} losses of {}", spec.max_losses));
+            }
+        }
         if there.contains(&fact.agent()) {
             return broken("P2", format!("{id} got a rival on the agent that has it already"));
         }
@@ -267,6 +300,20 @@ impl History {
         }
         let agent = attempt.agent;
         attempt.ended = Some((position, fact.status()));
+        let mut others = task.attempts.iter().filter(|(_, other)| other.ended.is_none());
+        let end = fact.end().map(End::from_wire).unwrap_or_default();
+        let made_way = others
+            .next()
+            .filter(|_| end.reason == fb::EndReason::Rival)
+            .map(|(other, _)| if *other > fact.attempt() { MadeWay::Original } else { MadeWay::Replacement });
+        let terms = self.jobs.get(&id.job).map(|job| job.spec.terms);
+        match (terms.map(|terms| terms.keep), made_way) {
+            (Some(fb::Keep::Original), Some(MadeWay::Original))
+            | (Some(fb::Keep::Replacement), Some(MadeWay::Replacement)) => {
+                return broken("P2", format!("{attempt_id} made way, which its job wants to keep"));
+            }
+            _ => {}
+        }
         if let Some((_, status)) = task.ended {
             return broken("P2", format!("{attempt_id} committed to a task that has ended ({status:?})"));
         }
@@ -282,9 +329,8 @@ impl History {
             }
             self.close_tasks(id.job, 1)?;
         }
-        let end = fact.end().map(End::from_wire).unwrap_or_default();
         let agent = self.agent_name(agent).to_owned();
-        Ok(Consequence::Ended { attempt: attempt_id, agent, status: fact.status(), end })
+        Ok(Consequence::Ended { attempt: attempt_id, agent, status: fact.status(), end, made_way })
     }
 
     fn on_tasks_ended(&mut self, position: Position, fact: fb::TasksEnded<'_>) -> Result<Consequence, Violation> {

@@ -112,7 +112,10 @@ pub fn invariant_p2_commits_are_what_happened(
     runs_processes: bool,
     (attempt, status, end): (AttemptId, fb::TaskStatus, &End),
 ) -> Result<(), Violation> {
-    let own = matches!(end.reason, fb::EndReason::Exited | fb::EndReason::Signalled | fb::EndReason::SpawnFailed);
+    let own = matches!(
+        end.reason,
+        fb::EndReason::Exited | fb::EndReason::Signalled | fb::EndReason::SpawnFailed | fb::EndReason::Disconnected
+    );
     if !own {
         return Ok(());
     }
@@ -129,6 +132,15 @@ pub fn invariant_p2_commits_are_what_happened(
         Some(None) => broken("P2", format!("{attempt} committed as {status:?}, it had not ended")),
         None => broken("P2", format!("{attempt} committed as {status:?}, it never ran on {}", device.name)),
     }
+}
+
+/// What is exclusive runs once at a time, on all devices together.
+pub fn invariant_p2_exclusive_work_runs_once(
+    task: TaskId,
+    running: impl Iterator<Item = (String, AttemptId)>,
+) -> Result<(), Violation> {
+    let there: Vec<(String, AttemptId)> = running.filter(|(_, attempt)| attempt.task == task).collect();
+    if there.len() <= 1 { Ok(()) } else { broken("P2", format!("{task} is exclusive and runs as {there:?}")) }
 }
 
 /// Promise P3: what all processes on a device were promised together never exceeds what it has.

@@ -232,13 +232,16 @@ impl Cluster {
                 }
             }
             Fault::LateSpawner => agent.device.delay_spawns(*now + outage),
-            Fault::ClockJump => agent.clock.jump(*now, Duration::from_millis(random.skewed(1, 4_000_000))),
+            Fault::ClockJump => agent.device.clock.jump(*now, Duration::from_millis(random.skewed(1, 4_000_000))),
             _ => {
                 let ppm = random.skewed(10, 50_000) as i64;
-                agent.clock.drift(*now, if random.chance(500) { ppm } else { -ppm });
+                agent.device.clock.drift(*now, if random.chance(500) { ppm } else { -ppm.min(SLOW_PPM_MAX) });
             }
         }
-        // What it planned by its clock comes at another time now.
+        // What was planned by its clock comes at another time now.
+        for (at, attempt, serial, step) in agent.device.look_up(*now) {
+            queue.plan(at, Happening::Process(number, attempt, serial, step));
+        }
         self.world.plan(Duration::ZERO, Happening::Wake(Node::Agent(number), agent.life));
     }
 
@@ -300,3 +303,7 @@ impl Cluster {
 pub(crate) fn lose_unsynced(disk: &SimDisk, world: &mut World) {
     disk.crash(world.random.next());
 }
+
+/// What clocks may be slow by: what must be stopped before it may start elsewhere counts on it
+/// (`fleetwire_common::terms`).
+const SLOW_PPM_MAX: i64 = 10_000;

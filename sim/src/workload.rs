@@ -10,8 +10,12 @@ use fleetwire_common::{
     ids::Name,
     job::{Constraint, FileSpec, JobSpec, TaskSpec},
     resources::Resources,
+    terms::Terms,
 };
 use std::time::Duration;
+
+/// Three of the heartbeat intervals of a simulated cluster.
+const STOPS_AFTER_MIN_MS: u64 = 30_000;
 
 /// What an agent offers; a job asks for what at least one of them has.
 #[derive(Clone, Debug)]
@@ -62,9 +66,31 @@ pub fn job(number: usize, offers: &[Offer], tasks_max: u32, random: &mut Random)
             tasks.push(task(tasks.len(), count, &offer, random));
         }
     }
-    let lost_after_s = random.skewed(5, 300);
-    JobSpec::new(name(&format!("job-{number}")), tasks, lost_after_s)
+    let terms = terms(&tasks, random);
+    JobSpec::new(name(&format!("job-{number}")), tasks, terms)
         .unwrap_or_else(|error| unreachable!("the simulation makes only jobs that are valid: {error}"))
+}
+
+/// Random terms that a scheduler takes for these tasks.
+fn terms(tasks: &[TaskSpec], random: &mut Random) -> Terms {
+    let exclusive = random.chance(200);
+    let stops = exclusive || random.chance(200);
+    let mut terms = Terms {
+        lost_after_s: random.skewed(5, 300),
+        stop_on_disconnect_after_ms: if stops { random.skewed(STOPS_AFTER_MIN_MS, 120_000) } else { 0 },
+        retry_lost: random.chance(850),
+        keep: [fb::Keep::Original, fb::Keep::Replacement, fb::Keep::BestProgress]
+            .get(random.below(3))
+            .copied()
+            .unwrap_or_default(),
+        exclusive,
+    };
+    let grace_ms = tasks.iter().map(|task| task.kill_grace_ms).max().unwrap_or_default();
+    if let Some(gone) = terms.gone_after(grace_ms).filter(|_| exclusive) {
+        // As soon as it may be, or later.
+        terms.lost_after_s = terms.lost_after_s.max(gone.as_secs() + 1);
+    }
+    terms
 }
 
 fn task(number: usize, count: u32, offer: &Offer, random: &mut Random) -> TaskSpec {

@@ -97,7 +97,7 @@ fn a_clock_that_jumps_an_hour_ahead_costs_a_session_and_no_work() {
     t.run_for(5 * SECOND);
     let now = t.now();
     if let Some(agent) = t.cluster.agents.first_mut() {
-        agent.clock.jump(now, 3_600 * SECOND);
+        agent.device.clock.jump(now, 3_600 * SECOND);
     }
     t.run_until_idle();
     assert!(t.all_completed(job));

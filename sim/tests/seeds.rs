@@ -98,7 +98,7 @@ const NOT_REACHED: [(&str, &str); 34] = [
 ];
 
 /// Ends, answers, steps of attempts and sessions, and what the processes go through.
-const MUST_BE_REACHED: [&str; 81] = [
+const MUST_BE_REACHED: [&str; 89] = [
     "end Completed by Exited",
     "end Failed by Exited",
     "end Failed by Signalled",
@@ -142,6 +142,14 @@ const MUST_BE_REACHED: [&str; 81] = [
     "snapshot read",
     "agent's snapshot taken",
     "agent's snapshot read",
+    "end Lost by Disconnected",
+    "keep Original: the replacement makes way",
+    "keep Replacement: the original makes way",
+    "keep BestProgress: the original makes way",
+    "keep BestProgress: the replacement makes way",
+    "lost work is not retried",
+    "exclusive work ends",
+    "exclusive work is tried again",
     "attempt Assigned → Accepted",
     "attempt Assigned → Running",
     "attempt Assigned → Suspect",

@@ -252,7 +252,10 @@ impl<'a> Running<'a> {
             let message = format!("stopped after its run timeout of {seconds} s");
             self.stop(EndReason::RunTimeout, message, self.order.grace_us, now_us);
         } else if self.heard.is_too_long_ago(now_us) {
-            self.stop(EndReason::Disconnected, self.heard.message(), self.order.grace_us, now_us);
+            // What of its grace has passed already, because the device slept, it has had: another may run by now.
+            let overdue_us = now_us.saturating_sub(self.heard.until_us().unwrap_or(now_us));
+            let grace_us = self.order.grace_us.saturating_sub(overdue_us);
+            self.stop(EndReason::Disconnected, self.heard.message(), grace_us, now_us);
         }
         false
     }

@@ -70,7 +70,7 @@ impl AgentNode {
             world.trace.coverage.snapshot_read(Node::Agent(self.number));
         }
         let mut effects = Effects::new();
-        let now = self.clock.at(world.now);
+        let now = self.device.clock.at(world.now);
         core.start(now, &mut effects);
         let found: Vec<(AttemptId, Recovered)> = self.survey(world.now);
         world.trace.say(world.now, || format!("{} starts, {} slots", self.name, found.len()));
@@ -84,6 +84,7 @@ impl AgentNode {
             core,
             fate: Fate::default(),
             shadow,
+            heard: None,
             writer,
             outbox: Outbox::default(),
             sessions: 0,
@@ -142,7 +143,7 @@ impl AgentNode {
     pub fn reboot(&mut self, world: &mut World) -> Result<(), Violation> {
         self.crash(world)?;
         world.trace.say(world.now, || format!("{} loses its power", self.name));
-        self.device.reboot();
+        self.device.reboot(DeviceClock::set(world.now, Time(1_000_000)));
         self.rebooted = true;
         if world.random.chance(500) {
             // What the slots said was not synced. What is not durable anywhere else either may run again.
@@ -151,7 +152,6 @@ impl AgentNode {
         self.staged.clear();
         self.started_in.clear();
         crate::misfortune::lose_unsynced(&self.disk, world);
-        self.clock = DeviceClock::set(world.now, Time(1_000_000));
         self.boot_id = world.random.bytes();
         Ok(())
     }
@@ -178,8 +178,8 @@ impl AgentNode {
         self.started_in.retain(|attempt, _| runs(attempt));
         // The socket on which they lie went with the last supervisor that had it.
         let lives = &self.started_in;
-        self.staged.retain(|(.., of)| lives.values().any(|life| life == of));
-        found.extend(self.staged.iter().map(|(attempt, ..)| (*attempt, Recovered::Running)));
+        self.staged.retain(|staged| lives.values().any(|life| *life == staged.life));
+        found.extend(self.staged.iter().map(|staged| (staged.attempt, Recovered::Running)));
         found
     }
 

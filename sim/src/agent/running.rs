@@ -3,7 +3,7 @@
 
 use super::{Arrived, Running};
 use crate::{
-    device::News,
+    device::{News, Unheard},
     history::AgentHistory,
     invariants::{invariant_p5_only_honest_frames_are_opened, invariant_p7_state_is_what_facts_say},
     network::{ConnectionId, End, Peer},
@@ -23,6 +23,12 @@ use fleetwire_common::{
 use std::time::Duration;
 
 impl Running {
+    /// What an attempt's supervisor is told.
+    pub(super) fn unheard(&self, attempt: AttemptId) -> Option<Unheard> {
+        let heard = self.heard.unwrap_or(Time::ZERO);
+        self.core.stops_unheard_after(attempt).map(|after| Unheard { after, heard })
+    }
+
     pub(super) fn wake_soon(&mut self, world: &mut World, number: usize) {
         let after = world.between(Duration::from_micros(5), Duration::from_micros(200));
         self.wake_by(world, number, world.now + after);

@@ -1,7 +1,7 @@
 //! Staged attempts on a simulated device: handed to the executor, which starts one of them in the moment in
 //! which another ends, whether the agent's process lives or not.
 
-use super::{AgentNode, Arrived, News};
+use super::{AgentNode, Arrived, News, Staged};
 use crate::{
     invariants::{invariant_p1_spawns_are_durable, invariant_p3_nothing_is_oversubscribed},
     trace::{Violation, broken},
@@ -38,13 +38,14 @@ impl AgentNode {
     fn stage(&mut self, world: &mut World, attempt: AttemptId, assignment: Arc<TaskSpec>) -> Result<(), Violation> {
         invariant_p1_spawns_are_durable(&self.history, attempt)?;
         world.trace.say(world.now, || format!("{} stages {attempt}", self.name));
-        self.staged.push_back((attempt, assignment, self.life));
+        let unheard = self.up.as_ref().and_then(|up| up.unheard(attempt));
+        self.staged.push_back(Staged { attempt, spec: assignment, unheard, life: self.life });
         Ok(())
     }
 
     /// Takes a staged attempt back, if it has not started.
     fn unstage(&mut self, world: &mut World, attempt: AttemptId, reason: fb::EndReason) {
-        let Some(place) = self.staged.iter().position(|(staged, ..)| *staged == attempt) else { return };
+        let Some(place) = self.staged.iter().position(|staged| staged.attempt == attempt) else { return };
         self.staged.remove(place);
         world.trace.say(world.now, || format!("{} gives {attempt} back", self.name));
         let end = End { reason, ended_at_ms: world.now.as_ms(), ..End::default() };
@@ -70,10 +71,10 @@ impl AgentNode {
     fn lose_abandoned(&mut self, world: &mut World) {
         let (own, lives) = (self.up.as_ref().map(|_| self.life), &self.started_in);
         let is_lost = |life: u64| Some(life) != own && !lives.values().any(|other| *other == life);
-        let (lost, kept) = std::mem::take(&mut self.staged).into_iter().partition(|(.., life)| is_lost(*life));
+        let (lost, kept) = std::mem::take(&mut self.staged).into_iter().partition(|staged| is_lost(staged.life));
         self.staged = kept;
-        let lost: VecDeque<(AttemptId, Arc<TaskSpec>, u64)> = lost;
-        for (attempt, ..) in lost {
+        let lost: VecDeque<Staged> = lost;
+        for Staged { attempt, .. } in lost {
             let reason = fb::EndReason::SupervisorLost;
             let end = End { reason, ended_at_ms: world.now.as_ms(), ..End::default() };
             self.hear(world, Arrived::News(News::Ended(attempt, fb::TaskStatus::Lost, end), None));
@@ -82,11 +83,11 @@ impl AgentNode {
 
     /// The first attempt that was staged in a life starts.
     fn start_staged(&mut self, world: &mut World, life: u64) -> Result<Option<AttemptId>, Violation> {
-        let Some(place) = self.staged.iter().position(|(.., of)| *of == life) else { return Ok(None) };
-        let Some((attempt, assignment, _)) = self.staged.remove(place) else { return Ok(None) };
+        let Some(place) = self.staged.iter().position(|staged| staged.life == life) else { return Ok(None) };
+        let Some(Staged { attempt, spec, unheard, .. }) = self.staged.remove(place) else { return Ok(None) };
         world.trace.say(world.now, || format!("{} starts {attempt}, which was staged", self.name));
         self.started_in.insert(attempt, life);
-        match self.device.spawn(attempt, &assignment, world.now, &mut world.random) {
+        match self.device.spawn(attempt, (&spec, unheard), world.now, &mut world.random) {
             Ok(plans) => {
                 for (at, attempt, serial, step) in plans {
                     world.queue.plan(at, Happening::Process(self.number, attempt, serial, step));

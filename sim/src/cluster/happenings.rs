@@ -2,12 +2,18 @@
 
 use super::Cluster;
 use crate::{
+    agent::AgentNode,
     device::Step,
+    invariants::invariant_p2_exclusive_work_runs_once,
     network::{ConnectionId, End, Peer},
     trace::Violation,
     world::{Happening, Node},
 };
-use fleetwire_common::time::Time;
+use fleetwire_common::{ids::TaskId, time::Time};
+use std::time::Duration;
+
+/// How long supervisors take at most, once a device has woken up, to see that they slept for too long.
+const WAKES_IN: Duration = Duration::from_millis(20);
 
 impl Cluster {
     pub(super) fn happen(&mut self, what: Happening) -> Result<(), Violation> {
@@ -50,7 +56,7 @@ impl Cluster {
                 if let Some(news) = news {
                     agent.on_news(&mut self.world, news)?;
                 }
-                Ok(())
+                self.check_exclusive(attempt.task)
             }
             Happening::Client(number) => {
                 if let Some(client) = self.clients.get_mut(number) {
@@ -73,6 +79,22 @@ impl Cluster {
                 Ok(())
             }
         }
+    }
+
+    /// What is exclusive runs nowhere else. A device that sleeps, or has just woken up, runs nothing; a copied
+    /// card, which two devices have, runs what the other does.
+    fn check_exclusive(&self, task: TaskId) -> Result<(), Violation> {
+        if !self.history.job(task.job).is_some_and(|job| job.spec.terms.exclusive) {
+            return Ok(());
+        }
+        let now = self.world.now;
+        let counts = |agent: &&AgentNode| !agent.was_copied && agent.suspended_until + WAKES_IN <= now;
+        let running = self
+            .agents
+            .iter()
+            .filter(counts)
+            .flat_map(|agent| agent.device.supervised().map(|attempt| (agent.name.to_string(), attempt)));
+        invariant_p2_exclusive_work_runs_once(task, running)
     }
 
     /// What happens on a suspended device happens when it wakes up.

@@ -169,8 +169,12 @@ impl Running {
             world.trace.coverage.fact(fact);
             let consequence = history.apply(fact)?;
             apply(&mut self.shadow, fact)?;
-            if let Consequence::Ended { attempt, agent, status, end } = &consequence {
+            if let Consequence::Ended { attempt, agent, status, end, made_way } = &consequence {
                 let spec = history.job(attempt.task.job).map(|job| &job.spec);
+                let ended = history.task(attempt.task).and_then(|task| task.ended).map(|(_, status)| status);
+                if let Some(terms) = spec.map(|spec| &spec.terms) {
+                    world.trace.coverage.terms(terms, *made_way, ended);
+                }
                 let processes = spec.is_some_and(|spec| runs_processes(spec, attempt.task.entry));
                 // A device and its copy have one name: one of them ran what was committed, and one of their
                 // journals has it, maybe copied before it was durable in the first.
