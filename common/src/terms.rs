@@ -35,7 +35,8 @@ pub enum TermsError {
     NeverStopped { lost_after_s: u64 },
     #[error(
         "exclusive work must be stopped before it may start elsewhere: stop_on_disconnect_after ({stop_ms} ms) and \
-         kill_grace ({kill_grace_ms} ms) come to more than lost_after ({lost_after_s} s) allows; raise lost_after"
+         kill_grace ({kill_grace_ms} ms), a 64th of both for slow clocks and a second, come to more than lost_after ({lost_after_s} s) \
+         allows; raise lost_after"
     )]
     StopsTooLate { stop_ms: u64, kill_grace_ms: u32, lost_after_s: u64 },
     #[error(

@@ -15,6 +15,7 @@ use fleetwire_common::{
     ids::{JobId, SubmitId, TaskId},
     job::{JobSpec, TaskSpec},
     resources::Resources,
+    terms::Terms,
     time::Time,
 };
 use std::time::Duration;
@@ -100,7 +101,11 @@ impl Story {
 
     /// The client submits a job of these tasks; `lost_after` counts from then on.
     pub fn submit(&mut self, tasks: Vec<TaskSpec>, lost_after: Duration) -> SubmitId {
-        let job = JobSpec::new(name("story"), tasks, lost_after.as_secs());
+        self.submit_on(tasks, Terms::lost_after(lost_after.as_secs()))
+    }
+
+    fn submit_on(&mut self, tasks: Vec<TaskSpec>, terms: Terms) -> SubmitId {
+        let job = JobSpec::new(name("story"), tasks, terms);
         let job = job.unwrap_or_else(|error| panic!("a story's job must be valid: {error}"));
         let now = self.now();
         let Cluster { world, clients, .. } = &mut self.cluster;
@@ -119,7 +124,12 @@ impl Story {
 
     /// The same, and runs until it is acknowledged.
     pub fn submitted(&mut self, tasks: Vec<TaskSpec>, lost_after: Duration) -> JobId {
-        let id = self.submit(tasks, lost_after);
+        self.submitted_on(tasks, Terms::lost_after(lost_after.as_secs()))
+    }
+
+    /// The same on terms of its own.
+    pub fn submitted_on(&mut self, tasks: Vec<TaskSpec>, terms: Terms) -> JobId {
+        let id = self.submit_on(tasks, terms);
         self.run_until(|cluster| cluster.clients.iter().any(|client| client.jobs.contains_key(&id)));
         self.job_of(id)
     }
@@ -205,6 +215,13 @@ impl Story {
     pub fn attempts(&self, job: JobId, index: u32) -> usize {
         let task = self.cluster.history.task(TaskId { job, entry: 0, index });
         task.map_or(0, |task| task.attempts.len())
+    }
+
+    /// The attempt by which a task completed.
+    pub fn committed(&self, job: JobId, index: u32) -> Option<u32> {
+        let task = self.cluster.history.task(TaskId { job, entry: 0, index })?;
+        let completed = |status| status == fb::TaskStatus::Completed;
+        task.attempts.iter().find(|(_, attempt)| attempt.ended.is_some_and(|(_, s)| completed(s))).map(|(n, _)| *n)
     }
 
     /// How many tasks of a job have ended.

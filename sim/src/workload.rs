@@ -17,6 +17,10 @@ use std::time::Duration;
 /// Three of the heartbeat intervals of a simulated cluster.
 const STOPS_AFTER_MIN_MS: u64 = 30_000;
 
+/// What is drawn: the default is what all older tests have.
+const KEEPS: [fb::Keep; 5] =
+    [fb::Keep::Original, fb::Keep::Replacement, fb::Keep::Replacement, fb::Keep::BestProgress, fb::Keep::BestProgress];
+
 /// What an agent offers; a job asks for what at least one of them has.
 #[derive(Clone, Debug)]
 pub struct Offer {
@@ -79,10 +83,7 @@ fn terms(tasks: &[TaskSpec], random: &mut Random) -> Terms {
         lost_after_s: random.skewed(5, 300),
         stop_on_disconnect_after_ms: if stops { random.skewed(STOPS_AFTER_MIN_MS, 120_000) } else { 0 },
         retry_lost: random.chance(850),
-        keep: [fb::Keep::Original, fb::Keep::Replacement, fb::Keep::BestProgress]
-            .get(random.below(3))
-            .copied()
-            .unwrap_or_default(),
+        keep: random.pick(&KEEPS).copied().unwrap_or_default(),
         exclusive,
     };
     let grace_ms = tasks.iter().map(|task| task.kill_grace_ms).max().unwrap_or_default();

@@ -98,7 +98,7 @@ const NOT_REACHED: [(&str, &str); 34] = [
 ];
 
 /// Ends, answers, steps of attempts and sessions, and what the processes go through.
-const MUST_BE_REACHED: [&str; 89] = [
+const MUST_BE_REACHED: [&str; 88] = [
     "end Completed by Exited",
     "end Failed by Exited",
     "end Failed by Signalled",
@@ -145,7 +145,6 @@ const MUST_BE_REACHED: [&str; 89] = [
     "end Lost by Disconnected",
     "keep Original: the replacement makes way",
     "keep Replacement: the original makes way",
-    "keep BestProgress: the original makes way",
     "keep BestProgress: the replacement makes way",
     "lost work is not retried",
     "exclusive work ends",

@@ -150,12 +150,12 @@ impl Agent {
             *unanswered = 0;
         }
         let (Some(estimate), Some(offset)) = (self.live.cluster_time(now), self.live.offset_us) else { return };
+        // By the estimate with which it was sealed: what is learned below comes after. However late the answer is.
+        let sent = Time(echo_ms.saturating_mul(1_000).saturating_add_signed(offset.saturating_neg()));
+        self.live.heard = self.live.heard.max(Some(sent.min(now)));
         let Some(round_trip_ms) = estimate.as_ms().checked_sub(echo_ms).filter(|ms| *ms < ROUND_TRIP_MS_MAX) else {
             return;
         };
-        // By the estimate with which it was sealed: what is learned now comes after.
-        let sent = Time(echo_ms.saturating_mul(1_000).saturating_add_signed(offset.saturating_neg()));
-        self.live.heard = self.live.heard.max(Some(sent.min(now)));
         let earliest = Time::from_ms(timestamp_ms);
         let latest = Time::from_ms(timestamp_ms.saturating_add(round_trip_ms + 1));
         let right = estimate.clamp(earliest, latest.max(earliest));

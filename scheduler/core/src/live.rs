@@ -134,6 +134,8 @@ pub struct AgentLive {
     pub running: u32,
     /// What it was given ahead.
     pub backlog: Backlog,
+    /// When it sent the latest heartbeat of its session, unless that was answered.
+    pub unanswered_ms: Option<u64>,
 }
 
 /// Sums of resources; wider than any amount, so that what was added can be taken away again.

@@ -130,8 +130,10 @@ impl Core {
             live.usage = Resources { cpu: beat.cpu(), memory: beat.memory(), gpu: beat.gpu(), storage: beat.storage() };
             live.running = beat.running();
             must_be_answered = live.must_be_answered();
+            live.unanswered_ms = Some(origin.timestamp_ms);
         }
-        if must_be_answered || (beat.answer() && agent.is_some()) {
+        if let Some(agent) = agent.filter(|_| must_be_answered || beat.answer()) {
+            self.live.agent_mut(agent).unanswered_ms = None;
             effects.send_at_once(session, Message::Ack(Ack::Heartbeat(origin.timestamp_ms)));
         }
     }
@@ -158,7 +160,8 @@ impl Core {
         let profile = read_profile(&message)?;
         let listed = read_attempts(&message)?;
         let (agent, same_data) = self.note_profile(&name, profile, effects)?;
-        self.live.agent_mut(agent).backlog.max = message.backlog();
+        let live = self.live.agent_mut(agent);
+        (live.backlog.max, live.unanswered_ms) = (message.backlog(), None);
         let (now, allowed) = (self.now, self.silence_allowed());
         if let Some(session) = self.live.sessions.get_mut(&id) {
             session.agent = Some(agent);

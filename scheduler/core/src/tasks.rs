@@ -76,11 +76,18 @@ impl Core {
     }
 
     /// Sends an assignment, the first time or again. Its deadline stays 0, none: a queue timeout is about the
-    /// wait for an agent, which is over, and jobs have no deadline of their own yet.
-    pub fn send_assignment(&self, session: SessionId, attempt: AttemptId, effects: &mut Effects) {
+    /// wait for an agent, which is over, and jobs have no deadline of their own yet. An agent that is to stop it when
+    /// we are not heard is told first that its latest heartbeat was: until now only some were answered.
+    pub fn send_assignment(&mut self, session: SessionId, attempt: AttemptId, effects: &mut Effects) {
         let Some(spec) = self.spec(attempt.task) else { return };
         let receipt = self.receipt(self.position);
         let stop_on_disconnect_after_ms = self.terms(attempt.task.job).stop_on_disconnect_after_ms;
+        let agent = self.live.sessions.get(&session).and_then(|session| session.agent);
+        if let Some(agent) = agent.filter(|_| stop_on_disconnect_after_ms > 0)
+            && let Some(sent_ms) = self.live.agent_mut(agent).unanswered_ms.take()
+        {
+            effects.send(session, Message::Ack(Ack::Heartbeat(sent_ms)));
+        }
         let assignment = Assignment { attempt, spec, receipt, deadline_ms: 0, stop_on_disconnect_after_ms };
         effects.send(session, Message::Assignment(assignment));
     }

@@ -166,6 +166,13 @@ fn what_is_heard_counts_from_the_sending_of_what_was_answered() {
     t.receive(Message::Ack(Ack::Heartbeat(echo)));
     let heard = t.agent.live().heard().unwrap();
     assert!(heard <= beat && beat.since(heard) < Duration::from_millis(2), "{heard:?}, sent at {beat:?}");
+    // With an assignment comes the answer to a heartbeat of long ago.
+    t.pass(Duration::from_secs(50));
+    let (beat, echo) = (t.now, t.cluster_ms());
+    t.pass(Duration::from_secs(29));
+    t.receive(Message::Ack(Ack::Heartbeat(echo)));
+    let heard = t.agent.live().heard().filter(|later| *later > heard).unwrap();
+    assert!(heard <= beat && beat.since(heard) < Duration::from_millis(2), "{heard:?}, sent at {beat:?}");
     t.handle(Event::Disconnected);
     t.pass(Duration::from_secs(60));
     assert_eq!(t.agent.live().heard(), Some(heard));

@@ -135,7 +135,8 @@ fn exclusive_work_that_was_lost_is_not_tried_before_its_agent_has_stopped_it() {
     t.agent("a").model().holds.clear();
     t.agent("a").register();
     assert_eq!(t.task(first.task).losses, 1);
-    t.pass_beating(secs(94));
+    // With 5 s of grace, and what a slow clock and the killing may take.
+    t.pass_beating(secs(96));
     assert!(t.agent("a").assigned().is_empty() && t.agent("b").assigned().is_empty());
     t.pass_beating(secs(2));
     let (a, b) = (t.agent("a").assigned(), t.agent("b").assigned());
@@ -182,6 +183,24 @@ fn where_work_ends_that_is_not_heard_every_heartbeat_is_answered() {
     assert!(answered(&mut t, "a"));
     t.agent("a").completes(first);
     assert!(!answered(&mut t, "a"));
+}
+
+#[test]
+fn an_agent_that_is_given_what_stops_unheard_is_told_first_that_it_was_heard() {
+    let mut t = T::new();
+    t.agent("a").register();
+    let mut told = |terms: Terms| {
+        let mut agent = t.agent("a").send(Message::Heartbeat(Heartbeat::default()));
+        agent.inbox();
+        t.submit_with(task(), terms).unwrap();
+        let said = t.agent("a").inbox();
+        let is_answer = |message: &Message| matches!(message, Message::Ack(Ack::Heartbeat(_)));
+        let is_work = |message: &Message| matches!(message, Message::Assignment(_));
+        (said.iter().position(is_answer), said.iter().position(is_work))
+    };
+    assert_eq!(told(Terms::lost_after(60)), (None, Some(0)), "its work goes on unheard");
+    assert_eq!(told(exclusive()), (Some(0), Some(1)));
+    assert_eq!(told(exclusive()), (None, Some(0)), "the heartbeat was answered when it came");
 }
 
 #[test]
