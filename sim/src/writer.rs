@@ -9,6 +9,9 @@ use fleetwire_journal::{
 };
 use std::fmt::Display;
 
+/// The facts behind a snapshot.
+pub type Behind = Vec<Vec<u8>>;
+
 /// A journal with what waits for it.
 #[derive(Debug)]
 pub struct Writer {
@@ -36,7 +39,7 @@ impl Writer {
         config: &JournalConfig,
         reserve: usize,
         mut on_fact: impl FnMut(Position, &[u8]) -> Result<(), Violation>,
-    ) -> Result<Option<(Writer, Vec<Vec<u8>>)>, Violation> {
+    ) -> Result<Option<(Writer, Behind)>, Violation> {
         let (mut behind, mut latest) = (Vec::new(), Position(0));
         let replay = |position, fact: &[u8]| {
             // A snapshot's facts all have its position: only the first of them is copied in vain.
