@@ -4,10 +4,13 @@
 //! Nothing here sleeps for a fixed time: conditions are polled until a deadline.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs)]
 
+pub mod faulty_disk;
 pub mod network;
 
 use network::Network;
+use rustix::process::{Pid, Signal, kill_process};
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -70,11 +73,23 @@ pub struct Process {
 impl Process {
     /// Starts one of this build's programs, in a network namespace if one is named.
     pub fn start(program: &str, arguments: &[&str], log: PathBuf, namespace: Option<&str>) -> Process {
+        Process::start_in(program, arguments, log, namespace, &[])
+    }
+
+    /// The same with some variables in its environment.
+    pub fn start_in(
+        program: &str,
+        arguments: &[&str],
+        log: PathBuf,
+        namespace: Option<&str>,
+        environment: &[(String, String)],
+    ) -> Process {
         let out = fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
         let child = command(program, namespace)
             .args(arguments)
             .env_remove("FLEETWIRE_DATA")
             .env_remove("FLEETWIRE_HOME")
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(out.try_clone().unwrap())
             .stderr(out)
@@ -97,11 +112,22 @@ impl Process {
         let _ = self.child.wait();
     }
 
+    /// Sends it a signal, while it runs.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
     /// SIGTERM, and waits for its exit status.
     pub fn terminate(&mut self) -> std::process::ExitStatus {
-        let signalled = Command::new("kill").args(["-TERM", &self.id().to_string()]).status().unwrap();
-        assert!(signalled.success());
+        self.signal(Signal::TERM);
         self.wait()
+    }
+
+    /// Stops it for so long, as a suspended host does, and lets it go on.
+    pub fn pause(&self, long: Duration) {
+        self.signal(Signal::STOP);
+        std::thread::sleep(long);
+        self.signal(Signal::CONT);
     }
 
     pub fn wait(&mut self) -> std::process::ExitStatus {
@@ -135,6 +161,10 @@ pub struct Cluster {
     pub agents: Vec<(String, Process)>,
     /// Its own network: `a0` is device 0, and so on. Else all are on loopback.
     pub network: Option<Arc<Network>>,
+    /// What the next scheduler is told beyond its folder and address.
+    pub scheduler_options: Vec<&'static str>,
+    /// What the environment of whoever is started next has.
+    pub environment: Vec<(String, String)>,
     // The last: processes show their logs when they are dropped in a panic.
     pub folder: TempDir,
 }
@@ -148,7 +178,9 @@ impl Cluster {
     /// The same on a network of its own.
     pub fn start_on(network: Option<Arc<Network>>) -> Cluster {
         let folder = tempfile::Builder::new().prefix("fleetwire-test-").tempdir().unwrap();
-        let mut cluster = Cluster { folder, network, scheduler: None, agents: Vec::new() };
+        let (scheduler_options, environment) = (Vec::new(), Vec::new());
+        let agents = Vec::new();
+        let mut cluster = Cluster { folder, network, scheduler: None, agents, scheduler_options, environment };
         cluster.start_scheduler();
         cluster
     }
@@ -179,12 +211,10 @@ impl Cluster {
         let host = self.network.as_ref().map_or("127.0.0.1".to_owned(), |network| network.coordinator());
         let listen = listen.unwrap_or_else(|_| format!("{host}:0"));
         let hub = self.network.as_ref().map(|network| network.hub());
-        let process = Process::start(
-            "fleetwire-scheduler",
-            &["--data", &self.data(), "--listen", &listen, "--heartbeat", "1"],
-            self.path("scheduler.log"),
-            hub.as_deref(),
-        );
+        let (data, log) = (self.data(), self.path("scheduler.log"));
+        let mut options = vec!["--data", &data, "--listen", &listen, "--heartbeat", "1"];
+        options.extend(&self.scheduler_options);
+        let process = Process::start_in("fleetwire-scheduler", &options, log, hub.as_deref(), &self.environment);
         self.scheduler = Some(process);
         wait_for("the scheduler's address file", || file.exists().then_some(()));
     }
@@ -207,13 +237,87 @@ impl Cluster {
         let number = name.trim_start_matches('a').parse().unwrap_or_default();
         let namespace = self.network.as_ref().map(|network| network.device(number));
         let log = self.path(&format!("{name}.log"));
-        let process = Process::start("fleetwire-agent", &arguments, log, namespace.as_deref());
+        let namespace = namespace.as_deref();
+        let process = Process::start_in("fleetwire-agent", &arguments, log, namespace, &self.environment);
         self.agents.push((name.to_owned(), process));
     }
 
     pub fn kill_agent(&mut self, name: &str) {
         let at = self.agents.iter().position(|(other, _)| other == name).unwrap();
         self.agents.remove(at).1.kill();
+    }
+
+    pub fn agent(&mut self, name: &str) -> &mut Process {
+        &mut self.agents.iter_mut().find(|(other, _)| other == name).unwrap().1
+    }
+
+    /// Submits a job file's text; its number.
+    pub fn submit(&self, text: &str) -> String {
+        let file = self.job_file("job.toml", text);
+        self.cli_json(&["submit", &file, "--json"])["job"].as_u64().expect("a number").to_string()
+    }
+
+    /// How many tasks of a job have a status; 0 while nobody answers.
+    pub fn count(&self, job: &str, status: &str) -> u64 {
+        let output = self.cli(&["job", job, "--json"]);
+        let view: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        view["counts"][status].as_u64().unwrap_or_default()
+    }
+
+    /// Waits until so many tasks of a job have a status.
+    pub fn wait_for_count(&self, job: &str, status: &str, count: u64) {
+        wait_for(&format!("{count} tasks of job {job} to be {status}"), || {
+            (self.count(job, status) >= count).then_some(())
+        });
+    }
+
+    /// What the tasks of [`Cluster::ledger_job`] wrote: how often each attempt, `TASK ATTEMPT`, began and ended.
+    pub fn ledger(&self) -> BTreeMap<String, (u32, u32)> {
+        let mut attempts: BTreeMap<String, (u32, u32)> = BTreeMap::new();
+        for line in fs::read_to_string(self.path("ledger")).unwrap_or_default().lines() {
+            let (what, attempt) = line.split_once(' ').unwrap_or_else(|| panic!("torn: {line:?}"));
+            let entry = attempts.entry(attempt.to_owned()).or_default();
+            let counter = if what == "begin" { &mut entry.0 } else { &mut entry.1 };
+            *counter += 1;
+        }
+        attempts
+    }
+
+    /// A job whose tasks write to the ledger, and end once the file `go` is there.
+    pub fn ledger_job(&self, terms: &str, count: u32) -> String {
+        let folder = self.folder.path().display();
+        format!(
+            r#"
+{terms}
+[[task]]
+count = {count}
+cpu = 1
+max_attempts = 1
+script = """
+me="$FLEETWIRE_TASK_ID $FLEETWIRE_ATTEMPT"
+echo "begin $me" >>"{folder}/ledger"
+i=0
+while [ ! -e "{folder}/go" ] && [ $i -lt 12000 ]; do sleep 0.01; i=$((i+1)); done
+echo "end $me" >>"{folder}/ledger"
+printf '"%s"' "$me" >"$FLEETWIRE_RESULT"
+"""
+"#
+        )
+    }
+
+    /// Lets the tasks of [`Cluster::ledger_job`] end, and checks that each is committed once, by its first attempt,
+    /// which ran once.
+    pub fn finish_undisturbed(&self, job: &str, count: u64) {
+        fs::write(self.path("go"), "").unwrap();
+        self.wait_for_count(job, "completed", count);
+        let tasks = self.cli_json(&["tasks", job, "-n", "1000", "--json"]);
+        for task in tasks.as_array().expect("rows") {
+            assert_eq!((&task["status"], &task["attempt"]), (&"completed".into(), &1.into()), "{task}");
+        }
+        let ledger = self.ledger();
+        let of_job = || ledger.iter().filter(|(attempt, _)| attempt.starts_with(&format!("{job}.")));
+        assert_eq!(of_job().count() as u64, count, "an attempt ran that was not needed: {ledger:?}");
+        assert!(of_job().all(|(_, ran)| *ran == (1, 1)), "{ledger:?}");
     }
 
     pub fn wait_for_agents(&self, count: usize) {
