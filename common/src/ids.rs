@@ -135,6 +135,7 @@ impl Principal {
         format!("spiffe://{cluster}/{}/{}", role_name(self.role), self.name)
     }
 
+    // §transport-3
     /// Reads such a URI. `None` unless it is exactly one of this cluster.
     pub fn from_uri(uri: &str, cluster: &str) -> Option<Principal> {
         let path = uri.strip_prefix("spiffe://")?.strip_prefix(cluster)?.strip_prefix('/')?;

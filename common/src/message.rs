@@ -216,6 +216,7 @@ pub fn cut(text: &str) -> &str {
     text.get(..text.floor_char_boundary(crate::limits::NOTE_BYTES_MAX)).unwrap_or(text)
 }
 
+// §status-2
 /// The nearest of the seed's four statuses (docs/protocol.md#statuses).
 pub fn nearest_seed_status(status: fb::TaskStatus) -> fb::TaskStatus {
     match status {

@@ -67,6 +67,7 @@ impl JoinToken {
         format!("{PREFIX}{}", BASE64URL_NOPAD.encode(&bytes))
     }
 
+    // §token-1
     /// Reads the one-line form; a checksum catches what copying damaged.
     pub fn from_text(text: &str) -> Result<JoinToken, TokenError> {
         let coded = text.trim().strip_prefix(PREFIX).ok_or(TokenError::Prefix)?;
@@ -140,6 +141,7 @@ mod tests {
         assert_eq!((read.id, read.addresses.len(), read.cluster.as_str()), (TokenId(3), 2, "c-1"));
     }
 
+    // §token-1
     #[test]
     fn damage_is_noticed_wherever_it_is() {
         let text = token().to_text();

@@ -12,6 +12,7 @@ use fleetwire_common::{
 };
 use support::*;
 
+// §envelope-1 §open-9
 #[test]
 fn an_envelope_holds_exactly_one_of_message_packed_and_batch() {
     let beat = |builder: &mut Builder| fb::Heartbeat::create(builder, &Default::default()).as_union_value();
@@ -45,6 +46,7 @@ fn batch_of(kinds: &[(fb::SchedulerMessage, bool)]) -> Vec<u8> {
     })
 }
 
+// §envelope-2 §envelope-3
 #[test]
 fn batches_do_not_nest_are_not_empty_and_are_bounded() {
     use fb::SchedulerMessage as M;
@@ -86,6 +88,7 @@ fn a_packed_body_holds_one_message_or_batch_and_no_chunk() {
     assert!(matches!(refusal(&pack(&noise(200))), OpenError::Malformed { what: "body", .. }));
 }
 
+// §open-10 §lz4-2 §lz4-3
 #[test]
 fn decompression_bombs_and_wrong_lengths_are_refused() {
     let raw = body(|builder, args| {
@@ -123,6 +126,7 @@ fn chunk(offset: u64, total: u64, data: &[u8]) -> fb::ChunkT {
     fb::ChunkT { offset, total, data: Some(data.to_vec()), ..Default::default() }
 }
 
+// §stream-4 §stream-6
 #[test]
 fn pieces_that_do_not_continue_their_body_are_refused() {
     let first = forge_chunk(1, 0, &chunk(0, 100, &[1; 40]));
@@ -154,6 +158,7 @@ fn pieces_that_do_not_continue_their_body_are_refused() {
     }
 }
 
+// §stream-1 §stream-5
 #[test]
 fn bodies_in_pieces_are_bounded_and_so_are_their_streams() {
     for total in [BODY_BYTES_MAX as u64 + 1, u64::MAX] {
@@ -181,6 +186,7 @@ fn bodies_in_pieces_are_bounded_and_so_are_their_streams() {
     assert_eq!(opener.open(&again, 1, NOW_MS, STALE_AFTER_MS).unwrap_err(), OpenError::StreamEnded { stream: 1 });
 }
 
+// §stream-2
 #[test]
 fn a_body_in_pieces_is_not_played_twice() {
     let mut bytes = Vec::new();
@@ -196,6 +202,7 @@ fn a_body_in_pieces_is_not_played_twice() {
     }
 }
 
+// §stream-3
 #[test]
 fn chunks_keep_to_bulk_streams_and_nothing_else_goes_there() {
     let frame = forge_chunk(0, 0, &chunk(0, 100, &[1; 10]));
@@ -218,6 +225,7 @@ fn definitions(names: &[(u16, &str)]) -> Option<Vec<fb::MetricNameT>> {
     Some(names.iter().map(one).collect())
 }
 
+// §stream-8 §metric-1 §metric-2
 #[test]
 fn metric_names_are_defined_in_order_once_and_within_their_bounds() {
     let long = "x".repeat(METRIC_NAME_BYTES_MAX + 1);
@@ -241,6 +249,7 @@ fn metric_names_are_defined_in_order_once_and_within_their_bounds() {
     assert!(matches!(refusal(&frame), OpenError::MetricName(MetricNameError::Number { found: 1024, .. })));
 }
 
+// §metric-3
 #[test]
 fn metrics_without_name_value_or_measure_are_refused_and_the_session_goes_on() {
     let metric = |name: &str| fb::MetricT { name: Some(name.to_owned()), value: 1.0 };
@@ -265,6 +274,7 @@ fn metrics_without_name_value_or_measure_are_refused_and_the_session_goes_on() {
     }
 }
 
+// §open-11
 #[test]
 fn numbers_that_are_none_or_out_of_range_are_refused_and_the_session_goes_on() {
     let mut wrong: Vec<fb::StatusUpdateT> = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.001, 1.001, 1e30]
@@ -290,6 +300,7 @@ fn numbers_that_are_none_or_out_of_range_are_refused_and_the_session_goes_on() {
     }
 }
 
+// §status-1
 #[test]
 fn an_unknown_status_is_refused_and_the_session_goes_on() {
     for status in [-1, fb::TaskStatus::ENUM_MAX + 1, i8::MIN, i8::MAX] {
@@ -299,6 +310,7 @@ fn an_unknown_status_is_refused_and_the_session_goes_on() {
     }
 }
 
+// §open-14
 #[test]
 fn a_refused_batch_item_is_named_and_the_others_stand() {
     let nan = fb::StatusUpdateT { progress: f32::NAN, metric_names: definitions(&[(0, "loss")]), ..update() };
@@ -357,6 +369,7 @@ fn fields_of_a_later_version_are_ignored() {
     assert!(matches!(opened.message(), Some(MessageRef::Heartbeat(beat)) if beat.cpu() == 250));
 }
 
+// §open-4
 #[test]
 fn what_a_hostile_key_holder_makes_the_verifier_do_is_bounded() {
     // Ten thousand rows that are all the same row: every one of them would be verified again, with its text.

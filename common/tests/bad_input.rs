@@ -25,6 +25,7 @@ fn shapes() -> Vec<Vec<u8>> {
     ]
 }
 
+// §open-1
 #[test]
 fn truncated_frames_are_refused_at_every_length() {
     for frame in shapes() {
@@ -64,6 +65,7 @@ fn extended_frames_are_refused() {
     }
 }
 
+// §open-3
 #[test]
 fn every_flipped_bit_is_noticed() {
     for frame in shapes() {
@@ -113,6 +115,7 @@ fn a_frame_is_not_played_twice_in_its_session() {
     }
 }
 
+// §open-7
 #[test]
 fn a_lost_or_reordered_frame_is_noticed() {
     let mut bytes = Vec::new();
@@ -127,6 +130,7 @@ fn a_lost_or_reordered_frame_is_noticed() {
     assert_eq!(error, OpenError::Sequence { stream: 0, found: 2, expected: 1 });
 }
 
+// §open-2 §key-3
 #[test]
 fn a_frame_sealed_with_another_key_or_key_id_is_refused() {
     let frame = sealed(&heartbeat(), Features::ALL);
@@ -138,6 +142,7 @@ fn a_frame_sealed_with_another_key_or_key_id_is_refused() {
     assert_eq!(error.code(), fb::ErrorCode::Authorization);
 }
 
+// §open-8 §fresh-1
 #[test]
 fn stale_frames_are_refused_in_both_directions_of_time_and_on_the_control_stream_only() {
     let frame = sealed(&heartbeat(), Features::ALL);
@@ -155,6 +160,7 @@ fn stale_frames_are_refused_in_both_directions_of_time_and_on_the_control_stream
     opener().open(&pieces, 1, u64::MAX, STALE_AFTER_MS).unwrap();
 }
 
+// §open-6
 #[test]
 fn a_frame_of_another_version_is_refused() {
     for version in [0, 2, u16::MAX] {
@@ -181,6 +187,7 @@ fn a_frame_that_came_on_another_stream_than_it_says_is_refused() {
     }
 }
 
+// §open-5
 #[test]
 fn a_signature_field_that_is_not_the_tail_is_refused() {
     // The tail is right, so the tag is; but the table's field points at bytes inside the payload, or nowhere.

@@ -55,6 +55,7 @@ fn hold(name: &str, expected: &str) {
     );
 }
 
+// §seal-1 §seal-3 §key-1 §key-2 §key-4
 #[test]
 fn the_generated_parts_are_what_the_code_says() {
     // One test, so that two never write the page at once.
@@ -275,4 +276,39 @@ fn every_limit_has_its_value() {
     let found: Vec<(String, String)> =
         rows("Limits").iter().skip(1).map(|row| (row[0].clone(), row[1].clone())).collect();
     assert_eq!(found, values.map(|(name, value)| (format!("`{name}`"), value.to_string())));
+}
+
+/// Each requirement of the page, `§name-number`, is cited where it is kept and where it is tested.
+#[test]
+fn every_requirement_is_cited_by_the_code_and_by_a_test() {
+    let tags = |text: &str| -> BTreeSet<String> {
+        let tag = |rest: &str| rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '-').collect::<String>();
+        text.split('§').skip(1).map(tag).filter(|tag| tag.contains('-')).collect()
+    };
+    let required: BTreeSet<String> =
+        protocol().split("**§").skip(1).flat_map(|rest| tags(&format!("§{rest}"))).collect();
+    assert!(required.len() > 60, "{}", required.len());
+    let (mut code, mut tests) = (BTreeSet::new(), BTreeSet::new());
+    let mut folders: Vec<PathBuf> = ["schemas", "common", "scheduler", "agent"].map(|name| root().join(name)).into();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if entry.is_dir() {
+                folders.push(entry);
+            } else if entry.extension().is_some_and(|ending| ending == "rs") {
+                let text = fs::read_to_string(&entry).unwrap();
+                let whole = entry.components().any(|part| {
+                    let part = part.as_os_str().to_string_lossy();
+                    part == "tests" || part == "stories" || part == "tests.rs"
+                });
+                let (kept, tested) =
+                    if whole { ("", &*text) } else { text.split_once("#[cfg(test)]").unwrap_or((&text, "")) };
+                code.extend(tags(kept));
+                tests.extend(tags(tested));
+            }
+        }
+    }
+    let missing = |cited: &BTreeSet<String>| required.difference(cited).cloned().collect::<Vec<_>>();
+    assert_eq!((missing(&code), missing(&tests)), (vec![], vec![]), "cited by no code; by no test");
+    let unknown: Vec<_> = code.union(&tests).filter(|tag| !required.contains(*tag)).collect();
+    assert!(unknown.is_empty(), "{unknown:?}");
 }

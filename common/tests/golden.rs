@@ -257,6 +257,7 @@ fn refused(frames: &[(u32, &[u8])]) -> Option<OpenError> {
     }
 }
 
+// §open-13
 /// `FLEETWIRE_WRITE_GOLDEN=1` writes what is missing, and never over what is there.
 #[test]
 fn every_hostile_vector_is_refused_as_its_name_says() {

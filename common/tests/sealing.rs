@@ -17,6 +17,7 @@ fn table(frame: &[u8]) -> fb::MessageEnvelope<'_> {
     flatbuffers::size_prefixed_root::<fb::MessageEnvelope<'_>>(frame).unwrap()
 }
 
+// §lz4-1
 #[test]
 fn a_body_is_packed_from_the_threshold_on_and_only_for_peers_that_know() {
     let small = sealed(&assignment(700), Features::ALL);
@@ -81,6 +82,7 @@ fn a_batch_is_one_frame_packed_when_that_pays_and_opened_in_order() {
     assert_eq!(read, (0..300).map(|n| (n as u16, n)).collect::<Vec<_>>());
 }
 
+// §envelope-4 §session-5
 #[test]
 fn a_peer_without_batches_gets_one_message_a_frame() {
     let messages = [heartbeat(), heartbeat()];
@@ -156,6 +158,7 @@ fn names_beyond_the_bound_are_sent_as_text() {
     }
 }
 
+// §seal-5
 #[test]
 fn what_a_peer_would_refuse_is_not_written() {
     for features in [Features::ALL, Features::NONE] {
@@ -185,6 +188,7 @@ fn an_empty_union_is_sent_as_a_nack() {
     assert!(matches!(opened.message(), Some(MessageRef::Nack(nack)) if nack.code() == fb::ErrorCode::Internal));
 }
 
+// §stream-7
 #[test]
 fn bodies_of_any_size_go_in_pieces_packed_when_that_pays() {
     let text = json_text(900_000).into_bytes();
@@ -228,6 +232,7 @@ fn a_transport_that_takes_more_gets_larger_frames() {
     open(&mut opener().with_frame_bytes_max(FRAME_BYTES_CODEC_MAX), &frame).unwrap();
 }
 
+// §seal-2
 #[test]
 fn frames_follow_each_other_in_one_buffer() {
     let mut sealer = sealer(Features::ALL);

@@ -89,6 +89,7 @@ fn a_published_peer_is_never_sent_what_it_cannot_read() {
     }
 }
 
+// §status-2
 #[test]
 fn statuses_beyond_the_published_four_become_the_nearest_and_their_end_says_the_rest() {
     use fb::TaskStatus as S;
@@ -193,6 +194,7 @@ fn fields(folder: &str, only: Option<&str>) -> Vec<String> {
     lines
 }
 
+// §version-4
 #[test]
 fn the_published_names_types_and_ids_never_moved() {
     let today = fields("", None);
@@ -323,6 +325,7 @@ fn no_field_or_value_of_version_0_1_has_moved() {
     }
 }
 
+// §version-3
 #[test]
 fn ids_are_given_once_and_without_gaps() {
     let mut tables = std::collections::BTreeMap::<String, Vec<usize>>::new();

@@ -71,6 +71,7 @@ fn refused(session: &mut Session, frame: &[u8]) -> OpenError {
     session.opener.open(frame, CONTROL_STREAM, NOW_MS, STALE_AFTER_MS).unwrap_err()
 }
 
+// §session-3
 #[test]
 fn a_frame_is_not_played_into_another_session() {
     let cluster = Cluster::new();
@@ -96,6 +97,7 @@ fn a_frame_is_not_reflected_to_its_sender() {
     assert_eq!(refused(&mut scheduler, &from), OpenError::Signature);
 }
 
+// §session-2
 #[test]
 fn a_welcome_answers_its_own_hello_only() {
     let cluster = Cluster::new();
@@ -137,6 +139,7 @@ fn a_refusal_says_why_and_another_message_is_unexpected() {
     assert_eq!(Greeted::on_hello(&enrolment, &back).unwrap_err(), HandshakeError::Open(OpenError::Signature));
 }
 
+// §session-1
 #[test]
 fn a_hello_with_a_field_of_the_wrong_size_is_refused() {
     use fleetwire_common::envelope::{
@@ -164,6 +167,7 @@ fn a_hello_with_a_field_of_the_wrong_size_is_refused() {
     }
 }
 
+// §version-2
 #[test]
 fn features_are_what_both_know() {
     let unknown = Features(1 << 40);

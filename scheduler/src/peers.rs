@@ -124,6 +124,7 @@ impl Peers {
 }
 
 impl Peer {
+    // §open-14
     /// Answers a frame or batch item that was refused, and ends the session where it cannot go on.
     fn on_refused(&mut self, error: &OpenError, from: Origin, now: Time) {
         if self.closed {
@@ -158,6 +159,7 @@ impl Peer {
             let sent = self.sender.send(Message::Rare(fb::SchedulerMessageT::Nack(Box::new(nack))));
             self.on_sent(sent);
         }
+        // §fresh-2
         if error.is_fatal() && !self.closed {
             self.close(error.code(), "a frame was refused");
         }

@@ -6,6 +6,7 @@
 //! The generated accessors are safe on buffers that were verified; `common` and `common/journal`
 //! are the only crates that verify, and everyone else gets their checked views.
 
+// §version-3
 // Left exactly as flatc writes it, so that it can be compared byte for byte.
 #[rustfmt::skip]
 #[allow(

@@ -93,6 +93,7 @@ impl Backlog {
         self.used = self.shapes.iter().fold(Resources::ZERO, |sum, (shape, count)| sum.plus(shape.times(*count)));
     }
 
+    // §session-7
     /// Whether the executor may start `resources` whenever anything that runs ends.
     fn may_stage(&self, resources: Resources) -> bool {
         let alike = self.shapes.len() == 1 && self.shapes.contains_key(&resources);

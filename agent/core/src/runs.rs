@@ -214,6 +214,7 @@ impl Agent {
         }
     }
 
+    // §status-3
     pub(crate) fn on_ended(
         &mut self,
         now: Time,

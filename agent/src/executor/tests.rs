@@ -379,6 +379,7 @@ async fn a_stopped_task_can_be_cancelled() {
     assert_eq!(device.ended("t").await.exit_code, 4);
 }
 
+// §status-3
 #[tokio::test]
 async fn daemons_are_left_nowhere() {
     let mut device = Device::new(4);

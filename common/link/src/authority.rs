@@ -67,6 +67,7 @@ pub enum AuthorityError {
     Make(#[from] rcgen::Error),
 }
 
+// §transport-2
 /// The server name that only a scheduler's certificate bears.
 pub(crate) fn server_name(cluster: &str) -> String {
     format!("scheduler.{cluster}.fleetwire")

@@ -91,6 +91,7 @@ impl LinkClosed {
     }
 }
 
+// §transport-4
 /// The transport's form of a code.
 pub(crate) fn close_code(code: ErrorCode) -> VarInt {
     VarInt::from_u32(u32::from(code.0))

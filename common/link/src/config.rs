@@ -47,6 +47,7 @@ pub struct LinkConfig {
 impl Default for LinkConfig {
     fn default() -> LinkConfig {
         LinkConfig {
+            // §transport-5
             idle_timeout: Duration::from_secs(120),
             handshake_timeout: Duration::from_secs(10),
             stream_window_bytes: 64 << 10,

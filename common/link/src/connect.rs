@@ -243,6 +243,7 @@ impl Attempt {
     }
 }
 
+// §session-4
 async fn greet(
     address: &str,
     dialed: Dialed,

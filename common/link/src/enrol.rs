@@ -130,6 +130,7 @@ async fn ask(
     identity
 }
 
+// §join-4
 /// Opens the answer and checks that it is what was asked for.
 fn read_answer(
     frame: &[u8],

@@ -165,6 +165,7 @@ impl FrameReader {
         self.partial.extend_from_slice(&self.chunk.split_to(missing));
     }
 
+    // §envelope-5
     fn check(&self, length: u64) -> Result<usize, FrameError> {
         if length < FRAME_BYTES_MIN as u64 {
             return Err(FrameError::TooShort { found: length });

@@ -165,6 +165,7 @@ impl Enrolling {
     }
 }
 
+// §join-2
 fn open(frame: &[u8], token: TokenId, secret: &Secret) -> Result<(String, fb::Role, Csr), JoinError> {
     let mut opener = Opener::new(plain_key(secret, Direction::ToScheduler), token.0);
     let opened = opener.open(frame, CONTROL_STREAM, 0, u64::MAX)?;

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+// §envelope-6
 /// `Hello`, `Welcome` and a refusal: a frame before the session is at most this long.
 pub const GREETING_FRAME_BYTES_MAX: usize = 4 << 10;
 /// `Enroll` and `Enrolled`: a certificate request, or two certificates.

@@ -93,6 +93,7 @@ pub(crate) fn server_config(server: &ServerIdentity, clock: &ClusterClock) -> Re
     let authority = CertificateDer::from(server.authority.clone());
     let mut roots = RootCertStore::empty();
     roots.add(authority.clone())?;
+    // §transport-1
     let inner = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
         .allow_unauthenticated()
         .build()
@@ -103,6 +104,7 @@ pub(crate) fn server_config(server: &ServerIdentity, clock: &ClusterClock) -> Re
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(Arc::new(check))
         .with_cert_resolver(Arc::new(server.key.for_tls(chain)?));
+    // §version-1
     config.alpn_protocols = vec![SESSION_ALPN.to_vec(), JOIN_ALPN.to_vec()];
     config.max_early_data_size = 0;
     config.send_tls13_tickets = 0;
@@ -290,6 +292,7 @@ impl ClientCertVerifier for ClientCheck {
     }
 }
 
+// §join-1
 /// The time under which a certificate is checked: the latest that is known, and never before the
 /// certificate itself begins.
 fn trusted_time(now: UnixTime, known: Time, leaf: &CertificateDer<'_>) -> UnixTime {

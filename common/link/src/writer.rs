@@ -170,6 +170,7 @@ impl Writer {
         }
     }
 
+    // §seal-4
     /// Seals from the batch until a write's worth is there. Its timestamps are of this moment.
     fn seal(&mut self) {
         self.out.clear();

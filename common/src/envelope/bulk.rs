@@ -35,9 +35,11 @@ impl Bulk {
     /// Counts a frame that came on `stream`: it must be the stream's next.
     pub(super) fn on_frame(&mut self, stream: u32, found: u64) -> Result<(), OpenError> {
         if !self.open.contains_key(&stream) {
+            // §stream-2
             if self.used.has(stream) {
                 return Err(OpenError::StreamEnded { stream });
             }
+            // §stream-1
             if self.open.len() >= BULK_STREAMS_MAX {
                 return Err(OpenError::BulkStreams);
             }
@@ -55,6 +57,7 @@ impl Bulk {
     pub(super) fn on_chunk(&mut self, stream: u32, chunk: fb::Chunk<'_>) -> Result<Option<Whole>, OpenError> {
         let Some(assembly) = self.open.get_mut(&stream) else { return Err(OpenError::BulkStreams) };
         let data = chunk.data().map(|data| data.bytes()).unwrap_or_default();
+        // §stream-5
         let total = usize::try_from(chunk.total()).ok().filter(|total| *total <= BODY_BYTES_MAX);
         let total = total.ok_or(OpenError::TooLong { found: chunk.total() as usize, max: BODY_BYTES_MAX })?;
         if assembly.bytes.is_empty() {
@@ -66,9 +69,11 @@ impl Bulk {
             assembly.raw_len = chunk.raw_len();
         }
         let at = assembly.bytes.len();
+        // §stream-6
         let same = total == assembly.total
             && chunk.compression() == assembly.compression
             && chunk.raw_len() == assembly.raw_len;
+        // §stream-4
         if !same || chunk.offset() != at as u64 || data.is_empty() || data.len() > total - at {
             return Err(OpenError::Chunk { found: chunk.offset(), total: chunk.total(), expected: at as u64 });
         }

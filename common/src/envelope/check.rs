@@ -10,6 +10,7 @@ use crate::{fb, limits::*, message::MetricNames};
 /// A batch item that was refused, and why.
 pub(super) type Refused = Vec<(u16, OpenError)>;
 
+// §envelope-2 §envelope-3
 /// Checks the content of a frame. What ends the session, or refuses the only message, is an error;
 /// refused items of a batch are put into `refused`.
 pub(super) fn check_content(
@@ -56,6 +57,7 @@ pub(super) fn check_content(
     Ok(())
 }
 
+// §metric-1
 /// Takes the names that a status update defines, also when the rest of it is refused: the messages that
 /// follow use them.
 fn define_names(update: fb::StatusUpdate<'_>, stream: u32, names: &mut MetricNames) -> Result<(), OpenError> {
@@ -68,6 +70,7 @@ fn define_names(update: fb::StatusUpdate<'_>, stream: u32, names: &mut MetricNam
     Ok(())
 }
 
+// §open-11 §metric-3 §status-1
 fn check_status(update: fb::StatusUpdate<'_>, names: &MetricNames) -> Result<(), OpenError> {
     let status = update.status();
     if !(fb::TaskStatus::ENUM_MIN..=fb::TaskStatus::ENUM_MAX).contains(&status.0) {

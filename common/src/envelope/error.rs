@@ -157,6 +157,7 @@ impl OpenError {
         }
     }
 
+    // §open-13
     /// Whether the session must end: all that says the peer, or the link, cannot be trusted to go on.
     /// A refused number, metric or status is the sender's mistake in one message, answered and passed over.
     pub fn is_fatal(&self) -> bool {

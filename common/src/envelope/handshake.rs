@@ -101,6 +101,7 @@ pub struct Greeting {
 }
 
 impl Greeting {
+    // §session-1
     /// Seals a `Hello` into `out`. `nonce` is random; `local_ms` the own clock, which nobody checks.
     pub fn hello(enrolment: &Secret, nonce: [u8; 16], info: &HelloInfo, local_ms: u64, out: &mut Vec<u8>) -> Greeting {
         let hello = fb::HelloT {
@@ -131,10 +132,12 @@ impl Greeting {
             other => return Err(unexpected(fb::SchedulerMessage::Welcome, other)),
         };
         let nonce = array(welcome.nonce(), "nonce")?;
+        // §session-2
         if array(welcome.peer_nonce(), "peer_nonce")? != self.nonce {
             return Err(HandshakeError::Nonce);
         }
         let epoch_key = Secret::new(array(welcome.epoch_key(), "epoch_key")?);
+        // §session-5
         let features = Features(welcome.features()).common(Features::ALL);
         let info = WelcomeInfo {
             features,
@@ -144,6 +147,7 @@ impl Greeting {
             cluster: welcome.cluster().unwrap_or_default().to_owned(),
             software: welcome.software().unwrap_or_default().to_owned(),
         };
+        // §session-3
         let key = |direction| session_key(&epoch_key, &self.nonce, &nonce, direction);
         let session = Session {
             sealer: Sealer::new(key(Direction::ToScheduler), welcome.epoch(), features),
@@ -230,6 +234,7 @@ pub fn clock_offset_us(hello_sent_us: u64, welcome_came_us: u64, cluster_time: T
     cluster_time.0.cast_signed().wrapping_sub(middle.cast_signed())
 }
 
+// §key-3
 fn first_sealer(enrolment: &Secret, direction: Direction) -> Sealer {
     Sealer::new(plain_key(enrolment, direction), ENROLMENT_KEY_ID, Features::NONE)
 }

@@ -35,6 +35,7 @@ impl Secret {
         &self.0
     }
 
+    // §key-1
     /// HKDF-SHA256 (RFC 5869) of this secret: `info` is the length-prefixed concatenation of its parts.
     pub fn derive(&self, salt: &[u8], info: &[&[u8]]) -> Secret {
         let mut joined = Vec::with_capacity(64);
@@ -88,6 +89,7 @@ impl std::fmt::Debug for MacKey {
     }
 }
 
+// §key-2
 /// A 32-byte key as HMAC's 64-byte block, zero-padded (RFC 2104).
 trait IntoBlock {
     fn into_block(self) -> hmac::digest::Key<Hmac<Sha256>>;
@@ -132,6 +134,7 @@ impl RootKeys {
         self.root.derive(&[], &[b"fleetwire token", &token.0.to_le_bytes(), &expires_at.0.to_le_bytes()])
     }
 
+    // §key-4
     /// A receipt's MAC: over the incarnation's number and random id, and the position.
     pub fn receipt_mac(&self, incarnation: u64, incarnation_id: &[u8; 16], position: Position) -> [u8; 16] {
         let mut bytes = [0u8; 32];

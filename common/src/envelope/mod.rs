@@ -49,6 +49,7 @@ impl Features {
 
 /// The envelope's version on the wire.
 pub const VERSION: u16 = 1;
+// §version-2
 /// The protocol's minor version that this build speaks.
 pub const MINOR: u16 = 0;
 /// The stream number of a session's control stream.

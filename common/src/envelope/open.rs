@@ -110,14 +110,17 @@ impl Opener {
     ) -> Result<Opened<'a>, OpenError> {
         let tail = self.authenticate(frame)?;
         let envelope = verify_envelope(frame)?;
+        // §open-5
         if envelope.signature().map(|field| field.bytes().as_ptr_range()) != Some(tail.as_ptr_range()) {
             return Err(OpenError::SignaturePlace);
         }
+        // §open-6
         if envelope.version() != VERSION {
             return Err(OpenError::Version { found: envelope.version() });
         }
         self.check_order(&envelope, stream, arrived_ms, tolerance_ms)?;
         let (timestamp_ms, sequence) = (envelope.timestamp(), envelope.sequence());
+        // §envelope-1 §open-9
         let parts = [
             envelope.message_type() != fb::SchedulerMessage::NONE,
             envelope.packed().is_some(),
@@ -134,9 +137,11 @@ impl Opener {
         let this: &'a mut Self = self;
         let content = if let Some(packed) = envelope.packed().filter(|_| stream == CONTROL_STREAM) {
             let data = packed.data().map(|data| data.bytes()).unwrap_or_default();
+            // §open-10
             check_packed(packed.compression(), data.len(), packed.raw_len())?;
             Content::Body(verify_body(unpack(data, packed.raw_len(), &mut this.scratch)?)?)
         } else if let Some(chunk) = envelope.message_as_chunk() {
+            // §stream-3
             if stream == CONTROL_STREAM {
                 return Err(OpenError::Content("a chunk on the control stream"));
             }
@@ -165,6 +170,7 @@ impl Opener {
             return Err(OpenError::TooLong { found: frame.len(), max: self.frame_bytes_max });
         }
         let short = OpenError::TooShort { found: frame.len() };
+        // §open-1
         if frame.len() < SIGNATURE_BYTES + 8 {
             return Err(short);
         }
@@ -176,9 +182,11 @@ impl Opener {
         let (_, tail) = frame.split_at(frame.len() - SIGNATURE_BYTES);
         let (signed, tag) = frame.split_at(frame.len() - TAG_BYTES);
         let found = tail.first_chunk::<4>().map_or(0, |id| u32::from_le_bytes(*id));
+        // §open-2
         if found != self.key_id {
             return Err(OpenError::KeyId { found, expected: self.key_id });
         }
+        // §open-3
         if !self.key.verify(signed, tag) {
             return Err(OpenError::Signature);
         }
@@ -194,6 +202,7 @@ impl Opener {
         arrived_ms: u64,
         tolerance_ms: u64,
     ) -> Result<(), OpenError> {
+        // §open-7
         if envelope.stream() != stream {
             return Err(OpenError::Stream { found: envelope.stream(), expected: stream });
         }
@@ -206,6 +215,7 @@ impl Opener {
         }
         self.sequence += 1;
         let timestamp_ms = envelope.timestamp();
+        // §open-8 §fresh-1
         if timestamp_ms.abs_diff(arrived_ms) > tolerance_ms {
             return Err(OpenError::Stale { timestamp_ms, arrived_ms, tolerance_ms });
         }
@@ -213,6 +223,7 @@ impl Opener {
     }
 }
 
+// §open-4
 /// The bounds under which a FlatBuffer of `length` bytes is verified: hostile ones cost no more than
 /// honest ones, which need at most 1.26 × their length.
 pub fn verifier_options(length: usize) -> flatbuffers::VerifierOptions {
@@ -229,6 +240,7 @@ fn verify_envelope(frame: &[u8]) -> Result<fb::MessageEnvelope<'_>, OpenError> {
         .map_err(|error| OpenError::Malformed { what: "envelope", error: error.to_string() })
 }
 
+// §stream-7
 fn verify_body(bytes: &[u8]) -> Result<fb::Body<'_>, OpenError> {
     flatbuffers::root_with_opts::<fb::Body<'_>>(&verifier_options(bytes.len()), bytes)
         .map_err(|error| OpenError::Malformed { what: "body", error: error.to_string() })

@@ -16,6 +16,7 @@ pub(super) struct Packer {
 }
 
 impl Packer {
+    // §lz4-1
     /// The compressed form, unless the body is too small to try or does not shrink to 7/8. Random bytes
     /// cost 49 µs per MB to find out, so nothing is sampled beforehand.
     pub(super) fn pack(&mut self, raw: &[u8]) -> Option<&[u8]> {
@@ -50,6 +51,7 @@ impl Packer {
     }
 }
 
+// §lz4-2
 /// Refuses a compressed body by its words alone: the cap, and that an LZ4 block expands 255-fold at
 /// most. `packed` is how many bytes there are, or will be.
 pub(super) fn check_packed(compression: fb::Compression, packed: usize, raw: u32) -> Result<(), OpenError> {
@@ -71,6 +73,7 @@ pub(super) fn unpack<'s>(data: &[u8], raw: u32, scratch: &'s mut Vec<u8>) -> Res
         scratch.resize(raw, 0);
     }
     let room = scratch.get_mut(..raw).unwrap_or_default();
+    // §lz4-3
     match decompress_into(data, room) {
         Ok(length) if length == raw => Ok(room),
         Ok(_) => Err(OpenError::Packed("its raw length is not what it decompressed to")),

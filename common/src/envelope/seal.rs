@@ -79,6 +79,7 @@ impl Sealer {
         if first.bytes_at_least() > self.frame_bytes_max / 4 * 3 {
             return 0;
         }
+        // §envelope-4
         let many = if self.features.has(Features::BATCH) { batch_length(messages) } else { 1 };
         let (before, names) = (out.len(), self.numbers.count());
         for count in [many, 1] {
@@ -118,6 +119,7 @@ impl Sealer {
         out: &mut Vec<u8>,
     ) -> Result<(), SealError> {
         // A bulk stream is not ordered with the control stream, so names cannot be defined on it.
+        // §stream-8
         let features = Features(self.features.0 & !Features::INTERNED_METRICS.0);
         let mut numbers = MetricNumbers::default();
         let mut context = WriteContext { features, numbers: &mut numbers };
@@ -209,6 +211,7 @@ impl Sealer {
         taken
     }
 
+    // §seal-1
     /// Begins a frame with what must be its last bytes: the signature vector, key id and room for the tag.
     fn begin(&self, frame: &mut Builder, now_ms: u64, stream: u32, sequence: u64) -> fb::MessageEnvelopeArgs<'static> {
         frame.reset();
@@ -217,6 +220,7 @@ impl Sealer {
             *id = self.key_id.to_le_bytes();
         }
         let signature = Some(frame.create_vector(&tail));
+        // §seal-2
         fb::MessageEnvelopeArgs {
             version: VERSION,
             timestamp: now_ms,
@@ -227,6 +231,7 @@ impl Sealer {
         }
     }
 
+    // §seal-3
     /// Appends a frame with its tag: the one copy that sealing makes of what was built.
     fn sign(&self, frame: &[u8], out: &mut Vec<u8>) {
         let before = out.len();

@@ -50,6 +50,7 @@ pub struct MetricNames {
 }
 
 impl MetricNames {
+    // §metric-2
     /// Takes a definition. Numbers are given in order, without gaps, and never again.
     pub fn define(&mut self, number: u16, name: &str) -> Result<(), MetricNameError> {
         if usize::from(number) != self.names.len() || self.names.len() >= METRIC_NAMES_MAX {

@@ -33,6 +33,7 @@ macro_rules! message_ref {
         pub enum MessageRef<'a> {
             StatusUpdate(StatusRef<'a>),
             $($variant(fb::$variant<'a>),)*
+            // §version-4
             /// A type that this build does not know: answered by a `Nack`, never fatal.
             Unknown(u8),
         }

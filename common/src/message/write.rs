@@ -28,6 +28,7 @@ pub struct WriteContext<'s> {
 type Builder = flatbuffers::FlatBufferBuilder<'static>;
 type Union = flatbuffers::WIPOffset<flatbuffers::UnionWIPOffset>;
 
+// §seal-5
 impl Message {
     /// Writes it into the builder, as a union value to be put into an envelope, an item or a body.
     pub fn write(&self, builder: &mut Builder, context: &mut WriteContext<'_>) -> Union {

@@ -80,6 +80,7 @@ impl Core {
         }
     }
 
+    // §join-3 §join-5
     /// Whom a key may become, and whether that must be written down.
     fn grant(
         &self,

@@ -293,15 +293,18 @@ fn dispatch(
     message: MessageRef<'_>,
     effects: &mut Effects,
 ) -> Result<bool, Rejected> {
+    // §open-15
     if let MessageRef::Unknown(found) = message {
         return Err(Rejected::UnknownMessage { found });
     }
     // A Nack is never answered by a Nack, whoever sent it.
+    // §session-8
     if let MessageRef::Nack(nack) = message {
         on_nack(core, agent, nack, effects);
         return Ok(false);
     }
     let kind = message.kind();
+    // §open-12 §role-1
     if !may_send(principal.role, kind) {
         return Err(Rejected::NotAllowed { role: principal.role, message: kind });
     }

@@ -177,6 +177,7 @@ impl Core {
         for (attempt, report) in &listed {
             self.keep_one(agent, *attempt, report, effects);
         }
+        // §session-6
         let answers = listed.iter().map(|(attempt, report)| self.reconcile_listed(agent, *attempt, *report)).collect();
         let registered = fb::RegisteredT {
             answers: Some(answers),

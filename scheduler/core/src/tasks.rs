@@ -182,6 +182,7 @@ impl Core {
             Some(record) => match record.open.find(attempt.attempt) {
                 Some(assigned) if assigned.agent == agent => return Ok(()),
                 Some(_) => {
+                    // §role-2
                     return Err(Rejected::NotYourAttempt { attempt, principal: self.agent_name(agent) });
                 }
                 None => record.attempts,

@@ -76,6 +76,7 @@ fn what_could_never_fit_is_rejected_and_does_not_wait() {
     assert_eq!(t.said(), ["reject 1.0.2#1 DoesNotFit"]);
 }
 
+// §session-7
 #[test]
 fn what_waits_is_given_back_when_it_is_recalled_and_what_runs_is_not() {
     let mut t = busy();

@@ -69,6 +69,7 @@ async fn whoever_never_says_hello_is_closed_in_time() {
     cluster.session("pi-2").await;
 }
 
+// §envelope-6
 #[tokio::test]
 async fn first_frames_that_are_none_are_refused_with_their_code() {
     let mut cluster = Cluster::start();
@@ -92,6 +93,7 @@ async fn first_frames_that_are_none_are_refused_with_their_code() {
     cluster.session("pi-2").await;
 }
 
+// §session-4
 #[tokio::test]
 async fn whoever_goes_on_before_the_welcome_is_refused() {
     let mut cluster = Cluster::start();
@@ -106,6 +108,7 @@ async fn whoever_goes_on_before_the_welcome_is_refused() {
     assert!(matches!(cluster.refused().await, AcceptError::TooMuch { found: 50 }));
 }
 
+// §envelope-5
 #[tokio::test]
 async fn a_frame_beyond_the_cap_ends_the_session_before_it_is_read() {
     let mut cluster = Cluster::start();
@@ -195,6 +198,7 @@ async fn more_streams_than_may_be_open_wait_at_the_sender() {
     assert_eq!(ended, LinkClosed::Frame(FrameError::StreamReset { stream: 1 }));
 }
 
+// §seal-4
 #[tokio::test]
 async fn who_does_not_read_fills_a_bounded_queue_and_no_more() {
     let config = LinkConfig { queue_messages_max: 5_000, ..LinkConfig::default() };
@@ -235,6 +239,7 @@ async fn who_does_not_read_cannot_keep_a_link_from_closing() {
     assert_eq!(ended, LinkClosed::ByUs { code: fb::ErrorCode::Busy, reason: "enough".into() });
 }
 
+// §version-1
 #[tokio::test]
 async fn an_unknown_protocol_version_is_refused_with_its_alert() {
     let mut cluster = Cluster::start();
@@ -245,6 +250,7 @@ async fn an_unknown_protocol_version_is_refused_with_its_alert() {
     cluster.refused().await;
 }
 
+// §fresh-2
 #[tokio::test]
 async fn a_stale_frame_is_noticed() {
     let mut cluster = Cluster::start();
@@ -345,6 +351,7 @@ async fn datagrams_of_noise_disturb_nobody() {
     assert_eq!(scheduler.receive(1, index_of).await, [1]);
 }
 
+// §transport-5
 #[tokio::test]
 async fn a_peer_that_is_silent_is_given_up_after_the_idle_timeout() {
     let mut cluster = Cluster::with(LinkConfig { idle_timeout: Duration::from_secs(1), ..LinkConfig::default() });

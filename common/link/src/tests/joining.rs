@@ -116,6 +116,7 @@ async fn a_lost_answer_may_be_asked_for_again_with_the_same_key() {
     assert_eq!((joined.unwrap().principal, first), (agent("pi-1"), second));
 }
 
+// §join-4
 #[tokio::test]
 async fn a_certificate_for_another_name_or_key_is_not_accepted() {
     let mut cluster = Cluster::start();

@@ -62,6 +62,7 @@ async fn three_megabytes_go_each_way_beside_small_messages() {
     assert_eq!(agent.link.sender.messages_waiting(), 0);
 }
 
+// §transport-4
 #[tokio::test]
 async fn a_closed_link_delivers_what_was_queued_and_tells_the_reason() {
     let mut cluster = Cluster::start();

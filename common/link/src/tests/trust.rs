@@ -10,6 +10,7 @@ async fn try_connect(cluster: &Cluster, identity: &Identity) -> Result<Connected
     soon(connect(&addresses, identity, &hello_info(), &clock, &LinkConfig::default())).await
 }
 
+// §transport-1
 #[tokio::test]
 async fn a_certificate_of_another_cluster_is_refused_by_both_sides_with_the_cause() {
     let mut cluster = Cluster::start();
@@ -34,6 +35,7 @@ async fn a_certificate_of_another_cluster_is_refused_by_both_sides_with_the_caus
     cluster.session("pi-2").await;
 }
 
+// §transport-3
 #[tokio::test]
 async fn a_certificate_of_another_clusters_name_is_refused() {
     let mut cluster = Cluster::start();
@@ -60,6 +62,7 @@ async fn a_session_without_a_certificate_is_closed_before_anything_is_read() {
     assert!(matches!(cluster.refused().await, AcceptError::NoCertificate));
 }
 
+// §transport-2
 #[tokio::test]
 async fn an_agents_certificate_cannot_pass_for_the_schedulers() {
     let cluster = Cluster::start();
@@ -158,6 +161,7 @@ async fn an_authentic_refusal_reaches_the_device_with_its_code() {
     assert!(error.is_passing());
 }
 
+// §join-1
 #[tokio::test]
 async fn a_clock_that_says_1970_does_not_matter_and_an_expired_certificate_does() {
     // Certificates that begin in 2027, by the cluster's time; the machine's clock is surely earlier or later.
@@ -241,6 +245,7 @@ fn an_authority_survives_its_files_and_refuses_those_of_others() {
     assert_eq!(again.expires_at().unwrap(), NOW + crate::limits::CERTIFICATE_LIFETIME);
 }
 
+// §join-2
 #[test]
 fn certificate_requests_prove_their_key_and_nothing_else() {
     let key = DeviceKey::generate().unwrap();

@@ -56,6 +56,7 @@ fn an_attempt_that_has_ended_never_commits_but_a_lost_ack_is_sent_again() {
     assert_eq!(t.agent("a").runs(attempt(job + 1, 0, 1)).nacked(), C::UnknownAttempt);
 }
 
+// §role-2
 #[test]
 fn an_agent_speaks_only_for_its_own_attempts() {
     let mut t = T::new();

@@ -51,6 +51,7 @@ fn a_token_lets_as_many_keys_in_as_it_says() {
     assert_eq!(enrol(&mut t, token, "c", Role::Agent, 3), Err(C::TokenUsedUp));
 }
 
+// §join-5
 #[test]
 fn a_token_ends_but_a_lost_reply_may_still_be_asked_for() {
     let mut t = T::new();
@@ -83,6 +84,7 @@ fn tokens_that_ended_long_ago_do_not_keep_new_ones_out() {
     assert_eq!(t.scheduler.state().tokens.len(), 1);
 }
 
+// §join-3
 #[test]
 fn names_are_per_role_and_never_change_hands() {
     let mut t = T::new();

@@ -50,6 +50,7 @@ fn empty(kind: M) -> Option<fb::SchedulerMessageT> {
     })
 }
 
+// §open-12 §role-1
 #[test]
 fn nobody_is_heard_who_may_not_say_it_and_nothing_empty_does_harm() {
     let mut t = T::new();
@@ -67,6 +68,7 @@ fn nobody_is_heard_who_may_not_say_it_and_nothing_empty_does_harm() {
     assert_eq!(t.scheduler.state().jobs.len(), 0);
 }
 
+// §open-15
 #[test]
 fn a_message_type_of_the_future_gets_a_nack_that_names_it() {
     let mut t = T::new();
@@ -178,6 +180,7 @@ fn answers(messages: Vec<Message>) -> Vec<(String, V)> {
     registered.unwrap().answers.unwrap().into_iter().map(answer).collect()
 }
 
+// §session-6
 #[test]
 fn every_listed_attempt_is_answered() {
     let mut t = T::new();

@@ -74,6 +74,7 @@ fn a_full_disk_takes_no_new_job_but_every_end() {
     assert_eq!(t.submit_as(submit, &one), Ok((3, false)));
 }
 
+// §session-8
 #[test]
 fn jobs_that_make_no_sense_are_refused() {
     let mut t = T::new();
