@@ -278,7 +278,7 @@ fn every_limit_has_its_value() {
     assert_eq!(found, values.map(|(name, value)| (format!("`{name}`"), value.to_string())));
 }
 
-/// Each requirement of the page, `§name-number`, is cited where it is kept and where it is tested.
+/// Each requirement of the page (a paragraph sign, a name, a number) is cited where it is kept and where it is tested.
 #[test]
 fn every_requirement_is_cited_by_the_code_and_by_a_test() {
     let tags = |text: &str| -> BTreeSet<String> {
