@@ -17,7 +17,7 @@ use fleetwire_common::{
 };
 use fleetwire_link::ClusterClock;
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     pin::pin,
     sync::Arc,
     task::{Context, Poll, Waker},
@@ -33,6 +33,8 @@ pub(crate) struct Runner {
     waiting: VecDeque<Waiting>,
     /// Staged attempts that no slot was free for, oldest first.
     unstaged: VecDeque<Waiting>,
+    /// What was asked of the executor and is not known to have begun: asked for once more where the request is lost.
+    asked: BTreeMap<AttemptId, Waiting>,
     news: VecDeque<News>,
 }
 
@@ -42,6 +44,8 @@ struct Waiting {
     spec: Arc<TaskSpec>,
     deadline_ms: u64,
     stop_unheard_after: Option<Duration>,
+    /// It was asked for before, in vain.
+    again: bool,
 }
 
 /// What happened to an attempt.
@@ -65,7 +69,8 @@ impl Runner {
     /// Starts the executor in its folder.
     pub fn start(config: ExecutorConfig, clock: ClusterClock) -> Result<Runner, StartError> {
         let executor = ProcessExecutor::start(config)?;
-        Ok(Runner { executor, clock, waiting: VecDeque::new(), unstaged: VecDeque::new(), news: VecDeque::new() })
+        let (waiting, unstaged) = (VecDeque::new(), VecDeque::new());
+        Ok(Runner { executor, clock, waiting, unstaged, asked: BTreeMap::new(), news: VecDeque::new() })
     }
 
     /// What became of the attempts that have no result and were seen to start here, and what else still runs.
@@ -96,7 +101,7 @@ impl Runner {
 
     /// Starts an attempt, or queues it until a slot is free.
     pub fn spawn(&mut self, attempt: AttemptId, spec: Arc<TaskSpec>, deadline_ms: u64, unheard: Option<Duration>) {
-        let new = Waiting { attempt, spec, deadline_ms, stop_unheard_after: unheard };
+        let new = Waiting { attempt, spec, deadline_ms, stop_unheard_after: unheard, again: false };
         if self.waiting.is_empty() {
             self.spawn_now(new);
         } else {
@@ -112,7 +117,7 @@ impl Runner {
 
     /// Has an attempt started as soon as another ends.
     pub fn stage(&mut self, attempt: AttemptId, spec: Arc<TaskSpec>, stop_unheard_after: Option<Duration>) {
-        self.unstaged.push_back(Waiting { attempt, spec, deadline_ms: 0, stop_unheard_after });
+        self.unstaged.push_back(Waiting { attempt, spec, deadline_ms: 0, stop_unheard_after, again: false });
         self.hand_over();
     }
 
@@ -131,6 +136,7 @@ impl Runner {
             None => self.executor.unstage(&attempt.task.to_string(), attempt.attempt),
         };
         if found {
+            self.asked.remove(&attempt);
             let end = End { reason, ..End::default() };
             self.news.push_back(News::Ended { attempt, status: fb::TaskStatus::Cancelled, end, next: None });
         }
@@ -142,15 +148,19 @@ impl Runner {
         while let Some(next) = self.unstaged.front() {
             let attempt = &next.attempt;
             let task_id = attempt.task.to_string();
-            match self.executor.stage(&request(&task_id, next)) {
-                Ok(_) | Err(SpawnError::AlreadyHere { .. }) => {}
-                Err(SpawnError::NoFreeSlot { .. }) => return,
+            let staged = self.executor.stage(&request(&task_id, next));
+            if let Err(SpawnError::NoFreeSlot { .. }) = staged {
+                return;
+            }
+            let Some(next) = self.unstaged.pop_front() else { return };
+            match staged {
+                Ok(_) => _ = self.asked.insert(next.attempt, next),
+                Err(SpawnError::AlreadyHere { .. }) => self.tell_again(next.attempt),
                 Err(error) => {
-                    let (attempt, end) = (*attempt, self.failed(&error));
+                    let (attempt, end) = (next.attempt, self.failed(&error));
                     self.news.push_back(News::Ended { attempt, status: fb::TaskStatus::Failed, end, next: None });
                 }
             }
-            self.unstaged.pop_front();
         }
     }
 
@@ -202,6 +212,7 @@ impl Runner {
             match self.executor.next_event().await {
                 ExecutorEvent::Started { key, at, .. } => {
                     if let Some(attempt) = attempt_of(&key.task_id, key.attempt) {
+                        self.asked.remove(&attempt);
                         return News::Started { attempt, at_ms: self.cluster_ms(at) };
                     }
                 }
@@ -211,6 +222,11 @@ impl Runner {
                     }
                 }
                 ExecutorEvent::Ended(verdict, next) => self.on_ended(verdict, next),
+                ExecutorEvent::NotTaken { key, cancelled } => {
+                    if let Some(attempt) = attempt_of(&key.task_id, key.attempt) {
+                        self.on_not_taken(attempt, cancelled);
+                    }
+                }
                 ExecutorEvent::SpawnerDied { restart_failed: None } => {
                     tracing::warn!("the spawner died and was started again; running tasks were not touched");
                 }
@@ -279,15 +295,45 @@ impl Runner {
     }
 
     fn on_ended(&mut self, verdict: Verdict, next: Option<AttemptKey>) {
-        if let Some(attempt) = attempt_of(&verdict.key.task_id, verdict.key.attempt) {
-            let report = verdict.report.clone();
-            if report.progress.is_some() || !report.note.is_empty() || !report.metrics.is_empty() {
-                self.news.push_back(News::Report { attempt, report });
-            }
-            let (status, end) = self.end(verdict);
-            let next = next.and_then(|key| attempt_of(&key.task_id, key.attempt));
-            self.news.push_back(News::Ended { attempt, status, end, next });
+        self.tell_ended(verdict, next);
+        self.start_queued();
+    }
+
+    fn tell_ended(&mut self, verdict: Verdict, next: Option<AttemptKey>) {
+        let Some(attempt) = attempt_of(&verdict.key.task_id, verdict.key.attempt) else { return };
+        self.asked.remove(&attempt);
+        let report = verdict.report.clone();
+        if report.progress.is_some() || !report.note.is_empty() || !report.metrics.is_empty() {
+            self.news.push_back(News::Report { attempt, report });
         }
+        let (status, end) = self.end(verdict);
+        let next = next.and_then(|key| attempt_of(&key.task_id, key.attempt));
+        self.news.push_back(News::Ended { attempt, status, end, next });
+    }
+
+    /// It was started before. While it runs its end will come; where it has ended, and was settled with a scheduler whose
+    /// journal is gone (a restored backup sends it again), its slot still says how.
+    fn tell_again(&mut self, attempt: AttemptId) {
+        if let Ok(Some(verdict)) = self.executor.verdict(&attempt.task.to_string(), attempt.attempt) {
+            self.tell_ended(verdict, None);
+        }
+    }
+
+    /// The request is lost, and certainly nothing of it ran: it is asked for once more. Twice in vain is no accident.
+    fn on_not_taken(&mut self, attempt: AttemptId, cancelled: bool) {
+        let now_ms = self.clock.now().as_ms();
+        let (status, reason) = match self.asked.remove(&attempt) {
+            Some(asked) if !asked.again && !cancelled => {
+                tracing::warn!(%attempt, "its request died with the spawner; it is asked for again");
+                self.waiting.push_front(Waiting { again: true, ..asked });
+                return self.start_queued();
+            }
+            _ if cancelled => (fb::TaskStatus::Cancelled, fb::EndReason::Cancelled),
+            _ => (fb::TaskStatus::Lost, fb::EndReason::SupervisorLost),
+        };
+        let message = "its supervisor was gone before the attempt had begun".to_owned();
+        let end = End { reason, message, ended_at_ms: now_ms, ..End::default() };
+        self.news.push_back(News::Ended { attempt, status, end, next: None });
         self.start_queued();
     }
 
@@ -314,9 +360,14 @@ impl Runner {
         }
         let task_id = attempt.task.to_string();
         match self.executor.spawn(&request(&task_id, &next)) {
-            Ok(_) => true,
-            // It was started before; its end will come.
-            Err(SpawnError::AlreadyHere { .. }) => false,
+            Ok(_) => {
+                self.asked.insert(next.attempt, next);
+                true
+            }
+            Err(SpawnError::AlreadyHere { .. }) => {
+                self.tell_again(next.attempt);
+                false
+            }
             Err(SpawnError::NoFreeSlot { .. }) if self.executor.running() > 0 => {
                 self.waiting.push_front(next);
                 true

@@ -16,6 +16,22 @@ async fn joined(scheduler: &mut Scheduler, data: &std::path::Path) -> (AgentProc
     (agent, peer, register)
 }
 
+/// As a scheduler does whose journal is a backup from before the end was settled.
+#[tokio::test]
+async fn an_attempt_that_is_sent_again_after_it_was_settled_ends_as_it_did() {
+    let (mut scheduler, data) = (Scheduler::new().await, tempfile::tempdir().unwrap());
+    let (_agent, mut peer, _) = joined(&mut scheduler, data.path()).await;
+    let (a, ledger) = (id(3, 1), data.path().join("ledger"));
+    let script = format!("echo ran >>{}; echo 7 >\"$FLEETWIRE_RESULT\"", ledger.display());
+    for _ in 0..2 {
+        peer.assign(&scheduler, a, sh(&script));
+        let (status, end) = peer.ended(a).await;
+        assert_eq!((status, end.result.as_deref()), (fb::TaskStatus::Completed, Some(&b"7\n"[..])));
+        peer.ack(a);
+    }
+    assert_eq!(std::fs::read_to_string(ledger).unwrap(), "ran\n", "it ran again although its end is known");
+}
+
 #[tokio::test]
 async fn an_agent_joins_registers_and_runs_a_task() {
     let (mut scheduler, data) = (Scheduler::new().await, tempfile::tempdir().unwrap());

@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::{
     collections::BTreeMap,
     fs,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::{Arc, OnceLock},
@@ -354,6 +355,30 @@ printf '"%s"' "$me" >"$FLEETWIRE_RESULT"
         fs::write(&path, text).unwrap();
         path.to_str().unwrap().to_owned()
     }
+}
+
+impl Drop for Cluster {
+    /// Agents that are killed cannot tidy up: what they left in memory goes, too.
+    fn drop(&mut self) {
+        self.agents.clear();
+        for entry in fs::read_dir(self.folder.path()).into_iter().flatten().flatten() {
+            let Ok(found) = fs::metadata(entry.path().join("slots")) else { continue };
+            let cell = format!("/dev/shm/fleetwire-agent-{}-{:x}-{:x}", found.uid(), found.dev(), found.ino());
+            let _ = fs::remove_file(cell);
+        }
+    }
+}
+
+/// Processes of that name (empty: any) whose working directory lies in a folder.
+pub fn processes_in(folder: &Path, name: &str) -> Vec<u32> {
+    let pids = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let inside = |pid: &u32| fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(folder));
+    pids.filter(inside).filter(|pid| name.is_empty() || name_of(*pid) == name).collect()
+}
+
+/// What the kernel calls a process.
+pub fn name_of(pid: u32) -> String {
+    fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned()
 }
 
 /// Whoever uses the CLI on the coordinator.

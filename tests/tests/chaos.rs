@@ -7,7 +7,7 @@
 //! --nocapture` runs for longer, on another course.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
-use fleetwire_tests::{Cluster, Operator, network::Network, wait_for};
+use fleetwire_tests::{Cluster, Operator, name_of, network::Network, processes_in, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::{
@@ -302,18 +302,7 @@ fn signal(pid: u32, signal: Signal, what: &'static str) -> &'static str {
     what
 }
 
-fn name_of(pid: u32) -> String {
-    fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned()
-}
-
 fn children(pid: u32) -> Vec<u32> {
     let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
-}
-
-/// Processes of that name (empty: any) whose working directory lies in a folder.
-fn processes_in(folder: &Path, name: &str) -> Vec<u32> {
-    let pids = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let inside = |pid: &u32| fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(folder));
-    pids.filter(inside).filter(|pid| name.is_empty() || name_of(*pid) == name).collect()
 }

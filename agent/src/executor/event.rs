@@ -98,6 +98,14 @@ pub enum ExecutorEvent {
     /// supervised at start, also when it could not be started (`SpawnFailed`) or its supervisor
     /// was killed (`SupervisorLost`). With the staged attempt that was started in its room.
     Ended(Verdict, Option<AttemptKey>),
+    /// The request died with the spawner before anybody had begun with it: it never ran, its slot is free, and it may be
+    /// asked for again.
+    NotTaken {
+        /// Which attempt.
+        key: AttemptKey,
+        /// It had been asked to end.
+        cancelled: bool,
+    },
     /// The spawner died and is started again; running attempts are not touched.
     SpawnerDied {
         /// Why it could not be started again at once; it is tried again every second.

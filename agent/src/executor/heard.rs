@@ -45,6 +45,11 @@ impl HeardCell {
         self.heard_us
     }
 
+    /// Removes what was written. After a death it stays, under the name that the folder's next agent uses.
+    pub fn remove(&self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+
     /// The scheduler was heard. With `tell` supervisors are to know. What cannot be written stops work sooner.
     pub fn set(&mut self, heard_us: u64, tell: bool) {
         self.heard_us = self.heard_us.max(heard_us);

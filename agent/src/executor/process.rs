@@ -5,23 +5,23 @@
 //! may be dropped and called again at any await (it loses nothing). The disk is the truth: a
 //! supervisor's message only says that the slot has news.
 
+mod looks;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use fleetwire_schemas::EndReason;
 use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
 
-use super::event::{ExecutorConfig, ExecutorEvent, SlotCondition, SlotState, StartError, UnknownAttempt};
+use super::event::{ExecutorConfig, ExecutorEvent, SlotState, StartError, UnknownAttempt};
 use super::heard::HeardCell;
-use super::limits::{EVENT_BYTES_MAX, STRAY_ROUNDS_MAX, SWEEP_INTERVAL};
+use super::limits::{EVENT_BYTES_MAX, SWEEP_INTERVAL};
 use super::link::{LinkNews, SpawnerLink, watch};
 use super::logs::{self, LogError, LogPiece, OutputStream};
 use super::notice::{Cancel, Notice};
@@ -30,8 +30,6 @@ use super::request::{Place, SpawnError, SpawnRequest};
 use super::slots::{Outputs, Phase, Running, Slots, Taken};
 use super::spawner::seqpacket_pair;
 use super::staging::Staging;
-use super::strays::kill_strays;
-use super::supervisor::now;
 
 /// Runs attempts as processes of this device. See the module's page.
 #[derive(Debug)]
@@ -392,80 +390,6 @@ impl ProcessExecutor {
         }
     }
 
-    /// Looks at every running slot: a lock that is free means that its supervisor is gone.
-    fn sweep(&mut self) {
-        self.next_sweep = Instant::now() + SWEEP_INTERVAL;
-        for slot in self.slots.ids() {
-            if !self.slots.is_running(slot) {
-                continue;
-            }
-            self.deliver_cancel(slot);
-            match self.slots.try_lock(slot) {
-                Ok(Some(record)) => {
-                    // Whoever held the lock may have said first what came next.
-                    self.drain_events();
-                    if self.slots.is_running(slot)
-                        && let Some(verdict) = self.judge(slot, &record)
-                    {
-                        self.on_lock_free(slot, verdict);
-                    }
-                }
-                // A supervisor has it, or its request waits here for the spawner.
-                Ok(None) => self.look_for_report(slot),
-                Err(_) => {}
-            }
-        }
-    }
-
-    /// An attempt has ended without a word of its supervisor.
-    fn on_lock_free(&mut self, slot: SlotId, verdict: Verdict) {
-        let mark = self.slots.slot(slot).and_then(|slot| slot.assignment.as_ref()).map(|own| own.mark);
-        let was_staged = mark.is_some_and(|mark| self.on_staged_taken(slot, mark).is_some());
-        // A staged one was taken by a supervisor that died, or could not say so: it had no room of its own, and
-        // the one that it was to follow is found in the same way.
-        let next = if was_staged { None } else { self.start_staged() };
-        self.on_ended(slot, verdict, next);
-    }
-
-    /// Whether an adopted attempt has noted something new.
-    fn look_for_report(&mut self, slot: SlotId) {
-        let Some(told) = self.adopted.get_mut(&slot) else {
-            return;
-        };
-        let Some(assignment) = self.slots.slot(slot).and_then(|slot| slot.assignment.as_ref()) else {
-            return;
-        };
-        let Ok(record) = self.slots.open_file(slot, super::record::ATTEMPT_FILE) else {
-            return;
-        };
-        if let Some(report) = Slots::read_report(record, assignment)
-            && report != *told
-        {
-            told.clone_from(&report);
-            self.ready.push_back(ExecutorEvent::Report { key: assignment.key.clone(), report });
-        }
-    }
-
-    /// The verdict on the attempt in a slot whose lock we hold: what its supervisor wrote, or that
-    /// it is lost, which is written before it is told. `None`: not yet, strays are still dying.
-    fn judge(&self, slot: SlotId, record: &OwnedFd) -> Option<Verdict> {
-        let assignment = self.slots.slot(slot)?.assignment.as_ref()?;
-        if let Some(verdict) = Slots::read_verdict(record, assignment) {
-            return Some(verdict);
-        }
-        if !kill_strays(assignment.mark, STRAY_ROUNDS_MAX) {
-            return None;
-        }
-        let message = "its supervisor was killed before the attempt had ended".to_owned();
-        let mut verdict = Verdict::bare(assignment.key.clone(), EndReason::SupervisorLost, message);
-        if let Some(live) = Slots::read_live(record).filter(|live| live.mark == assignment.mark) {
-            (verdict.started, verdict.stdout, verdict.stderr) = (live.started, live.stdout, live.stderr);
-        }
-        verdict.ended = now();
-        Slots::write_verdict(record, &verdict, assignment.mark).ok()?;
-        Some(verdict)
-    }
-
     fn read_verdict(&self, slot: SlotId) -> Option<Verdict> {
         let assignment = self.slots.slot(slot)?.assignment.as_ref()?;
         let record = self.slots.open_file(slot, super::record::ATTEMPT_FILE).ok()?;
@@ -491,54 +415,14 @@ impl ProcessExecutor {
             running.cancel_grace = None;
         }
     }
+}
 
-    fn look_at_slots(&mut self) -> Result<(), Errno> {
-        let mut ended = Vec::new();
-        for slot in self.slots.ids() {
-            let opened = self.slots.open_record(slot);
-            let Some((record, assignment)) = opened.ok().and_then(|record| {
-                let assignment = Slots::read_assignment(&record)?;
-                Some((record, assignment))
-            }) else {
-                // Never used, or torn by a power cut: nothing in it can be told or wanted.
-                self.slots.set_free(slot);
-                continue;
-            };
-            let lock = self.slots.try_lock(slot)?;
-            let key = assignment.key.clone();
-            let mark = assignment.mark;
-            if let Some(lock) = lock.as_ref().filter(|lock| Slots::never_started(lock, &assignment)) {
-                // Whoever was to start it is gone, and nobody can any more: the lock came with the request.
-                Slots::erase(lock)?;
-                self.slots.set_free(slot);
-                continue;
-            }
-            if let Some(entry) = self.slots.slot_mut(slot) {
-                entry.assignment = Some(assignment);
-                entry.phase = Phase::Running(Running { announced: true, cancel_grace: None });
-            }
-            let verdict = lock.as_ref().and_then(|lock| self.judge(slot, lock));
-            let condition = match verdict {
-                Some(verdict) => {
-                    let outputs = Outputs { stdout: verdict.stdout, stderr: verdict.stderr };
-                    ended.push((verdict.ended.unix_ms, slot, outputs));
-                    SlotCondition::Ended { reason: verdict.reason }
-                }
-                None => {
-                    self.running += 1;
-                    self.adopted.insert(slot, Report::default());
-                    let live = Slots::read_live(&record).filter(|live| live.mark == mark);
-                    SlotCondition::Supervised { started: live.map(|live| live.started) }
-                }
-            };
-            self.surveyed.push(SlotState { slot, key, condition });
+impl Drop for ProcessExecutor {
+    /// Nobody is left who would look when the scheduler was heard, unless something runs or may yet.
+    fn drop(&mut self) {
+        if self.running == 0 && self.staging.is_empty() {
+            self.heard.remove();
         }
-        ended.sort_unstable_by_key(|(at, slot, _)| (*at, *slot));
-        for (_, slot, outputs) in ended {
-            self.slots.on_ended(slot, outputs);
-            self.slots.recycle_later(slot);
-        }
-        Ok(())
     }
 }
 

@@ -206,6 +206,71 @@ async fn work_stops_when_the_scheduler_is_not_heard_although_its_agent_has_died(
     let verdict = start(folder.path(), 4).verdict("t", 1).unwrap().unwrap();
     assert_eq!(verdict.exit_code, 8, "it had its grace");
     assert!(verdict.message.contains("not heard for 0.4 s"), "{}", verdict.message);
+    let cell = super::super::heard::HeardCell::of(&folder.path().canonicalize().unwrap(), [0; 16]);
+    assert!(!cell.path().exists(), "nobody needs it any more, and the last agent left it");
+}
+
+#[tokio::test]
+async fn a_request_that_dies_with_the_spawner_was_never_taken_and_can_be_asked_for_again() {
+    let mut device = Device::new(4);
+    let spawner = pid(device.executor.spawner_id().unwrap());
+    kill_process(spawner, Signal::STOP).unwrap();
+    device.sh("t", "echo ran >> ../../ledger; exit 4");
+    device.sh("u", "exit 5");
+    device.executor.cancel("u", 1, Duration::ZERO).unwrap();
+    kill_process(spawner, Signal::KILL).unwrap();
+    let mut not_taken = Vec::new();
+    while not_taken.len() < 2 {
+        if let ExecutorEvent::NotTaken { key, cancelled } = device.next().await {
+            not_taken.push((key.task_id, cancelled));
+        }
+    }
+    not_taken.sort();
+    assert_eq!(not_taken, [("t".to_owned(), false), ("u".to_owned(), true)]);
+    assert_eq!(device.executor.running(), 0);
+    device.sh("t", "echo ran >> ../../ledger; exit 4");
+    assert_eq!(device.ended("t").await.exit_code, 4);
+    assert_eq!(std::fs::read_to_string(device.folder.path().join("ledger")).unwrap(), "ran\n");
+}
+
+#[tokio::test]
+async fn an_old_spawner_that_forks_late_runs_what_the_next_agent_then_watches() {
+    let mut device = Device::new(4);
+    let spawner = pid(device.executor.spawner_id().unwrap());
+    kill_process(spawner, Signal::STOP).unwrap();
+    device.sh("t", "echo ran >> ../../ledger; exit 4");
+    // The agent goes as by `kill -9`: its sockets close, and the request is still on its way.
+    let Device { folder, executor, .. } = device;
+    let gone = std::thread::spawn(move || drop(executor));
+    let mut executor = start(folder.path(), 4);
+    let found = executor.survey();
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].condition, SlotCondition::Supervised { started: None }, "its lock is on its way");
+    assert!(matches!(executor.spawn(&sh("t", "true")), Err(SpawnError::AlreadyHere { .. })));
+    let asked = tokio::time::timeout(Duration::from_millis(700), executor.next_event()).await;
+    assert!(asked.is_err(), "it was judged while somebody could still begin: {asked:?}");
+    kill_process(spawner, Signal::CONT).unwrap();
+    gone.join().unwrap();
+    let mut device = Device { folder, executor, events: Vec::new() };
+    assert_eq!(device.ended("t").await.exit_code, 4);
+    assert_eq!(std::fs::read_to_string(device.folder.path().join("ledger")).unwrap(), "ran\n");
+}
+
+#[tokio::test]
+async fn an_old_spawner_that_dies_with_its_request_leaves_it_lost() {
+    let mut device = Device::new(4);
+    let spawner = pid(device.executor.spawner_id().unwrap());
+    kill_process(spawner, Signal::STOP).unwrap();
+    device.sh("t", "exit 4");
+    let Device { folder, executor, .. } = device;
+    let gone = std::thread::spawn(move || drop(executor));
+    let mut executor = start(folder.path(), 4);
+    assert_eq!(executor.survey()[0].condition, SlotCondition::Supervised { started: None });
+    kill_process(spawner, Signal::KILL).unwrap();
+    gone.join().unwrap();
+    let mut device = Device { folder, executor, events: Vec::new() };
+    // Only who asked has what it takes to ask again.
+    assert_eq!(device.ended("t").await.reason, EndReason::SupervisorLost);
 }
 
 #[tokio::test]
