@@ -1,4 +1,7 @@
-//! Facts on their way to the journal: encoded one after the other into one reused buffer.
+//! Facts on their way to the journal: encoded one after the other into one reused buffer, and beside them the
+//! blobs that they name.
+
+use crate::blob::BlobRef;
 
 /// Encoded facts, each `u32` little-endian length + bytes. Cleared and used again, so that the steady
 /// state allocates nothing.
@@ -6,6 +9,9 @@
 pub struct FactBatch {
     bytes: Vec<u8>,
     count: u32,
+    /// The bytes of all blobs, one after the other.
+    blobs: Vec<u8>,
+    refs: Vec<BlobRef>,
 }
 
 impl FactBatch {
@@ -18,6 +24,28 @@ impl FactBatch {
         self.bytes.extend_from_slice(&(fact.len() as u32).to_le_bytes());
         self.bytes.extend_from_slice(fact);
         self.count += 1;
+    }
+
+    /// Appends a blob that a fact of this batch names: it is kept from when that is.
+    pub fn push_blob(&mut self, blob: BlobRef, bytes: &[u8]) {
+        debug_assert_eq!(blob.length as usize, bytes.len(), "the name of another blob");
+        self.blobs.extend_from_slice(bytes);
+        self.refs.push(blob);
+    }
+
+    /// Its blobs, in order.
+    pub fn blobs(&self) -> impl Iterator<Item = (BlobRef, &[u8])> {
+        let mut rest = self.blobs.as_slice();
+        self.refs.iter().map_while(move |blob| {
+            let (bytes, later) = rest.split_at_checked(blob.length as usize)?;
+            rest = later;
+            Some((*blob, bytes))
+        })
+    }
+
+    /// Bytes of its facts and blobs.
+    pub fn weight(&self) -> usize {
+        self.bytes.len() + self.blobs.len()
     }
 
     /// The encoded facts with their length prefixes.
@@ -39,12 +67,16 @@ impl FactBatch {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.count = 0;
+        self.blobs.clear();
+        self.refs.clear();
     }
 
     /// Moves all facts of `other` to the end of this one.
     pub fn append(&mut self, other: &mut FactBatch) {
         self.bytes.append(&mut other.bytes);
         self.count += std::mem::take(&mut other.count);
+        self.blobs.append(&mut other.blobs);
+        self.refs.append(&mut other.refs);
     }
 
     /// The facts, in order.

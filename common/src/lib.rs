@@ -6,6 +6,7 @@
 //! [`job::JobSpec`], so whoever holds one holds a validated job.
 #![forbid(unsafe_code)]
 
+pub mod blob;
 pub mod envelope;
 pub mod facts;
 pub mod ids;

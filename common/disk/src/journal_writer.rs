@@ -133,6 +133,7 @@ impl JournalWriter {
             journal,
             config,
             batches,
+            group: Vec::new(),
             spares: Arc::clone(&spares),
             preparing: None,
             failed_at: None,
@@ -189,7 +190,7 @@ impl Spares {
 
     /// Keeps a batch, unless there are enough, or it has grown out of the ordinary.
     fn give(&self, mut batch: FactBatch) {
-        let ordinary = batch.bytes().len() <= SPARE_BYTES_MAX;
+        let ordinary = batch.weight() <= SPARE_BYTES_MAX;
         batch.clear();
         let mut batches = self.batches.lock().unwrap_or_else(PoisonError::into_inner);
         if ordinary && batches.len() < self.max {
@@ -218,6 +219,8 @@ struct Writing<D: Disk, C> {
     journal: Journal<D>,
     config: WriterConfig,
     batches: Receiver<FactBatch>,
+    /// What is written with one sync; kept for its memory.
+    group: Vec<FactBatch>,
     spares: Arc<Spares>,
     preparing: Option<Preparing<D::File>>,
     /// When preparing failed, for which it is not tried again at once.
@@ -273,16 +276,17 @@ where
         }
     }
 
-    /// Writes this batch and all that wait behind it, then syncs once.
+    /// Writes this batch and all that wait behind it, then syncs once; before that, once, their blobs.
     fn write_group(&mut self, first: FactBatch) -> Result<(), WriterFailed> {
-        self.write(first)?;
+        let mut group = std::mem::take(&mut self.group);
+        group.push(first);
         // Bounded, so that a sync comes however fast batches do.
-        for _ in 0..self.config.queue_batches {
-            match self.batches.try_recv() {
-                Ok(batch) => self.write(batch)?,
-                Err(_) => break,
-            }
+        group.extend(self.batches.try_iter().take(self.config.queue_batches));
+        self.journal.write_blobs(&group)?;
+        for batch in group.drain(..) {
+            self.write(batch)?;
         }
+        self.group = group;
         let durable = self.journal.sync()?;
         (self.on_durable)(Ok(durable));
         Ok(())
@@ -295,10 +299,10 @@ where
         {
             self.on_prepared(thread);
         }
-        self.journal.append(&batch)?;
+        self.journal.append_facts(&batch)?;
         if let Some(snapshots) = &mut self.snapshots {
             snapshots.facts += u64::from(batch.count());
-            snapshots.bytes += batch.bytes().len() as u64;
+            snapshots.bytes += batch.weight() as u64;
         }
         self.spares.give(batch);
         Ok(())

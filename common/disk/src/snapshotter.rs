@@ -6,7 +6,7 @@
 
 use fleetwire_journal::{
     Disk, JournalConfig, PreparedSegment, RetireError, SnapshotError, Stopped, Summary, Taken, copy_file, retire,
-    take_snapshot,
+    retire_blobs, take_snapshot,
 };
 use std::{
     io,
@@ -153,7 +153,8 @@ where
     fn make(&mut self) -> Outcome<D::File> {
         let pace = |bytes| self.pace.wait(bytes);
         let mut bytes = None;
-        match take_snapshot(&self.disk, &self.journal, (self.summary)(), pace) {
+        let mut summary = (self.summary)();
+        match take_snapshot(&self.disk, &self.journal, &mut summary, pace) {
             Ok(Some(taken)) => {
                 bytes = Some(taken.bytes);
                 (self.on_snapshot)(Ok(taken));
@@ -169,7 +170,14 @@ where
             Some(archive) => copy_file(&self.disk, archive, name, |bytes| self.pace.wait(bytes)),
             None => Ok(()),
         };
-        let reusable = match retire(&self.disk, &self.journal, REUSED_MAX, archive, |bytes| self.pace.wait(bytes)) {
+        let paced = |bytes| self.pace.wait(bytes);
+        let retired = retire(&self.disk, &self.journal, REUSED_MAX, archive, paced);
+        // What no fact up to the snapshot names any more, none after it does: those facts were durable before it.
+        let blobs = |retired| match bytes.is_some() {
+            true => retire_blobs(&self.disk, |segment| summary.needs_blobs(segment), archive).map(|_| retired),
+            false => Ok(retired),
+        };
+        let reusable = match retired.and_then(blobs) {
             Ok(retired) => retired.reusable,
             Err(RetireError::Stopped) => Vec::new(),
             Err(error) => {

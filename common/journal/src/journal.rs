@@ -5,6 +5,7 @@
 
 use crate::{
     batch::batch_bytes,
+    blobs::{self, BlobWriter},
     disk::{Disk, DiskError},
     reader::Reader,
     recovery::{self, Recovery, Replayed, Tail},
@@ -93,6 +94,7 @@ pub struct Journal<D: Disk> {
     marked: Position,
     unsynced: bool,
     buffer: Vec<u8>,
+    blobs: BlobWriter<D::File>,
     failure: Option<DiskError>,
 }
 
@@ -139,14 +141,30 @@ impl<D: Disk> Journal<D> {
             marked: durable,
             unsynced: false,
             buffer,
+            blobs: BlobWriter::default(),
             failure: None,
         };
         Ok((journal, recovery))
     }
 
     /// Writes a batch behind what is there; an empty one is nothing. Returns the position of its last
-    /// fact. Not durable before [`Journal::sync`] has returned that position.
+    /// fact. Not durable before [`Journal::sync`] has returned that position. Its blobs are durable before any of
+    /// its facts is written, unless [`Journal::write_blobs`] had it before: so no fact ever names what is not there.
     pub fn append(&mut self, batch: &FactBatch) -> Result<Position, AppendError> {
+        self.write_blobs(std::slice::from_ref(batch))?;
+        self.append_facts(batch)
+    }
+
+    /// Writes the blobs of all these batches and makes them durable, with one sync where one segment has them all.
+    /// Each batch is then given to [`Journal::append_facts`], in the same order.
+    pub fn write_blobs(&mut self, batches: &[FactBatch]) -> Result<(), AppendError> {
+        self.usable().map_err(|cause| AppendError::Poisoned { cause })?;
+        let written = self.write_all_blobs(batches);
+        Ok(self.noted(written)?)
+    }
+
+    /// Writes the facts of a batch whose blobs are durable, or that has none; else as [`Journal::append`].
+    pub fn append_facts(&mut self, batch: &FactBatch) -> Result<Position, AppendError> {
         let body = batch.bytes();
         self.usable().map_err(|cause| AppendError::Poisoned { cause })?;
         if body.len() > BATCH_BYTES_MAX {
@@ -261,6 +279,35 @@ impl<D: Disk> Journal<D> {
         Ok(used)
     }
 
+    fn write_all_blobs(&mut self, batches: &[FactBatch]) -> Result<(), DiskError> {
+        for (blob, bytes) in batches.iter().flat_map(FactBatch::blobs) {
+            if !self.blobs.is_in(blob.segment) {
+                self.blobs.sync(&self.disk)?;
+                let file = match blobs::reopen(&self.disk, blob.segment)? {
+                    Some(file) => file,
+                    None => {
+                        let prepared = self.take_prepared(blobs::segment_bytes_for(&blob))?;
+                        blobs::begin(&self.disk, prepared, self.id, blob.segment)?
+                    }
+                };
+                self.blobs.enter(blob.segment, file);
+            }
+            self.blobs.write(&self.disk, &blob, bytes)?;
+        }
+        self.blobs.sync(&self.disk)
+    }
+
+    /// A prepared segment of that length at least, made now if there is none.
+    fn take_prepared(&mut self, needed: u64) -> Result<PreparedSegment<D::File>, DiskError> {
+        match self.prepared.pop_front_if(|prepared| prepared.bytes() >= needed) {
+            Some(prepared) => Ok(prepared),
+            None => {
+                let (serial, bytes) = self.plan_segment();
+                PreparedSegment::create(&self.disk, serial, bytes.max(needed))
+            }
+        }
+    }
+
     /// Writes a batch, into a new segment if this one is full.
     fn write(&mut self, facts: u32, body: &[u8]) -> Result<(), DiskError> {
         if !self.newest.has_room(body.len()) {
@@ -278,14 +325,7 @@ impl<D: Disk> Journal<D> {
         self.disk.sync(&self.newest.file)?;
         let end = self.newest.place;
         self.durable = end.position;
-        let needed = segment_bytes_for(batch_bytes(body_bytes) as u64);
-        let prepared = match self.prepared.pop_front_if(|prepared| prepared.bytes() >= needed) {
-            Some(prepared) => prepared,
-            None => {
-                let (serial, bytes) = self.plan_segment();
-                PreparedSegment::create(&self.disk, serial, bytes.max(needed))?
-            }
-        };
+        let prepared = self.take_prepared(segment_bytes_for(batch_bytes(body_bytes) as u64))?;
         let header = SegmentHeader {
             journal: self.id,
             number: self.newest.number + 1,

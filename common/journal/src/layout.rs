@@ -1,18 +1,9 @@
 //! What every structure of the format shares: little-endian numbers, alignment, the checksum.
-//!
-//! The checksum is CRC-64/NVME. It costs what CRC-32C costs (both are folded with carry-less
-//! multiplication, at several GB/s), and with 64 bits a torn batch of any length is taken for a whole
-//! one less than once in 10^19 times, where 32 bits would leave once in 4 billion.
+
+pub(crate) use fleetwire_common::blob::checksum;
 
 /// Batches begin at multiples of this many bytes.
 pub(crate) const ALIGNMENT: usize = 8;
-
-/// The checksum of some bytes.
-pub(crate) fn checksum(bytes: &[u8]) -> u64 {
-    let mut digest = crc64fast_nvme::Digest::new();
-    digest.write(bytes);
-    digest.sum64()
-}
 
 /// The next multiple of [`ALIGNMENT`].
 pub(crate) fn aligned(bytes: usize) -> usize {

@@ -15,16 +15,19 @@
 //! - A snapshot holds what all facts up to the end of a segment add up to, again as facts. It is made beside
 //!   the running journal, from the disk alone; recovery begins with the newest valid one. Two are kept, with
 //!   all segments behind the older, so that a damaged one costs nothing.
+//! - A body that is too large to be carried about in memory is a *blob*: it lies in a segment of blobs, durable
+//!   before the fact that names it is written.
 //! - After a failed write or sync the journal is poisoned: nothing is retried as if it had not
 //!   happened, since the kernel may call pages clean that never reached the disk.
 //!
 //! `disk` says what is needed of a disk; `segment` and `batch` are the format; `recovery` reads it,
 //! `refusal` says why it cannot; `journal` writes it; `snapshot` makes and reads snapshots, `retire` removes
-//! what they replace; `outbox` holds effects until their position is durable; `sim_disk` is a disk
+//! what they replace; `blobs` writes and reads blobs; `outbox` holds effects until their position is durable; `sim_disk` is a disk
 //! that loses what was not synced.
 #![forbid(unsafe_code)]
 
 mod batch;
+mod blobs;
 mod disk;
 mod found;
 mod journal;
@@ -40,6 +43,7 @@ mod segment;
 pub mod sim_disk;
 mod snapshot;
 
+pub use blobs::{BlobError, blobs_name, examine_blobs, read_blob, retire_blobs};
 pub use disk::{Disk, DiskError, DiskErrorKind, DiskOperation};
 pub use journal::{AppendError, BATCH_BYTES_MAX, Journal, JournalConfig, SyncError};
 pub use listing::{FileKind, FileListing, list_files};

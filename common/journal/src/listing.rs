@@ -1,6 +1,7 @@
 //! The files of a journal's folder, each looked at by itself: for people who want to know what is there.
 
 use crate::{
+    blobs,
     disk::{Disk, DiskError},
     found,
     refusal::{Damage, OpenError},
@@ -39,6 +40,13 @@ pub enum FileKind {
         position: Position,
         /// Facts in it.
         facts: u64,
+        /// Its length.
+        bytes: u64,
+    },
+    /// A segment of blobs whose header is valid.
+    Blobs {
+        /// Where in the stream of blobs it begins.
+        begins: u64,
         /// Its length.
         bytes: u64,
     },
@@ -96,6 +104,12 @@ fn kind_of<D: Disk>(disk: &D, name: &str) -> Result<FileKind, DiskError> {
             Ok(Err(damaged)) => Ok(FileKind::Damaged { offset: damaged.offset, damage: damaged.damage }),
             Err(error) => refused(error),
         };
+    }
+    if blobs::blobs_start(name).is_some() {
+        return Ok(match blobs::header_of(disk, name)? {
+            Some(begins) => FileKind::Blobs { begins, bytes: disk.len(&disk.open(name)?)? },
+            None => FileKind::Damaged { offset: 0, damage: Damage::Header },
+        });
     }
     Ok(if name.starts_with(PREPARED) { FileKind::Prepared } else { FileKind::Other })
 }

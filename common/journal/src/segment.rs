@@ -183,6 +183,15 @@ impl<F> PreparedSegment<F> {
         self.bytes
     }
 
+    /// Makes what was written into it durable, and then gives it another name.
+    pub(crate) fn publish<D: Disk<File = F>>(self, disk: &D, header: &[u8], name: &str) -> Result<F, DiskError> {
+        disk.write_at(&self.file, 0, header)?;
+        disk.sync(&self.file)?;
+        disk.rename(&self.name, name)?;
+        disk.sync_dir()?;
+        Ok(self.file)
+    }
+
     /// Makes one of a segment that is superfluous, if it has the length that is wanted; else that one is
     /// removed. It may be written to, by [`PreparedSegment::zero`], once its new name is durable.
     pub(crate) fn take<D: Disk<File = F>>(

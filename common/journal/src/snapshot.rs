@@ -48,6 +48,28 @@ pub trait Summary {
     /// Writes everything down as facts that make the same when they are applied to nothing; the first error
     /// of `emit` ends it.
     fn write<X>(&self, emit: &mut dyn FnMut(&[u8]) -> Result<(), X>) -> Result<(), X>;
+
+    /// Whether the segment of blobs that begins there holds, or will hold, anything that is named from here on.
+    fn needs_blobs(&self, segment: u64) -> bool {
+        let _ = segment;
+        true
+    }
+}
+
+impl<S: Summary> Summary for &mut S {
+    type Error = S::Error;
+
+    fn apply(&mut self, position: Position, fact: &[u8]) -> Result<(), Self::Error> {
+        S::apply(self, position, fact)
+    }
+
+    fn write<X>(&self, emit: &mut dyn FnMut(&[u8]) -> Result<(), X>) -> Result<(), X> {
+        S::write(self, emit)
+    }
+
+    fn needs_blobs(&self, segment: u64) -> bool {
+        S::needs_blobs(self, segment)
+    }
 }
 
 /// Why no snapshot was made. Nothing of it is left on the disk that counts.
