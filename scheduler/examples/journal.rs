@@ -94,6 +94,7 @@ fn assigned(index: u32, attempt: u32) -> Fact<'static> {
 fn ended(index: u32, attempt: u32) -> Fact<'static> {
     let end = End { reason: fb::EndReason::Exited, exit_code: 1, wall_us: 1_000, user_us: 500, ..End::default() };
     Fact::AttemptEnded(Ended {
+        result: None,
         attempt: AttemptId { task: task(index), attempt },
         status: fb::TaskStatus::Failed,
         task_status: fb::TaskStatus::Pending,
@@ -217,6 +218,7 @@ fn make_live(path: &Path) {
     push(
         &mut batch,
         &Fact::JobAccepted {
+            files: Box::default(),
             job: JobId(1),
             submit_id: SubmitId::new(NOW.as_ms(), [1; 10]),
             digest: sha256(&bytes),

@@ -86,8 +86,8 @@ impl Decider {
             return;
         }
         let facts: FactBatch = std::mem::replace(&mut self.effects.facts, self.journal.spare());
-        self.written.push_back((self.core.position(), facts.bytes().len()));
-        self.written_bytes += facts.bytes().len();
+        self.written.push_back((self.core.position(), facts.weight()));
+        self.written_bytes += facts.weight();
         // Why the writer stopped comes on the other channel; nothing is released meanwhile.
         let _ = self.journal.append(facts);
     }
@@ -128,7 +128,7 @@ impl Decider {
             self.outbox_bytes += bytes;
             self.outbox.push(position, (bytes, effect));
         }
-        if self.effects.facts.bytes().len() >= FACT_BYTES_AT_ONCE {
+        if self.effects.facts.weight() >= FACT_BYTES_AT_ONCE {
             self.commit();
         }
     }
@@ -137,7 +137,7 @@ impl Decider {
 /// About how many bytes an effect holds while it waits.
 fn effect_bytes(effect: &Effect) -> usize {
     match effect {
-        Effect::Send { message, .. } => weight(message),
+        Effect::Send { message, .. } | Effect::Complete { message, .. } => weight(message),
         Effect::Close { reason: text, .. } | Effect::RefuseEnrolment { message: text, .. } => {
             size_of::<Effect>() + text.len()
         }

@@ -8,6 +8,7 @@
 
 use crate::{
     arrived::Arrived,
+    bodies::Bodies,
     data::Data,
     decider::Decider,
     error::RunError,
@@ -62,6 +63,7 @@ pub(crate) struct Driver {
     decider: Decider,
     clock: ClusterClock,
     peers: Peers,
+    bodies: Bodies,
     joiners: Joiners,
     /// The durable position, for those who welcome sessions.
     durable_shared: Arc<AtomicU64>,
@@ -80,6 +82,7 @@ pub(crate) struct Parts {
     pub core: Scheduler,
     pub journal: JournalWriter,
     pub clock: ClusterClock,
+    pub bodies: Bodies,
     pub joiners: Joiners,
     pub durable: Position,
     pub durable_shared: Arc<AtomicU64>,
@@ -94,6 +97,7 @@ impl Driver {
             decider: Decider::new(parts.core, parts.journal, parts.durable),
             clock: parts.clock,
             peers: Peers::default(),
+            bodies: parts.bodies,
             joiners: parts.joiners,
             durable_shared: parts.durable_shared,
             inputs: parts.inputs,
@@ -240,9 +244,14 @@ impl Driver {
 
     fn release(&mut self) -> Option<JoinToken> {
         let mut made = None;
+        let mut unreadable = Vec::new();
         for effect in self.decider.release() {
             match effect {
                 Effect::Send { session, message } => self.peers.send(session, message),
+                Effect::Complete { session, mut message, lacks } => match self.bodies.complete(&mut message, &lacks) {
+                    Ok(()) => self.peers.send(session, message),
+                    Err(error) => unreadable.push((session, message, error.to_string())),
+                },
                 Effect::Close { session, code, reason } => self.peers.close(session, code, &reason),
                 Effect::Certify { session, principal } => self.joiners.certify(session, &principal, self.now),
                 Effect::RefuseEnrolment { session, code, message } => {
@@ -252,6 +261,11 @@ impl Driver {
             }
         }
         self.peers.flush();
+        for (session, message, why) in unreadable {
+            tracing::error!("{why}");
+            self.decider.handle(self.now, Event::Unreadable { session, message, why });
+        }
+        self.decider.commit();
         made
     }
 

@@ -8,10 +8,10 @@ use fleetwire_common::ids::Position;
 use fleetwire_disk::{DataFolder, FolderError, FsDisk};
 use fleetwire_journal::{
     Cut, Disk, DiskError, Examined, FileKind, JournalConfig, OpenError, Recovery, RetireError, Summary, TornTail,
-    examine, list_files, segment_name, snapshot_name,
+    examine, examine_blobs, list_files, segment_name, snapshot_name,
 };
 use fleetwire_scheduler_core::{
-    ReplayError,
+    ReplayError, State,
     fact::{Fact, FactError},
 };
 use std::{
@@ -51,6 +51,14 @@ pub enum ToolError {
         data: PathBuf,
         /// Where and how.
         cause: Box<OpenError<ReplayError>>,
+    },
+    /// It is whole, but bodies beside it are damaged or gone.
+    #[error(
+        "the journal is whole, but {damaged} of the files and results beside it cannot be read. A start is possible:          tasks that need them fail, and those results are lost"
+    )]
+    Bodies {
+        /// How many.
+        damaged: usize,
     },
     /// It is damaged, and nothing here can help.
     #[error("{0}")]
@@ -111,6 +119,9 @@ pub fn check(data: &Path, out: &mut impl Write) -> Result<(), ToolError> {
             FileKind::Snapshot { position, facts, bytes } => {
                 writeln!(out, "{name}  stands for facts 1 to {}: {facts} facts, {bytes} bytes", position.0)?;
             }
+            FileKind::Blobs { begins, bytes } => {
+                writeln!(out, "{name}  files and results from byte {begins} of all on, {bytes} bytes")?;
+            }
             FileKind::Damaged { offset, damage } => writeln!(out, "{name}  damaged at byte {offset}: {damage}")?,
             FileKind::Newer { format } => writeln!(out, "{name}  format {format}, of a newer build")?,
             FileKind::Prepared => writeln!(out, "{name}  prepared, empty")?,
@@ -139,8 +150,20 @@ pub fn check(data: &Path, out: &mut impl Write) -> Result<(), ToolError> {
             }
         }
     }
-    Ok(())
+    check_bodies(&disk, &replica.state, out)
 }
+
+fn check_bodies(disk: &FsDisk, state: &State, out: &mut impl Write) -> Result<(), ToolError> {
+    let damaged = examine_blobs(disk, state.named_blobs());
+    damaged.iter().take(DAMAGED_TOLD_MAX).try_for_each(|error| writeln!(out, "{error}"))?;
+    match damaged.len() {
+        0 => Ok(writeln!(out, "whole: {} files and results beside the facts", state.named_blobs().count())?),
+        damaged => Err(ToolError::Bodies { damaged }),
+    }
+}
+
+/// Damaged bodies that are named one by one.
+const DAMAGED_TOLD_MAX: usize = 20;
 
 fn tell_recovery(recovery: &Recovery, out: &mut impl Write) -> Result<(), ToolError> {
     for damaged in &recovery.damaged {

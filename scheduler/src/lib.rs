@@ -3,6 +3,7 @@
 //! both call it.
 
 mod arrived;
+mod bodies;
 mod config;
 mod data;
 mod decider;

@@ -18,6 +18,8 @@ pub(crate) const OUTBOX_BYTES_MAX: usize = 32 << 20;
 pub(crate) const FACT_BYTES_AT_ONCE: usize = 4 << 20;
 /// Bytes of facts that wait for the disk; when it is more, nothing more is taken in.
 pub(crate) const FACT_BYTES_WAITING_MAX: usize = 64 << 20;
+/// Bytes of specs that are kept with all their files, for the next task of the same array.
+pub(crate) const SPECS_BYTES_MAX: usize = 8 << 20;
 /// Frames and batch items of one session that may be refused …
 pub(crate) const REFUSED_MAX: u32 = 100;
 /// … within this time; a session of which more are is closed.

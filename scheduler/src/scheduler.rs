@@ -1,6 +1,7 @@
 //! [`Scheduler`]: a running scheduler, and how it is put together at its start.
 
 use crate::{
+    bodies::Bodies,
     config::{CLOCK_JUMP_MAX, SchedulerConfig},
     data::{Data, JOURNAL, random},
     driver::{Driver, Parts},
@@ -16,7 +17,7 @@ use fleetwire_common::{
     time::Time,
 };
 use fleetwire_disk::{DataFolder, FsDisk, JournalWriter, WriterConfig};
-use fleetwire_journal::{DiskErrorKind, Journal, JournalConfig, OpenError, Recovery, snapshot_name};
+use fleetwire_journal::{DiskErrorKind, Journal, JournalConfig, OpenError, Recovery, retire_blobs, snapshot_name};
 use fleetwire_link::{ClusterClock, DeviceKey};
 use fleetwire_scheduler_core::{Config, Event, Policy, Scheduler as Core};
 use std::{
@@ -131,7 +132,7 @@ async fn begin(config: &SchedulerConfig) -> Result<(Driver, Network, Started), S
 
     let (inputs_sender, inputs) = mpsc::channel(INPUTS_MAX);
     let (synced_sender, synced) = mpsc::unbounded_channel();
-    let durable = journal.durable();
+    let (durable, bodies) = (journal.durable(), Bodies::new(journal.disk().clone()));
     let snapshotter = snapshots::start(journal.disk().clone(), journal_config(&data), config)?;
     let snapshots = (snapshotter, (recovery.facts, recovery.bytes));
     let journal = JournalWriter::start_with_snapshots(journal, WriterConfig::default(), snapshots, move |durable| {
@@ -141,7 +142,7 @@ async fn begin(config: &SchedulerConfig) -> Result<(Driver, Network, Started), S
     .map_err(|error| StartError::Runtime { what: "journal", error })?;
     let durable_shared = Arc::new(AtomicU64::new(durable.0));
     let joiners = Joiners::new(data.authority.clone(), data.keys.clone());
-    let parts = Parts { core, journal, clock: clock.clone(), joiners, durable, durable_shared, inputs, synced };
+    let parts = Parts { core, journal, clock: clock.clone(), bodies, joiners, durable, durable_shared, inputs, synced };
     let serving = Serving {
         cluster: data.authority.cluster().to_owned(),
         keys: data.keys.clone(),
@@ -188,6 +189,11 @@ fn replay(mut core: Core, data: &Data) -> Result<(Core, Journal<FsDisk>, Recover
                 error => StartError::Journal(error),
             },
         )?;
+    // Segments of blobs that a crash left before any fact named what is in them.
+    let newest = core.state().blobs.stream.segment;
+    if let Err(error) = retire_blobs(journal.disk(), |segment| segment <= newest, |_| Ok(())) {
+        tracing::warn!("what a crash has left of the journal is still there: {error}");
+    }
     for damaged in &recovery.damaged {
         tracing::warn!(
             "{} is damaged at byte {} ({}): it was not needed, because the snapshot or the segments before it are \

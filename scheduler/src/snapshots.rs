@@ -27,6 +27,10 @@ impl Summary for Replica {
     fn write<X>(&self, emit: &mut dyn FnMut(&[u8]) -> Result<(), X>) -> Result<(), X> {
         self.state.write_snapshot(emit)
     }
+
+    fn needs_blobs(&self, segment: u64) -> bool {
+        self.state.blobs.needs(segment)
+    }
 }
 
 /// Starts the thread that makes them.

@@ -9,6 +9,7 @@ use crate::{
     trace::{Violation, broken},
 };
 use fleetwire_common::{
+    blob::BlobRef,
     fb,
     ids::{AttemptId, JobId, Position, SubmitId, TaskId},
     job::JobSpec,
@@ -22,6 +23,8 @@ use std::collections::BTreeMap;
 pub struct History {
     /// What the last sync made durable.
     pub durable: Position,
+    /// Every body that was ever to lie beside the journal.
+    pub bodies: BTreeMap<BlobRef, Vec<u8>>,
     facts: Vec<Vec<u8>>,
     latest_at: u64,
     jobs: BTreeMap<JobId, JobHistory>,
@@ -85,6 +88,8 @@ pub enum Consequence {
         end: End,
         /// It made way for the task's other attempt.
         made_way: Option<MadeWay>,
+        /// Its result, if that is beside the journal.
+        blob: Option<BlobRef>,
     },
     /// This job changed.
     Job(JobId),
@@ -159,7 +164,7 @@ impl History {
         if durable < self.position() {
             let mut facts = std::mem::take(&mut self.facts);
             facts.truncate(durable.0 as usize);
-            *self = History::default();
+            *self = History { bodies: std::mem::take(&mut self.bodies), ..History::default() };
             for (position, fact) in (1..).zip(&facts) {
                 self.follow(Position(position), fact)?;
             }
@@ -330,7 +335,8 @@ impl History {
             self.close_tasks(id.job, 1)?;
         }
         let agent = self.agent_name(agent).to_owned();
-        Ok(Consequence::Ended { attempt: attempt_id, agent, status: fact.status(), end, made_way })
+        let blob = fact.result().map(BlobRef::from_wire);
+        Ok(Consequence::Ended { attempt: attempt_id, agent, status: fact.status(), end, made_way, blob })
     }
 
     fn on_tasks_ended(&mut self, position: Position, fact: fb::TasksEnded<'_>) -> Result<Consequence, Violation> {

@@ -124,6 +124,7 @@ impl SchedulerNode {
         })?;
         let Some((writer, behind)) = opened else { return self.start_later(world) };
         let (snapshot, shadow) = (writer.snapshot_position(), core.state().clone());
+        writer.retire_blobs(|segment| segment <= shadow.blobs.stream.segment)?;
         history.recover(snapshot, &behind)?;
         if snapshot > Position(0) {
             invariant_p7_state_is_what_facts_say("a snapshot", &history.replayed()?, &shadow)?;
@@ -386,6 +387,7 @@ fn config(world: &mut World) -> Config {
         accept_restore: false,
         policy: Policy {
             ended_kept: world.setting.ended_kept,
+            blob_segment_bytes: SEGMENT_BYTES - 512,
             // What always fails must get through within the hours of a simulation.
             breaker_cooling_max: Duration::from_secs(60),
             ..Policy::default()

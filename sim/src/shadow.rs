@@ -38,6 +38,10 @@ impl Summary for Tally {
     fn write<X>(&self, emit: &mut dyn FnMut(&[u8]) -> Result<(), X>) -> Result<(), X> {
         self.0.write_snapshot(emit)
     }
+
+    fn needs_blobs(&self, segment: u64) -> bool {
+        self.0.blobs.needs(segment)
+    }
 }
 
 /// What a snapshot of an agent's journal is made through, as its shell makes it.

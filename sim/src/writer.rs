@@ -1,11 +1,14 @@
 //! The journal as the shells drive it: facts gather while a sync runs, and then go down as one batch with
 //! one sync (group commit). Once the disk has failed, nothing more is durable and the process must end.
 
-use crate::trace::{Violation, broken};
-use fleetwire_common::{facts::FactBatch, ids::Position};
+use crate::{
+    history::History,
+    trace::{Violation, broken},
+};
+use fleetwire_common::{blob::BlobRef, facts::FactBatch, ids::Position};
 use fleetwire_journal::{
     AppendError, DiskError, Journal, JournalConfig, OpenError, PreparedSegment, RetireError, SnapshotError, Summary,
-    SyncError, retire, sim_disk::SimDisk, take_snapshot,
+    SyncError, read_blob, retire, retire_blobs, sim_disk::SimDisk, take_snapshot,
 };
 use std::fmt::Display;
 
@@ -158,8 +161,8 @@ impl Writer {
     ///
     /// # Errors
     /// The journal's own bytes cannot be read, or its disk failed without a fault.
-    pub fn snapshot<S: Summary<Error: Display>>(&mut self, summary: S) -> Result<bool, Violation> {
-        let taken = match take_snapshot(&self.disk, &self.config, summary, |_| Ok(())) {
+    pub fn snapshot<S: Summary<Error: Display>>(&mut self, mut summary: S) -> Result<bool, Violation> {
+        let taken = match take_snapshot(&self.disk, &self.config, &mut summary, |_| Ok(())) {
             Ok(taken) => taken.is_some(),
             Err(SnapshotError::Disk(_) | SnapshotError::Open(OpenError::Disk(_))) if self.disk.has_failed() => false,
             Err(error) => return broken("P1", format!("no snapshot can be made: {error}")),
@@ -169,7 +172,34 @@ impl Writer {
             Err(RetireError::Disk(_) | RetireError::Open(OpenError::Disk(_))) if self.disk.has_failed() => {}
             Err(error) => return broken("P1", format!("what a snapshot stands for cannot go: {error}")),
         }
+        if taken {
+            self.retire_blobs(|segment| summary.needs_blobs(segment))?;
+        }
         Ok(taken)
+    }
+
+    /// Removes segments of blobs that are not needed.
+    ///
+    /// # Errors
+    /// The disk failed without a fault.
+    pub fn retire_blobs(&self, is_needed: impl Fn(u64) -> bool) -> Result<(), Violation> {
+        match retire_blobs(&self.disk, is_needed, |_| Ok(())) {
+            Ok(_) => Ok(()),
+            Err(RetireError::Disk(_)) if self.disk.has_failed() => Ok(()),
+            Err(error) => broken("P1", format!("blobs that nobody names cannot go: {error}")),
+        }
+    }
+
+    /// Reads a blob that a durable fact names.
+    ///
+    /// # Errors
+    /// Promise P1 is broken: it is not what it was when it was decided.
+    pub fn read(&self, blob: &BlobRef, history: &History) -> Result<Vec<u8>, Violation> {
+        match read_blob(&self.disk, blob) {
+            Ok(bytes) if history.bodies.get(blob).is_some_and(|decided| *decided == bytes) => Ok(bytes),
+            Ok(_) => broken("P1", format!("{blob:?} came back otherwise than it was decided")),
+            Err(error) => broken("P1", format!("what is acknowledged cannot be read: {error}")),
+        }
     }
 
     /// The position of the snapshot with which reading began; 0: there was none.

@@ -4,9 +4,10 @@
 //! [`TaskRecord`]; at most two attempts of a task have not ended; an ended task is in exactly one of
 //! its entry's bitmaps.
 
-use crate::ranges::Ranges;
+use crate::{bodies::FileKept, ranges::Ranges};
 use fixedbitset::FixedBitSet;
 use fleetwire_common::{
+    blob::BlobRef,
     fb,
     ids::{AgentId, JobId, TaskId},
     job::{JobSpec, TaskSpec},
@@ -27,8 +28,10 @@ pub struct Submit {
 /// One job.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Job {
-    /// What was submitted.
+    /// What was submitted; files that are blobs are empty.
     pub spec: Arc<JobSpec>,
+    /// These files.
+    pub files: Box<[FileKept]>,
     /// Bytes of the spec as it was submitted, and of what its tasks left behind: what bounds count.
     pub kept_bytes: u64,
     /// Who submitted it, as `role/name`.
@@ -246,23 +249,28 @@ pub struct EndedTask {
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Extra {
     message: Box<str>,
-    result: Option<Box<[u8]>>,
+    result: Option<Left>,
     metrics: Box<[(Arc<str>, f64)]>,
 }
 
+/// A result.
+#[derive(Clone, Debug, PartialEq)]
+enum Left {
+    Inline(Box<[u8]>),
+    Blob(BlobRef),
+}
+
 impl EndedTask {
-    /// Keeps what an attempt left behind.
+    /// Keeps what an attempt left behind; its result may be a blob.
     pub fn new(
         (attempt, agent): (u32, AgentId),
         status: fb::TaskStatus,
-        end: &End,
+        (end, blob): (&End, Option<BlobRef>),
         metrics: Box<[(Arc<str>, f64)]>,
     ) -> EndedTask {
-        let bare = end.message.is_empty() && end.result.is_none() && metrics.is_empty();
-        let extra = (!bare).then(|| {
-            let result = end.result.as_deref().map(Box::from);
-            Box::new(Extra { message: end.message.as_str().into(), result, metrics })
-        });
+        let result = blob.map(Left::Blob).or_else(|| Some(Left::Inline(end.result.as_deref()?.into())));
+        let bare = end.message.is_empty() && result.is_none() && metrics.is_empty();
+        let extra = (!bare).then(|| Box::new(Extra { message: end.message.as_str().into(), result, metrics }));
         EndedTask {
             attempt,
             latest: attempt,
@@ -286,17 +294,31 @@ impl EndedTask {
         }
     }
 
-    /// Bytes of its result; `None` if it left none.
+    /// Its result, if it left one that is kept here.
     pub fn result(&self) -> Option<&[u8]> {
-        self.extra.as_ref()?.result.as_deref()
+        match self.extra.as_ref()?.result.as_ref()? {
+            Left::Inline(bytes) => Some(bytes),
+            Left::Blob(_) => None,
+        }
+    }
+
+    /// Its result, if that is a blob.
+    pub fn result_blob(&self) -> Option<BlobRef> {
+        match self.extra.as_ref()?.result.as_ref()? {
+            Left::Inline(_) => None,
+            Left::Blob(blob) => Some(*blob),
+        }
+    }
+
+    /// How many bytes its result has, wherever it is.
+    pub fn result_bytes(&self) -> usize {
+        self.result().map_or(0, <[u8]>::len) + self.result_blob().map_or(0, |blob| blob.length as usize)
     }
 
     /// About how many bytes are kept beyond what every ended task takes.
     pub fn extra_bytes(&self) -> u64 {
-        let bytes = |extra: &Extra| {
-            extra.message.len() + extra.result.as_ref().map_or(0, |result| result.len()) + 24 * extra.metrics.len()
-        };
-        self.extra.as_deref().map_or(0, |extra| bytes(extra) as u64)
+        let bytes = |extra: &Extra| extra.message.len() + 24 * extra.metrics.len();
+        (self.extra.as_deref().map_or(0, bytes) + self.result_bytes()) as u64
     }
 
     /// Its latest metrics.
@@ -336,10 +358,11 @@ impl EndedTask {
 
 impl Job {
     /// A job whose tasks are all unstarted.
-    pub fn new(spec: &Arc<JobSpec>, kept_bytes: u64, owner: &str, submitted_at: Time) -> Job {
+    pub fn new(spec: &Arc<JobSpec>, files: &[FileKept], bytes: u64, owner: &str, submitted_at: Time) -> Job {
         Job {
             spec: Arc::clone(spec),
-            kept_bytes,
+            files: files.into(),
+            kept_bytes: bytes,
             owner: owner.into(),
             submitted_at,
             ended_at: None,
@@ -357,6 +380,25 @@ impl Job {
     /// The spec of a task of this job; `None` if it has no such task.
     pub fn task_spec(&self, entry: u16, index: u32) -> Option<&Arc<TaskSpec>> {
         self.entry(entry).map(|entry| &entry.spec).filter(|spec| index < spec.count)
+    }
+
+    /// The files of that entry that are blobs.
+    pub fn files_of(&self, entry: u16) -> &[FileKept] {
+        let from = self.files.partition_point(|kept| kept.entry < entry);
+        let to = self.files.partition_point(|kept| kept.entry <= entry);
+        self.files.get(from..to).unwrap_or_default()
+    }
+
+    /// About how many bytes the spec of an entry's tasks takes with all its files.
+    pub fn task_bytes(&self, entry: u16) -> Option<usize> {
+        let blobs: usize = self.files_of(entry).iter().map(|kept| kept.blob.length as usize).sum();
+        Some(self.entry(entry)?.spec.bytes() + blobs)
+    }
+
+    /// All blobs that it names: its files, and the results of its tasks that have ended.
+    pub fn blobs(&self) -> impl Iterator<Item = BlobRef> + '_ {
+        let results = self.entries.iter().flat_map(|entry| entry.ended.values()).filter_map(EndedTask::result_blob);
+        self.files.iter().map(|kept| kept.blob).chain(results)
     }
 
     /// All its entries' ordinals.

@@ -118,7 +118,7 @@ impl Core {
         let admits = |class: &ClassId| queue.find(*class).is_some_and(|class| class.admits(agent));
         let class = queue.turns(None).take(BACKLOG_TURNS_MAX).map(|(_, _, class)| class).find(admits)?;
         let first = queue.find(class).filter(|class| class.request.resources == left)?.first()?;
-        if self.state.task_spec(first)?.bytes() > BACKLOG_SPEC_BYTES_MAX {
+        if self.state.jobs.get(&first.job)?.task_bytes(first.entry)? > BACKLOG_SPEC_BYTES_MAX {
             return None;
         }
         self.live.queue.take_first(class)

@@ -4,9 +4,11 @@
 //! after it waits for it.
 
 use crate::{
+    bodies::Stream,
     deadlines::Deadline,
     event::{Config, Effects, Origin, Rejected},
     fact::Fact,
+    limits::BODY_INLINE_BYTES_MAX,
     live::{Held, JobLive, Live},
     placement::{Placement, suits},
     queue::Request,
@@ -14,6 +16,7 @@ use crate::{
 };
 use fixedbitset::FixedBitSet;
 use fleetwire_common::{
+    blob::BlobRef,
     envelope::handshake::Proof,
     fb,
     ids::{AgentId, AttemptId, JobId, Position, SessionId, TaskId},
@@ -75,6 +78,19 @@ impl Core {
         effects.facts.push(fact.encode(self.now, &mut self.builder.0));
         self.position.0 += 1;
         effects.set_position(self.position);
+    }
+
+    /// Keeps a body beside the journal, if it is one for that; a fact that names it is decided next. While the disk is
+    /// low it is not: the reserve is the journal's.
+    pub fn set_apart(&self, stream: &mut Stream, bytes: &[u8], effects: &mut Effects) -> Option<BlobRef> {
+        let policy = &self.config.policy;
+        let has_room = !self.live.disk_low && self.state.blobs.segments() < policy.blob_segments_max;
+        if bytes.len() <= BODY_INLINE_BYTES_MAX || !has_room {
+            return None;
+        }
+        let blob = stream.place(bytes, policy.blob_segment_bytes);
+        effects.facts.push_blob(blob, bytes);
+        Some(blob)
     }
 
     /// Proof that this incarnation has reached a position.

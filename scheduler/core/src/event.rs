@@ -11,7 +11,7 @@ use fleetwire_common::{
 };
 use std::time::Duration;
 
-use crate::policy::Policy;
+use crate::{bodies::Lacks, policy::Policy};
 
 /// What a scheduler is started with.
 #[derive(Clone, Debug)]
@@ -116,6 +116,15 @@ pub enum Event<'a> {
         /// Whether it is low.
         low: bool,
     },
+    /// A message of ours could not be sent, because what it lacks cannot be read.
+    Unreadable {
+        /// In which session.
+        session: SessionId,
+        /// The message.
+        message: Message,
+        /// Why.
+        why: String,
+    },
     /// The driver itself stood still: silence in that time was our own.
     Stalled {
         /// For how long.
@@ -132,6 +141,15 @@ pub enum Effect {
         session: SessionId,
         /// What.
         message: Message,
+    },
+    /// The same, once what the message lacks was read ([`crate::bodies::complete`]); else [`Event::Unreadable`].
+    Complete {
+        /// In which session.
+        session: SessionId,
+        /// What.
+        message: Message,
+        /// What it lacks.
+        lacks: Lacks,
     },
     /// End a session.
     Close {
@@ -261,6 +279,8 @@ pub enum Rejected {
          data folder; jobs that were taken go on"
     )]
     DiskFull,
+    #[error("{why}")]
+    Damaged { why: String },
     #[error("task {task} has left no result")]
     NoResult { task: TaskId },
     #[error("the logs of attempt {attempt} are not to be had any more")]
@@ -295,6 +315,7 @@ impl Rejected {
             Rejected::Busy { .. } => fb::ErrorCode::Busy,
             Rejected::DiskFull => fb::ErrorCode::DiskFull,
             Rejected::NoResult { .. } => fb::ErrorCode::NoResult,
+            Rejected::Damaged { .. } => fb::ErrorCode::Damaged,
             Rejected::LogsGone { .. } => fb::ErrorCode::LogsGone,
             Rejected::AgentUnreachable { .. } => fb::ErrorCode::AgentUnreachable,
             Rejected::NoAnswer { .. } => fb::ErrorCode::MessageTimeout,
@@ -324,6 +345,7 @@ impl Rejected {
             | Rejected::Conflict { .. }
             | Rejected::TooOld { .. }
             | Rejected::NoResult { .. }
+            | Rejected::Damaged { .. }
             | Rejected::LogsGone { .. }
             | Rejected::AgentConnected { .. } => false,
         }

@@ -5,12 +5,14 @@
 
 use crate::{
     agents::AgentProfile,
+    bodies::{FileKept, read_files},
     kept::Kept,
     rare::{read_agent, read_incarnation, read_principal, read_token},
     restored::Restored,
 };
 use flatbuffers::{FlatBufferBuilder, UnionWIPOffset, WIPOffset};
 use fleetwire_common::{
+    blob::BlobRef,
     envelope::verifier_options,
     fb,
     ids::{AgentId, AttemptId, JobId, Name, Position, Principal, SubmitId, TaskId, TokenId},
@@ -98,14 +100,16 @@ pub enum Fact<'a> {
         job: JobId,
         /// The client's id for the submit.
         submit_id: SubmitId,
-        /// SHA-256 of `bytes`.
+        /// SHA-256 of the job as it was submitted.
         digest: [u8; 32],
         /// Who submitted it.
         owner: Cow<'a, str>,
-        /// The spec as it was submitted.
+        /// The spec as it was submitted, but that the files which are blobs are empty.
         bytes: Cow<'a, [u8]>,
         /// The same, read and validated.
         spec: Arc<JobSpec>,
+        /// The files that are blobs.
+        files: Box<[FileKept]>,
     },
     /// A task was given to an agent.
     AttemptAssigned {
@@ -162,8 +166,10 @@ pub struct Ended<'a> {
     pub failure: bool,
     /// Counts towards `max_losses`.
     pub loss: bool,
-    /// What it left behind.
+    /// What it left behind, without the result if that is a blob.
     pub end: Cow<'a, End>,
+    /// The result, if it is a blob.
+    pub result: Option<BlobRef>,
     /// Its latest metrics.
     pub metrics: Cow<'a, [(Arc<str>, f64)]>,
     /// The task's other attempt ends with it.
@@ -214,16 +220,19 @@ impl<'a> Fact<'a> {
                 fb::AttemptAssigned::create(builder, &args).as_union_value()
             }),
             Fact::AttemptEnded(ended) => (fb::FactBody::AttemptEnded, ended.write(builder)),
-            Fact::JobAccepted { job, submit_id, digest, owner, bytes, spec: _ } => (fb::FactBody::JobAccepted, {
-                let args = fb::JobAcceptedArgs {
-                    job: job.0,
-                    submit_id: Some(builder.create_vector(&submit_id.0)),
-                    digest: Some(builder.create_vector(digest)),
-                    owner: Some(builder.create_string(owner)),
-                    spec: Some(builder.create_vector(bytes)),
-                };
-                fb::JobAccepted::create(builder, &args).as_union_value()
-            }),
+            Fact::JobAccepted { job, submit_id, digest, owner, bytes, spec: _, files } => {
+                (fb::FactBody::JobAccepted, {
+                    let args = fb::JobAcceptedArgs {
+                        job: job.0,
+                        submit_id: Some(builder.create_vector(&submit_id.0)),
+                        digest: Some(builder.create_vector(digest)),
+                        owner: Some(builder.create_string(owner)),
+                        spec: Some(builder.create_vector(bytes)),
+                        files: write_files(files, builder),
+                    };
+                    fb::JobAccepted::create(builder, &args).as_union_value()
+                })
+            }
             Fact::TasksEnded { job, entry, from, to, status, reason } => (fb::FactBody::TasksEnded, {
                 let (entry, from, to, status, reason) = (*entry, *from, *to, *status, *reason);
                 let args = fb::TasksEndedArgs { job: job.0, entry, from, to, status, reason };
@@ -323,6 +332,7 @@ impl Ended<'_> {
             builder.create_vector(&metrics)
         });
         let TaskId { job, entry, index } = self.attempt.task;
+        let result = self.result.map(|blob| blob.to_wire());
         let args = fb::AttemptEndedArgs {
             job: job.0,
             entry,
@@ -336,6 +346,7 @@ impl Ended<'_> {
             end: Some(end),
             metrics,
             ends_rival: self.ends_rival,
+            result: result.as_ref(),
         };
         fb::AttemptEnded::create(builder, &args).as_union_value()
     }
@@ -362,18 +373,23 @@ fn read_ended<'a>(table: fb::AttemptEnded<'a>) -> Result<Fact<'a>, FactError> {
         end: Cow::Owned(table.end().map(End::from_wire).ok_or(wrong("end"))?),
         metrics: Cow::Owned(metrics),
         ends_rival: table.ends_rival(),
+        result: table.result().map(BlobRef::from_wire),
     }))
 }
 
 fn read_job<'a>(table: fb::JobAccepted<'a>) -> Result<Fact<'a>, FactError> {
     let wrong = |field| FactError::Field { fact: "JobAccepted", field };
     let bytes = table.spec().ok_or(wrong("spec"))?.bytes();
+    // Ours where a file was made a blob: written by us, it may take more bytes than what was submitted.
+    let own = table.files().is_some();
+    let spec = Arc::new(if own { JobSpec::from_own_wire(bytes)? } else { JobSpec::from_wire(bytes)? });
     Ok(Fact::JobAccepted {
         job: JobId(table.job()),
         submit_id: SubmitId(array(table.submit_id()).ok_or(wrong("submit_id"))?),
         digest: array(table.digest()).ok_or(wrong("digest"))?,
         owner: Cow::Borrowed(table.owner().ok_or(wrong("owner"))?),
-        spec: Arc::new(JobSpec::from_wire(bytes)?),
+        files: read_files(table.files(), &spec).ok_or(wrong("files"))?,
+        spec,
         bytes: Cow::Borrowed(bytes),
     })
 }
@@ -390,6 +406,14 @@ fn read_tasks_ended<'a>(table: fb::TasksEnded<'a>) -> Result<Fact<'a>, FactError
         status: table.status(),
         reason: table.reason(),
     })
+}
+
+pub(crate) fn write_files<'b>(
+    files: &[FileKept],
+    builder: &mut FlatBufferBuilder<'b>,
+) -> Option<WIPOffset<flatbuffers::Vector<'b, fb::FileKept>>> {
+    let wire: Vec<fb::FileKept> = files.iter().map(|kept| kept.to_wire()).collect();
+    (!wire.is_empty()).then(|| builder.create_vector(&wire))
 }
 
 /// A field of exactly `N` bytes.

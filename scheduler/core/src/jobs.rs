@@ -4,6 +4,7 @@
 
 use crate::{
     attempts::records_of,
+    bodies::FileKept,
     core::Core,
     event::{Effects, Rejected},
     fact::{Fact, array},
@@ -56,15 +57,32 @@ impl Core {
         if self.state.chain.restored.is_some() {
             return Err(Rejected::Restored);
         }
-        let spec = Arc::new(JobSpec::from_wire(bytes)?);
+        let mut spec = JobSpec::from_wire(bytes)?;
         spec.terms.check_heartbeat(self.config.heartbeat_interval).map_err(JobError::Terms)?;
         self.check_room(&spec, bytes.len() as u64)?;
         let job = JobId(self.state.last_job.0 + 1);
-        let (owner, bytes) = (Cow::Borrowed(owner), Cow::Borrowed(bytes));
-        self.decide(&Fact::JobAccepted { job, submit_id, digest, owner, bytes, spec }, effects);
+        let files = self.set_files_apart(&mut spec, effects);
+        let bytes = if files.is_empty() { Cow::Borrowed(bytes) } else { Cow::Owned(spec.to_wire()) };
+        let (owner, spec) = (Cow::Borrowed(owner), Arc::new(spec));
+        self.decide(&Fact::JobAccepted { job, submit_id, digest, owner, bytes, spec, files }, effects);
         self.enter_job(job);
         self.answer_submit(session, message.request(), job, false, effects);
         Ok(())
+    }
+
+    /// Takes the large files out of a spec.
+    fn set_files_apart(&self, spec: &mut JobSpec, effects: &mut Effects) -> Box<[FileKept]> {
+        let mut stream = self.state.blobs.stream;
+        let mut kept = Vec::new();
+        for (entry, task) in (0..).zip(&mut spec.tasks) {
+            for (file, index) in Arc::make_mut(task).files.iter_mut().zip(0..) {
+                if let Some(blob) = self.set_apart(&mut stream, &file.data, effects) {
+                    file.data = Vec::new();
+                    kept.push(FileKept { entry, file: index, blob });
+                }
+            }
+        }
+        kept.into()
     }
 
     fn check_room(&self, spec: &JobSpec, spec_bytes: u64) -> Result<(), Rejected> {

@@ -6,6 +6,7 @@
 
 use crate::{
     attempts::{Assigned, Counts, EndedTask, Entry, Job, Open, Submit, TaskRecord, is_end},
+    bodies::{Stream, read_files},
     fact::{FactError, array},
     ranges::Ranges,
     restored::{Chain, Restored},
@@ -14,6 +15,7 @@ use crate::{
 use fixedbitset::FixedBitSet;
 use flatbuffers::{FlatBufferBuilder, UnionWIPOffset, WIPOffset};
 use fleetwire_common::{
+    blob::BlobRef,
     fb,
     ids::{AgentId, JobId, Name, Position, Principal, SubmitId, TaskId, TokenId},
     job::JobSpec,
@@ -37,6 +39,8 @@ pub enum Kept<'a> {
         last_job: JobId,
         /// Names of metrics that tasks share.
         metric_names: Vec<Arc<str>>,
+        /// Where the blobs end.
+        stream: Stream,
         /// The starts, and what is known of others.
         chain: Chain,
     },
@@ -59,7 +63,7 @@ impl<'a> Kept<'a> {
     /// Writes it as the body of a fact.
     pub(crate) fn write(&self, builder: &mut Builder) -> (fb::FactBody, Union) {
         match self {
-            Kept::Begun { incarnation, id, last_token, last_job, metric_names, chain } => {
+            Kept::Begun { incarnation, id, last_token, last_job, metric_names, stream, chain } => {
                 let names = metric_names.iter().map(|name| name.to_string()).collect();
                 let table = fb::SnapshotBegunT {
                     incarnation: *incarnation,
@@ -72,6 +76,8 @@ impl<'a> Kept<'a> {
                     accepted: chain.accepted,
                     base_job: chain.base_job.0,
                     told_job: chain.told_job.0,
+                    blob_segment: stream.segment,
+                    blob_end: stream.end,
                 };
                 (fb::FactBody::SnapshotBegun, table.pack(builder).as_union_value())
             }
@@ -125,7 +131,7 @@ fn write_token(token: TokenId, record: &TokenRecord, builder: &mut Builder) -> U
 }
 
 fn write_job(id: JobId, job: &Job, builder: &mut Builder) -> Union {
-    let Job { spec, kept_bytes, owner, submitted_at, ended_at, cancelled, entries, counts: _ } = job;
+    let Job { spec, files, kept_bytes, owner, submitted_at, ended_at, cancelled, entries, counts: _ } = job;
     let entries = entries.iter().map(|entry| {
         let Entry { spec: _, unstarted, completed, failed, cancelled, ended: _ } = entry;
         fb::EntryKeptT {
@@ -144,6 +150,7 @@ fn write_job(id: JobId, job: &Job, builder: &mut Builder) -> Union {
         kept_bytes: *kept_bytes,
         spec: Some(spec.to_wire()),
         entries: Some(entries.collect()),
+        files: (!files.is_empty()).then(|| files.iter().map(|kept| kept.to_wire().unpack()).collect()),
     };
     table.pack(builder).as_union_value()
 }
@@ -184,7 +191,9 @@ fn write_end<'b>(ended: &EndedTask, builder: &mut FlatBufferBuilder<'b>) -> WIPO
         let metrics: Vec<_> = metrics.collect();
         builder.create_vector(&metrics)
     });
+    let result = ended.result_blob().map(|blob| blob.to_wire());
     let args = fb::EndKeptArgs {
+        result: result.as_ref(),
         attempt: ended.attempt,
         latest: ended.latest,
         agent: ended.agent.0,
@@ -224,12 +233,17 @@ fn read_begun<'a>(table: fb::SnapshotBegun<'a>) -> Result<Kept<'a>, FactError> {
         base_job: JobId(table.base_job()),
         told_job: JobId(table.told_job()),
     };
+    let stream = Stream { segment: table.blob_segment(), end: table.blob_end() };
+    if stream.segment > stream.end {
+        return Err(FactError::Field { fact: "SnapshotBegun", field: "blob_segment" });
+    }
     Ok(Kept::Begun {
         incarnation: table.incarnation(),
         id: array(table.id()).ok_or(FactError::Field { fact: "SnapshotBegun", field: "id" })?,
         last_token: TokenId(table.last_token()),
         last_job: JobId(table.last_job()),
         metric_names: table.metric_names().into_iter().flatten().map(Arc::from).collect(),
+        stream,
         chain,
     })
 }
@@ -264,7 +278,8 @@ fn read_job<'a>(table: fb::JobKept<'a>) -> Result<Kept<'a>, FactError> {
     let wrong = |field| FactError::Field { fact: "JobKept", field };
     let spec = Arc::new(JobSpec::from_own_wire(table.spec().ok_or(wrong("spec"))?.bytes())?);
     let owner = table.owner().ok_or(wrong("owner"))?;
-    let mut job = Job::new(&spec, table.kept_bytes(), owner, Time(table.submitted_at()));
+    let files = read_files(table.files(), &spec).ok_or(wrong("files"))?;
+    let mut job = Job::new(&spec, &files, table.kept_bytes(), owner, Time(table.submitted_at()));
     let entries = table.entries().ok_or(wrong("entries"))?;
     if entries.len() != job.entries.len() {
         return Err(wrong("entries"));
@@ -370,8 +385,8 @@ fn read_end(table: fb::EndKept<'_>) -> Option<EndedTask> {
     table.task_status().variant_name()?;
     let metrics = table.metrics().into_iter().flatten();
     let metrics = metrics.map(|metric| (Arc::from(metric.name().unwrap_or_default()), metric.value())).collect();
-    let end = End::from_wire(table.end()?);
-    let mut ended = EndedTask::new((table.attempt(), AgentId(table.agent())), table.status(), &end, metrics);
+    let (end, blob) = (End::from_wire(table.end()?), table.result().map(BlobRef::from_wire));
+    let mut ended = EndedTask::new((table.attempt(), AgentId(table.agent())), table.status(), (&end, blob), metrics);
     (ended.latest, ended.failures, ended.losses) = (table.latest(), table.failures(), table.losses());
     ended.task_status = table.task_status();
     Some(ended)

@@ -4,15 +4,16 @@
 //! Facts are what survives: the shell appends them to the journal and releases each effect once the
 //! position that it bears is durable; at the next start it gives them back to [`Scheduler::replay`].
 //!
-//! The floors, from the ground: tables (`restored`, `breaker`, `agents`, `attempts`, `tokens`, `ranges`, `queue`, `deadlines`, `policy`,
+//! The floors, from the ground: tables (`restored`, `breaker`, `bodies`, `agents`, `attempts`, `tokens`, `ranges`, `queue`, `deadlines`, `policy`,
 //! `limits`, `kept`, `fact`), rules (`state`, `snapshot`, `live`, `placement`, `event`, `core`), stories (`sessions`, `enrolment`, `restore`, `forget`, `health`,
-//! `tasks`, `backlog`, `loss`, `jobs`, `queries`, `explain`, `logs`), and this front, which hands each event to one
+//! `tasks`, `backlog`, `loss`, `jobs`, `queries`, `explain`, `logs`, `unreadable`), and this front, which hands each event to one
 //! story. A file imports only from floors below its own.
 #![forbid(unsafe_code)]
 
 pub mod agents;
 pub mod attempts;
 mod backlog;
+pub mod bodies;
 pub mod breaker;
 mod core;
 pub mod deadlines;
@@ -41,6 +42,7 @@ mod snapshot;
 pub mod state;
 mod tasks;
 pub mod tokens;
+mod unreadable;
 
 pub use crate::{
     event::{Config, Effect, Effects, Event, Origin},
@@ -176,6 +178,7 @@ impl Scheduler {
             }
             Event::Deadline => on_deadline(core, effects),
             Event::Disk { low } => core.live.disk_low = low,
+            Event::Unreadable { session, message, why } => core.on_unreadable(session, &message, why, effects),
             Event::Stalled { gap } => core.on_stalled(gap),
         }
         core.place(effects);

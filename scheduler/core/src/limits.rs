@@ -44,3 +44,6 @@ pub const EXPLAIN_COST: u32 = 100;
 pub const ROWS_PER_COST: usize = 10;
 /// A result counts as one message more for each so many bytes.
 pub const RESULT_BYTES_PER_COST: usize = 1 << 10;
+
+/// A file or a result of more bytes than this is kept beside the journal, as a blob, and not in memory.
+pub const BODY_INLINE_BYTES_MAX: usize = 1 << 10;

@@ -55,6 +55,10 @@ pub struct Policy {
     /// Bytes of all kept jobs' specs and results together; beyond it, new jobs and results are not taken,
     /// and the agents offer their results again until there is room.
     pub kept_bytes_max: u64,
+    /// Bytes of blobs in one segment of them: no more than fit into a segment of the journal, behind a header.
+    pub blob_segment_bytes: u64,
+    /// Segments of blobs at a time; beyond it, bodies stay in memory, as far as `kept_bytes_max` allows.
+    pub blob_segments_max: usize,
     /// Ended jobs are forgotten after this time, the oldest first,
     pub ended_kept: Duration,
     /// or when there are more than this,
@@ -111,6 +115,8 @@ impl Default for Policy {
             jobs_max: 100_000,
             tasks_max: 4_000_000,
             kept_bytes_max: 1 << 30,
+            blob_segment_bytes: (16 << 20) - 512,
+            blob_segments_max: 256,
             ended_kept: Duration::from_secs(7 * 24 * 3600),
             ended_jobs_max: 10_000,
             ended_tasks_max: 1_000_000,

@@ -4,10 +4,11 @@
 //! bytes; a held query is answered exactly once, unless its session ends.
 
 use crate::{
-    attempts::{Entry, Job},
+    attempts::{EndedTask, Entry, Job},
+    bodies::Lacks,
     core::{About, Core},
     deadlines::Deadline,
-    event::{Effects, Origin, Rejected},
+    event::{Effect, Effects, Origin, Rejected},
     jobs::read_task,
     limits::{EXPLAIN_COST, RESULT_BYTES_PER_COST, ROWS_PER_COST},
     live::{Phase, Watch},
@@ -32,8 +33,8 @@ impl Core {
             fb::QueryKind::Agent => self.attempts_of(message.agent().unwrap_or_default()),
             fb::QueryKind::Result => {
                 let task = read_task(message.task_id().unwrap_or_default()).ok();
-                let result = task.and_then(|task| self.state.last_end(task)?.result());
-                return 1 + (result.map_or(0, <[u8]>::len) / RESULT_BYTES_PER_COST) as u32;
+                let end = task.and_then(|task| self.state.last_end(task));
+                return 1 + (end.map_or(0, EndedTask::result_bytes) / RESULT_BYTES_PER_COST) as u32;
             }
             fb::QueryKind::Explain => return EXPLAIN_COST,
             _ => 0,
@@ -74,10 +75,16 @@ impl Core {
             fb::QueryKind::Result => {
                 let task = task()?;
                 let summary = self.task_summary(task, true)?;
-                if summary.end.as_ref().is_none_or(|end| end.result.is_none()) {
+                let blob = self.state.last_end(task).and_then(EndedTask::result_blob);
+                if blob.is_none() && summary.end.as_ref().is_none_or(|end| end.result.is_none()) {
                     return Err(Rejected::NoResult { task });
                 }
                 page.tasks = Some(vec![summary]);
+                if let Some(blob) = blob {
+                    let message = Message::Rare(fb::SchedulerMessageT::Page(Box::new(page)));
+                    effects.push(Effect::Complete { session, message, lacks: Lacks::Result(blob) });
+                    return Ok(());
+                }
             }
             fb::QueryKind::Agents => self.page_of_agents(message.cursor(), limit, &mut page),
             fb::QueryKind::Agent => {

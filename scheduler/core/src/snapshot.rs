@@ -45,6 +45,7 @@ impl State {
             submits,
             tasks,
             metric_names,
+            blobs,
             chain,
             // What the jobs' records add up to again.
             task_count: _,
@@ -64,6 +65,7 @@ impl State {
                 last_token: *last_token,
                 last_job: *last_job,
                 metric_names: metric_names.iter().cloned().collect(),
+                stream: blobs.stream,
                 chain: chain.clone(),
             })),
         )?;
@@ -108,7 +110,7 @@ impl State {
 
     pub(crate) fn restore(&mut self, kept: &Kept<'_>) -> Result<(), ApplyError> {
         match kept {
-            Kept::Begun { incarnation, id, last_token, last_job, metric_names, chain } => {
+            Kept::Begun { incarnation, id, last_token, last_job, metric_names, stream, chain } => {
                 let new = State { last_fact_at: self.last_fact_at, ..State::default() };
                 if *self != new {
                     return Err(ApplyError::Kept { what: "beginning" });
@@ -116,6 +118,7 @@ impl State {
                 (self.incarnation, self.incarnation_id) = (*incarnation, *id);
                 (self.last_token, self.last_job) = (*last_token, *last_job);
                 self.metric_names = metric_names.iter().cloned().collect();
+                self.blobs.stream = *stream;
                 self.chain = chain.clone();
                 Ok(())
             }
@@ -145,6 +148,7 @@ impl State {
             self.ended_task_count += job.counts.total;
             self.ended_bytes += job.kept_bytes;
         }
+        job.files.iter().try_for_each(|kept| self.blobs.keep(&kept.blob))?;
         self.jobs.insert(id, job.clone());
         Some(())
     }
@@ -163,6 +167,7 @@ impl State {
         job.counts.active += u64::from(record.open.count() > 0);
         let mut record = record.clone();
         if let Some(last) = &mut record.last {
+            last.result_blob().map_or(Some(()), |blob| self.blobs.keep(&blob))?;
             last.share_metrics(|metric| self.share(metric));
         }
         self.tasks.insert(task, record);
@@ -171,6 +176,7 @@ impl State {
 
     fn restore_end(&mut self, task: TaskId, end: &EndedTask) -> Option<()> {
         let mut end = end.clone();
+        end.result_blob().map_or(Some(()), |blob| self.blobs.keep(&blob))?;
         end.share_metrics(|metric| self.share(metric));
         let entry = self.jobs.get_mut(&task.job)?.entries.get_mut(usize::from(task.entry))?;
         let same = |status| match status {

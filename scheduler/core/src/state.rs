@@ -6,12 +6,14 @@
 use crate::{
     agents::Agents,
     attempts::{Assigned, EndedTask, Job, TaskRecord, records_of},
+    bodies::{Blobs, FileKept},
     fact::{Ended, Fact},
     limits::{METRIC_NAMES_SHARED_MAX, SUBMIT_KEPT},
     restored::Chain,
 };
 pub use crate::{attempts::Submit, tokens::TokenRecord};
 use fleetwire_common::{
+    blob::BlobRef,
     fb,
     ids::{AgentId, AttemptId, JobId, Principal, SubmitId, TaskId, TokenId},
     job::TaskSpec,
@@ -57,6 +59,8 @@ pub struct State {
     pub ended_task_count: u64,
     /// Their bytes.
     pub ended_bytes: u64,
+    /// What lies beside the journal.
+    pub blobs: Blobs,
     /// The starts, and what is known of others.
     pub chain: Chain,
     pub(crate) metric_names: BTreeSet<Arc<str>>,
@@ -86,6 +90,8 @@ pub enum ApplyError {
     Job { job: JobId },
     #[error("attempt {attempt} does not follow the task's {latest} attempts, of which {open} have not ended")]
     Assignment { attempt: AttemptId, latest: u32, open: usize },
+    #[error("a blob at {} of the stream, in the segment from {} on, where none can be", blob.position, blob.segment)]
+    Blob { blob: BlobRef },
     #[error("attempt {attempt} has ended before, or was never assigned")]
     NotOpen { attempt: AttemptId },
     #[error("attempt {attempt} leaves its task {task_status:?} with {open} other attempts")]
@@ -139,7 +145,7 @@ impl State {
                 let known = self.agents.forget(*agent);
                 if known { Ok(()) } else { Err(ApplyError::Agent { agent: *agent }) }
             }
-            Fact::JobAccepted { job, submit_id, digest, owner, bytes, spec } => {
+            Fact::JobAccepted { job, submit_id, digest, owner, bytes, spec, files } => {
                 if *job != JobId(self.last_job.0 + 1) {
                     return Err(ApplyError::JobNumber { found: *job, latest: self.last_job });
                 }
@@ -148,7 +154,12 @@ impl State {
                     return Err(ApplyError::SubmitId { job: *job });
                 }
                 self.last_job = *job;
-                let accepted = Job::new(spec, bytes.len() as u64, owner, at);
+                let mut kept_bytes = bytes.len() as u64;
+                for FileKept { blob, .. } in files {
+                    self.blobs.append(blob).ok_or(ApplyError::Blob { blob: *blob })?;
+                    kept_bytes += u64::from(blob.length);
+                }
+                let accepted = Job::new(spec, files, kept_bytes, owner, at);
                 self.task_count += accepted.counts.total;
                 self.kept_bytes += accepted.kept_bytes;
                 self.jobs.insert(*job, accepted);
@@ -188,6 +199,12 @@ impl State {
     pub fn last_end(&self, task: TaskId) -> Option<&EndedTask> {
         let ended = self.jobs.get(&task.job)?.entry(task.entry)?.ended.get(&task.index);
         ended.or_else(|| self.tasks.get(&task)?.last.as_deref())
+    }
+
+    /// All blobs that are named.
+    pub fn named_blobs(&self) -> impl Iterator<Item = BlobRef> + '_ {
+        let last = |record: &TaskRecord| record.last.as_ref().and_then(|last| last.result_blob());
+        self.jobs.values().flat_map(Job::blobs).chain(self.tasks.values().filter_map(last))
     }
 
     /// Whether two states say the same about one job and all its tasks: what a simulation compares
@@ -293,6 +310,9 @@ impl State {
 
     fn end_attempt(&mut self, at: Time, ended: &Ended<'_>) -> Result<(), ApplyError> {
         let metrics = ended.metrics.iter().map(|metric| self.share(metric)).collect();
+        if let Some(blob) = ended.result {
+            self.blobs.append(&blob).ok_or(ApplyError::Blob { blob })?;
+        }
         let (task, attempt) = (ended.attempt.task, ended.attempt.attempt);
         let record = self.tasks.get_mut(&task).ok_or(ApplyError::Task { task })?;
         let assigned = record.open.remove(attempt).ok_or(ApplyError::NotOpen { attempt: ended.attempt })?;
@@ -305,7 +325,10 @@ impl State {
         }
         record.failures += u32::from(ended.failure);
         record.losses += u32::from(ended.loss);
-        let mut last = EndedTask::new((attempt, assigned.agent), ended.status, &ended.end, metrics);
+        if let Some(before) = record.last.as_ref().and_then(|last| last.result_blob()) {
+            self.blobs.release(&before);
+        }
+        let mut last = EndedTask::new((attempt, assigned.agent), ended.status, (&ended.end, ended.result), metrics);
         (last.latest, last.failures, last.losses) = (record.attempts, record.failures, record.losses);
         let open = record.open.count();
         let job = self.jobs.get_mut(&task.job).ok_or(ApplyError::Task { task })?;
@@ -396,6 +419,7 @@ impl State {
             return Err(ApplyError::Job { job: id });
         }
         let job = self.jobs.remove(&id).ok_or(ApplyError::Job { job: id })?;
+        job.blobs().for_each(|blob| self.blobs.release(&blob));
         self.task_count -= job.counts.total;
         self.ended_task_count -= job.counts.total;
         self.kept_bytes -= job.kept_bytes;

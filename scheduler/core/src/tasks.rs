@@ -4,9 +4,10 @@
 //! ended (promise P2); its end is one fact; whatever the agent says is gone is released, counted or not.
 
 use crate::{
+    bodies::Lacks,
     core::Core,
     deadlines::Deadline,
-    event::{Effects, Rejected},
+    event::{Effect, Effects, Rejected},
     fact::{Ended, Fact},
     live::Phase,
     placement::{Placement, plan},
@@ -89,7 +90,12 @@ impl Core {
             effects.send(session, Message::Ack(Ack::Heartbeat(sent_ms)));
         }
         let assignment = Assignment { attempt, spec, receipt, deadline_ms: 0, stop_on_disconnect_after_ms };
-        effects.send(session, Message::Assignment(assignment));
+        let message = Message::Assignment(assignment);
+        let files = self.state.jobs.get(&attempt.task.job).map_or(&[][..], |job| job.files_of(attempt.task.entry));
+        match files.is_empty() {
+            true => effects.send(session, message),
+            false => effects.push(Effect::Complete { session, message, lacks: Lacks::Files(files.into()) }),
+        }
     }
 
     /// Asks an agent to stop an attempt; what it holds stays in the ledger until it has.
@@ -286,7 +292,7 @@ impl Core {
     }
 
     /// Ends an attempt that has not ended, and decides what becomes of its task.
-    pub fn end_attempt(&mut self, attempt: AttemptId, ending: Ending, effects: &mut Effects) {
+    pub fn end_attempt(&mut self, attempt: AttemptId, mut ending: Ending, effects: &mut Effects) {
         let task = attempt.task;
         let Some(spec) = self.spec(task) else { return };
         let Some(record) = self.state.tasks.get(&task) else { return };
@@ -309,6 +315,9 @@ impl Core {
             retry_at = agent.map_or(self.now, |agent| self.gone_at(agent, task)).max(self.now);
         }
         let retries = result.task_status == fb::TaskStatus::Pending;
+        let (mut stream, bytes) = (self.state.blobs.stream, ending.end.result.as_deref().unwrap_or_default());
+        let blob = self.set_apart(&mut stream, bytes, effects);
+        ending.end.result.take_if(|_| blob.is_some());
         let ended = Ended {
             attempt,
             status: ending.status,
@@ -317,6 +326,7 @@ impl Core {
             failure: result.failure,
             loss: result.loss,
             end: Cow::Borrowed(&ending.end),
+            result: blob,
             metrics: Cow::Borrowed(&ending.metrics),
             ends_rival: result.ends_rival,
         };

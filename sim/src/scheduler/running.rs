@@ -31,6 +31,7 @@ use fleetwire_common::{
 };
 use fleetwire_scheduler_core::{
     Effect, Event, Origin,
+    bodies::complete,
     live::{AgentLive, Phase},
 };
 use std::time::Duration;
@@ -165,11 +166,15 @@ impl Running {
     ) -> Result<(), Violation> {
         self.seen += 1;
         let mut touched = std::mem::take(&mut self.touched);
+        history.bodies.extend(self.effects.facts.blobs().map(|(blob, bytes)| (blob, bytes.to_vec())));
         for fact in self.effects.facts.iter() {
             world.trace.coverage.fact(fact);
-            let consequence = history.apply(fact)?;
+            let mut consequence = history.apply(fact)?;
+            if let Consequence::Ended { end, blob: Some(blob), .. } = &mut consequence {
+                end.result = history.bodies.get(blob).cloned();
+            }
             apply(&mut self.shadow, fact)?;
-            if let Consequence::Ended { attempt, agent, status, end, made_way } = &consequence {
+            if let Consequence::Ended { attempt, agent, status, end, made_way, blob: _ } = &consequence {
                 let spec = history.job(attempt.task.job).map(|job| &job.spec);
                 let ended = history.task(attempt.task).and_then(|task| task.ended).map(|(_, status)| status);
                 if let Some(terms) = spec.map(|spec| &spec.terms) {
@@ -262,12 +267,15 @@ impl Running {
     pub(super) fn release(&mut self, world: &mut World, history: &History) -> Result<(), Violation> {
         let effects: Vec<Effect> = self.prompt.drain(..).chain(self.outbox.release(self.writer.durable())).collect();
         let mut writes: Vec<(SessionId, Vec<Message>)> = Vec::new();
-        for effect in effects {
+        for mut effect in effects {
             if self.fate.strikes() {
                 break;
             }
+            if let Effect::Complete { message, lacks, .. } = &mut effect {
+                complete(message, lacks, |blob| self.writer.read(blob, history))?;
+            }
             match effect {
-                Effect::Send { session, message } => {
+                Effect::Send { session, message } | Effect::Complete { session, message, .. } => {
                     invariant_p1_scheduler_says_only_what_is_durable(history, &message)?;
                     world.trace.coverage.to_peer(&message);
                     world.trace.say(world.now, || format!("scheduler → {} {}", session.0, words(&message)));

@@ -5,6 +5,7 @@
 //! their capacity.
 
 use fleetwire_common::{
+    blob::BlobRef,
     envelope::{
         Features, Opener, Sealer,
         handshake::{HelloInfo, Proof},
@@ -19,7 +20,9 @@ use fleetwire_common::{
     resources::Resources,
     time::Time,
 };
-use fleetwire_scheduler_core::{Config, Effect, Effects, Event, Origin, Policy, Scheduler, State, fact::Fact};
+use fleetwire_scheduler_core::{
+    Config, Effect, Effects, Event, Origin, Policy, Scheduler, State, bodies::complete, fact::Fact,
+};
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
@@ -32,6 +35,8 @@ pub struct T {
     pub shadow: State,
     pub closed: Vec<(SessionId, fb::ErrorCode)>,
     pub other: Vec<Effect>,
+    /// What lies beside the journal, by its place.
+    pub bodies: BTreeMap<BlobRef, Vec<u8>>,
     /// An agent has come to hold more than it has: that is a story's own doing.
     pub skip_fit: bool,
     peers: BTreeMap<SessionId, Peer>,
@@ -151,6 +156,7 @@ impl T {
             shadow: State::default(),
             closed: Vec::new(),
             other: Vec::new(),
+            bodies: BTreeMap::new(),
             skip_fit: false,
             peers: BTreeMap::new(),
             agents: BTreeMap::new(),
@@ -227,6 +233,7 @@ impl T {
             self.shadow.apply(at, &decoded).unwrap();
             self.facts.push(fact.to_vec());
         }
+        self.bodies.extend(self.effects.facts.blobs().map(|(blob, bytes)| (blob, bytes.to_vec())));
         self.effects.facts.clear();
         assert_eq!(self.scheduler.position().0, self.facts.len() as u64);
         assert_eq!(&self.shadow, self.scheduler.state(), "what facts say differs from what is live");
@@ -246,6 +253,13 @@ impl T {
 
     fn take(&mut self, effect: Effect) {
         match effect {
+            Effect::Complete { session, mut message, lacks } => {
+                let read = |blob: &BlobRef| self.bodies.get(blob).cloned().ok_or(());
+                match complete(&mut message, &lacks, read) {
+                    Ok(()) => self.take(Effect::Send { session, message }),
+                    Err(()) => self.handle(Event::Unreadable { session, message, why: "it is gone".into() }),
+                }
+            }
             Effect::Send { session, message } => {
                 let Some(peer) = self.peers.get_mut(&session) else { return };
                 if let (Message::Assignment(assignment), Some(agent)) = (&message, &peer.agent) {

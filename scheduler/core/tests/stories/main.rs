@@ -3,6 +3,7 @@
 
 mod asking;
 mod backlog;
+mod bodies;
 mod breaking;
 mod cancelling;
 mod failing;

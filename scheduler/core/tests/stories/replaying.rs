@@ -113,6 +113,7 @@ fn an_end_that_leaves_a_task_with_too_many_attempts_is_refused() {
     let ended = |task_status, attempt| {
         let end = Cow::Owned(End::default());
         let ended = Ended {
+            result: None,
             attempt,
             status: S::Completed,
             task_status,
