@@ -56,6 +56,9 @@ fn every_bound_has_its_test() {
         // `running`: what one step leaves, the next takes up.
         placements_per_step: _,
         deadlines_per_step: _,
+        // `bodies`
+        blob_segment_bytes: _,
+        blob_segments_max: _,
         // Here.
         kept_bytes_max: _,
         ended_tasks_max: _,
