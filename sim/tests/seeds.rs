@@ -60,7 +60,7 @@ const AGENT_FACTS: [FactBody; 5] = [
 ];
 
 /// What no fixed seed reaches, and why.
-const NOT_REACHED: [(&str, &str); 34] = [
+const NOT_REACHED: [(&str, &str); 35] = [
     ("fact BackupRestored", "no data is put back in a simulation; stories of the core do"),
     ("fact RestoreAccepted", "no data is put back in a simulation; stories of the core do"),
     ("fact AgentForgotten", "nobody is away for long enough; stories of the core cover it"),
@@ -82,6 +82,7 @@ const NOT_REACHED: [(&str, &str); 34] = [
     ("refused as WrongState", "agents register first"),
     ("refused as TooLarge", "nothing is"),
     ("refused as Busy", "nothing reaches a bound"),
+    ("refused as Damaged", "disks lose only what was not synced; stories of the core and real processes cover it"),
     ("refused as RateLimited", "nobody is quick enough"),
     ("refused as ShuttingDown", "the shell says it"),
     ("refused as DoesNotFit", "an agent says it, not the scheduler"),
