@@ -15,12 +15,12 @@ mod descendants;
 mod explain;
 mod launch;
 mod waiting;
+mod words;
 mod workdir;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use fleetwire_schemas::EndReason;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, openat};
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
@@ -34,11 +34,13 @@ use self::explain::{NotStarted, explain, not_started};
 use self::launch::{Program, launch};
 use self::waiting::boot_us;
 pub(super) use self::waiting::{Woken, hear_of_children, now, wait};
+use self::words::{begin, write_all, write_verdict};
+pub(super) use self::words::{tell_ended, write_released, write_spawn_failure};
 use self::workdir::Taken;
 use super::heard::Heard;
 use super::limits::STARTED_DELAY_US;
 use super::notice::{CANCEL_BYTES, Cancel, Notice};
-use super::record::{LIVE_OFFSET, Live, Moment, OutputCount, SlotId, StartFailure, Usage, VERDICT_OFFSET, Verdict};
+use super::record::{LIVE_OFFSET, Live, Moment, StartFailure, Usage, VERDICT_OFFSET, Verdict};
 use super::report::Reports;
 use super::request::Order;
 
@@ -67,44 +69,11 @@ pub(super) fn supervise(order: &Order<'_>, record: &OwnedFd, events: BorrowedFd<
     write_verdict(record, &mut verdict, order.mark).is_ok()
 }
 
-/// Tells the agent that the verdict is in the slot, and which staged attempt comes next. `false`: it does not
-/// listen, though it lives.
-pub(super) fn tell_ended(order: &Order<'_>, next: Option<(SlotId, u64)>, events: BorrowedFd<'_>) -> bool {
-    send_last(events, &Notice::Ended { next }.encode(order.slot, order.mark))
-}
-
 /// Empties the working directory, in which we are: the disk space is free again before the slot is.
 pub(super) fn tidy() {
     if let Ok(work) = openat(CWD, c"work", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
         let _ = workdir::empty(work.as_fd());
     }
-}
-
-/// Writes a verdict in place of a supervisor that could not be forked.
-pub(super) fn write_spawn_failure(order: &Order<'_>, record: &OwnedFd, events: BorrowedFd<'_>, errno: Errno) {
-    let error = std::io::Error::from(errno);
-    let message = format!("no supervisor could be started: {error}");
-    let mut verdict = Verdict::bare(order.key(), EndReason::SpawnFailed, message);
-    verdict.failure = Some(StartFailure::Resources);
-    verdict.ended = now();
-    if write_verdict(record, &mut verdict, order.mark).is_ok() {
-        tell_ended(order, None, events);
-    }
-}
-
-/// Gives an attempt back that was taken from the staged ones and must not start: the agent could not be told.
-pub(super) fn write_released(order: &Order<'_>, record: &OwnedFd) {
-    let mut verdict = Verdict::bare(order.key(), EndReason::Released, String::new());
-    verdict.ended = now();
-    let _ = write_verdict(record, &mut verdict, order.mark);
-}
-
-/// Says in the slot that from here on there may be processes: without this word it never ran.
-fn begin(record: &OwnedFd, mark: u64, started: Moment) -> Result<(), Errno> {
-    let supervisor = raw(rustix::process::getpid());
-    let live =
-        Live { mark, supervisor, main: 0, started, stdout: OutputCount::default(), stderr: OutputCount::default() };
-    write_all(record, &live.encode(), LIVE_OFFSET)
 }
 
 /// The task is to end: SIGTERM was sent, and at `kill_at_us` everything is killed.
@@ -484,43 +453,6 @@ fn open_control() -> Result<OwnedFd, Errno> {
     }
 }
 
-fn write_verdict(record: &OwnedFd, verdict: &mut Verdict, mark: u64) -> Result<(), Errno> {
-    if write_all(record, &verdict.seal(mark), VERDICT_OFFSET).is_ok() {
-        return Ok(());
-    }
-    // The disk is full: the room for a verdict without its result was set aside with the slot.
-    if verdict.result.take().is_some() {
-        verdict.message = format!("{} (the result was lost: the disk is full)", verdict.message);
-    }
-    write_all(record, &verdict.seal(mark), VERDICT_OFFSET)
-}
-
-fn write_all(file: &OwnedFd, bytes: &[u8], offset: u64) -> Result<(), Errno> {
-    let mut done = 0;
-    while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
-        match rustix::io::pwrite(file, rest, offset + done as u64) {
-            Ok(0) => return Err(Errno::IO),
-            Ok(count) => done += count,
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
-/// The last word to the agent; worth a moment of waiting, no more, because it will look by itself. `false`: it
-/// lives and was not told.
-fn send_last(events: BorrowedFd<'_>, bytes: &[u8]) -> bool {
-    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-    let mut sent = send(events, bytes, flags);
-    if sent == Err(Errno::AGAIN) {
-        let patience = Timespec { tv_sec: 0, tv_nsec: LAST_WORD_NS };
-        let _ = poll(&mut [PollFd::new(&events, PollFlags::OUT)], Some(&patience));
-        sent = send(events, bytes, flags);
-    }
-    !matches!(sent, Err(Errno::AGAIN | Errno::NOBUFS | Errno::INTR))
-}
-
 fn raw(pid: Pid) -> u32 {
     pid.as_raw_nonzero().get().unsigned_abs()
 }
@@ -529,6 +461,5 @@ const SCRATCH_BYTES: usize = 64 << 10;
 const LOOK_UP_US: u64 = 60_000_000;
 const TRY_AGAIN_US: u64 = 50_000;
 const NOTE_INTERVAL_US: u64 = 1_000_000;
-const LAST_WORD_NS: i64 = 200_000_000;
 // A pipe holds at most 1 MiB without privileges; nobody writes any more.
 const DRAIN_ROUNDS_MAX: u32 = 64;
