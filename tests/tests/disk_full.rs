@@ -138,10 +138,10 @@ fn a_full_disk_refuses_jobs_then_uses_its_reserve_and_then_ends_until_there_is_r
             break String::from_utf8(output.stderr).unwrap();
         }
         taken += 1;
-        assert!(taken < 20, "half a segment is full by now");
+        assert!(taken < 20, "the first file has begun a segment of bodies, and with it the reserve");
     };
     assert!(refused.contains("disk is full"), "{refused}");
-    assert!(taken > 4, "{taken}");
+    assert!(taken >= 1, "{taken}");
 
     // What runs goes on, on the reserve, until that is used up.
     fs::write(&go, "").unwrap();
