@@ -56,6 +56,11 @@ impl Resources {
         self.zip(other, u32::saturating_add)
     }
 
+    /// Of each the larger amount.
+    pub fn or_more(self, other: Resources) -> Resources {
+        self.zip(other, u32::max)
+    }
+
     /// The difference, saturating at zero.
     pub fn minus(self, other: Resources) -> Resources {
         self.zip(other, u32::saturating_sub)

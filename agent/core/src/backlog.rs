@@ -94,10 +94,11 @@ impl Backlog {
     }
 
     // §session-7
-    /// Whether the executor may start `resources` whenever anything that runs ends.
-    fn may_stage(&self, resources: Resources) -> bool {
+    /// Whether the executor may start `resources` whenever anything that runs ends. Not while more is counted than there
+    /// is room for: of what was staged before a restart nobody knows whether it has started, and its end may leave no room.
+    fn may_stage(&self, resources: Resources, capacity: Resources) -> bool {
         let alike = self.shapes.len() == 1 && self.shapes.contains_key(&resources);
-        alike && self.staged.len() < STAGED_MAX.min(STAGED_PER_RUN * self.running as usize)
+        alike && self.used.fits(capacity) && self.staged.len() < STAGED_MAX.min(STAGED_PER_RUN * self.running as usize)
     }
 
     fn forget_waiting(&mut self, attempt: AttemptId) -> bool {
@@ -139,7 +140,10 @@ impl Agent {
             let free = self.config.capacity.minus(backlog.used);
             // What is staged comes first; it needs the room that the next end leaves.
             let starts = backlog.staged.is_empty() && next.resources.fits(free);
-            let staged = !starts && next.deadline_ms == 0 && next.spec.is_some() && backlog.may_stage(next.resources);
+            let staged = !starts
+                && next.deadline_ms == 0
+                && next.spec.is_some()
+                && backlog.may_stage(next.resources, self.config.capacity);
             if !starts && !staged {
                 return;
             }

@@ -161,7 +161,8 @@ impl Agent {
         self.position
     }
 
-    /// The receipt to return in `Hello`: of the latest `Welcome` or assignment.
+    /// The receipt to return in `Hello`: of the latest assignment, or of the `Welcome` of the latest session in which we
+    /// were registered.
     pub fn receipt(&self) -> Option<Proof> {
         self.live.receipt.or(self.state.receipt())
     }

@@ -30,6 +30,8 @@ pub struct Live {
     /// Cluster time less the own clock, µs; `None` before the first session.
     pub(crate) offset_us: Option<i64>,
     pub(crate) receipt: Option<Proof>,
+    /// The receipt of the session's `Welcome`, until that scheduler has taken us in.
+    pub(crate) offered: Option<Proof>,
     /// The id of the incarnation that the session is with.
     pub(crate) incarnation_id: Option<[u8; 16]>,
     pub(crate) heartbeat_interval: Duration,
@@ -105,6 +107,7 @@ impl Live {
             usage: Resources::ZERO,
             offset_us: None,
             receipt: None,
+            offered: None,
             incarnation_id: None,
             heartbeat_interval,
         }

@@ -18,7 +18,7 @@ use std::time::Duration;
 impl Agent {
     pub(crate) fn on_connected(&mut self, now: Time, welcome: &WelcomeInfo, effects: &mut Effects) {
         self.live.offset_us = Some(welcome.cluster_time.0.cast_signed().wrapping_sub(now.0.cast_signed()));
-        self.live.receipt = welcome.receipt.or(self.live.receipt);
+        self.live.offered = welcome.receipt;
         self.live.incarnation_id = welcome.receipt.map(|proof| proof.incarnation_id);
         self.live.session = Session::Registering { registered_at: now, until: now + REGISTER_WITHIN };
         self.live.outgoing = Default::default();
@@ -51,6 +51,7 @@ impl Agent {
 
     pub(crate) fn on_disconnected(&mut self) {
         self.live.session = Session::Offline;
+        self.live.offered = None;
         self.live.outgoing = Default::default();
         self.live.overtaken.clear();
     }
@@ -107,6 +108,8 @@ impl Agent {
             return;
         };
         self.live.heard = self.live.heard.max(Some(registered_at));
+        // Not before: a scheduler that turns us away because of what we can prove must not take the proof.
+        self.live.receipt = self.live.offered.or(self.live.receipt);
         let asked = Duration::from_millis(u64::from(registered.heartbeat_interval_ms()));
         if !asked.is_zero() {
             self.live.heartbeat_interval = asked.clamp(HEARTBEAT_INTERVAL_MIN, HEARTBEAT_INTERVAL_MAX);

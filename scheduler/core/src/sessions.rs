@@ -254,8 +254,9 @@ impl Core {
             None => {
                 let waits = report.waits;
                 let mut held = Held { ended: known.is_err(), waits, ..self.new_held(attempt) };
-                if self.state.task_spec(attempt.task).is_none() {
-                    held.resources = report.resources;
+                if known.is_err() {
+                    // Maybe of a job that had this number in a journal of which ours is a backup.
+                    held.resources = held.resources.or_more(report.resources);
                 }
                 self.live.hold(agent, attempt, held);
             }

@@ -166,7 +166,8 @@ impl Story {
         }
         assert_eq!(&self.shadow, self.agent.state(), "the replay is the live state");
         if !self.recovering {
-            assert!(self.agent.live().used().fits(self.config.capacity), "never more than the capacity");
+            let used = self.processes.values().fold(Resources::ZERO, |sum, needs| sum.plus(*needs));
+            assert!(used.fits(self.config.capacity), "never more than the capacity");
         }
         self.unsynced.extend_from_slice(self.effects.facts.bytes());
         self.effects.facts.clear();

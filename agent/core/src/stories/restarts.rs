@@ -65,6 +65,28 @@ fn what_waits_starts_only_once_it_is_known_what_runs() {
 }
 
 #[test]
+fn nothing_is_staged_while_it_is_not_known_whether_what_was_has_started() {
+    let mut t = Story::new();
+    t.online(&[]);
+    for index in 0..4 {
+        t.assign(id(index, 1), process(1_000));
+    }
+    t.crash();
+    // Two run, and two lie where the supervisors of these two find them: nobody can tell which.
+    (0..4).for_each(|index| found_running(&mut t, id(index, 1)));
+    t.surveyed(false);
+    t.online(&[]);
+    t.did();
+    t.assign(id(4, 1), process(1_000));
+    t.end(id(2, 1), fb::TaskStatus::Cancelled, End::default());
+    assert!(t.did().is_empty(), "it had no room that another could take");
+    t.end(id(3, 1), fb::TaskStatus::Cancelled, End::default());
+    assert_eq!(t.did(), ["stage 1.0.4#1"]);
+    t.exit(id(0, 1), 0);
+    assert_eq!(t.agent.live().used().cpu, 2_000);
+}
+
+#[test]
 fn what_was_accepted_and_never_seen_by_the_executor_starts_after_the_agents_death() {
     let mut t = busy();
     t.processes.clear();

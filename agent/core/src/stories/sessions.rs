@@ -78,6 +78,20 @@ fn the_latest_receipt_is_returned_also_after_a_crash() {
 }
 
 #[test]
+fn a_scheduler_that_does_not_take_an_agent_in_does_not_get_its_proof() {
+    let mut t = Story::new();
+    t.online(&[]);
+    t.assign(id(3, 1), process(100));
+    t.handle(Event::Disconnected);
+    t.connect();
+    assert_eq!(t.agent.receipt(), Some(proof(103)), "what it has may prove that the other is a restored backup");
+    t.handle(Event::Disconnected);
+    t.connect();
+    t.registered(&[]);
+    assert_eq!(t.agent.receipt(), Some(proof(1)));
+}
+
+#[test]
 fn the_data_folder_keeps_its_id() {
     let mut t = Story::new();
     let data_id = t.agent.data_id();

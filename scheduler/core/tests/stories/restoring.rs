@@ -5,6 +5,7 @@ use fleetwire_common::{
     envelope::handshake::Proof,
     fb::{self, ErrorCode as C},
     job::TaskSpec,
+    resources::Resources,
 };
 
 /// `a` holds what it can of the first job; the backup was made before the second job, and what `a` proves
@@ -117,4 +118,19 @@ fn what_the_journal_knows_is_no_proof_of_anything_else() {
     }
     assert_eq!(note(&mut t, "a"), None);
     assert!(t.closed.is_empty());
+}
+
+#[test]
+fn what_is_listed_by_a_number_that_is_another_jobs_here_takes_what_its_agent_says() {
+    let mut t = T::new();
+    t.agent("a").register();
+    let job = t.submit(vec![task()]);
+    t.agent("a").completes(attempt(job, 0, 1));
+    // The other journal had given that number to something larger.
+    let large = Resources { cpu: 3_000, memory: 500, gpu: 0, storage: 0 };
+    t.agent("a").model().holds.insert(attempt(job, 0, 1), (large, fb::TaskStatus::Running));
+    t.agent("a").register();
+    let name = fleetwire_common::ids::Name::new("a").unwrap();
+    let agent = t.scheduler.state().agents.named(&name).unwrap();
+    assert_eq!(t.scheduler.live().agent(agent).unwrap().in_use(), large);
 }
