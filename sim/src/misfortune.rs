@@ -95,7 +95,7 @@ impl Cluster {
                 let until = self.world.now + outage * 2;
                 if let Some(agent) = self.agents.get_mut(number).filter(|agent| agent.up.is_some()) {
                     self.world.trace.say(self.world.now, || format!("{} is suspended", agent.name));
-                    agent.suspended_until = until;
+                    agent.suspended_until = agent.suspended_until.max(until);
                 }
             }
             Fault::Replay => self.replay(number),
