@@ -334,6 +334,12 @@ printf '"%s"' "$me" >"$FLEETWIRE_RESULT"
         Operator { data: self.data(), home: self.path("home"), hub: self.network.as_ref().map(|network| network.hub()) }
     }
 
+    /// The operator of another scheduler's folder, in its namespace.
+    pub fn operator_of(&self, data: &Path, namespace: &str) -> Operator {
+        let data = data.to_str().unwrap().to_owned();
+        Operator { data, home: self.path("home-of-another"), hub: Some(namespace.to_owned()) }
+    }
+
     /// Runs the CLI as the local operator.
     pub fn cli(&self, arguments: &[&str]) -> Output {
         self.operator().cli(arguments)

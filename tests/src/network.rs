@@ -77,6 +77,28 @@ impl Network {
         let _ = ip(&["-n", &self.device(device), "route", "del", "blackhole", &format!("{SUBNET}.1/32")]);
     }
 
+    /// A device takes the coordinator's address, as a machine does that was restored from a copy of it. The
+    /// coordinator itself goes on, and nobody reaches it.
+    pub fn impersonate(&self, device: usize) {
+        self.in_hub(&["addr", "del", &format!("{SUBNET}.1/24"), "dev", "br0"]).unwrap();
+        ip(&["-n", &self.device(device), "addr", "add", &format!("{SUBNET}.1/24"), "dev", "eth0"]).unwrap();
+        self.forget_neighbours();
+    }
+
+    /// The coordinator has its address again.
+    pub fn restore(&self, device: usize) {
+        ip(&["-n", &self.device(device), "addr", "del", &format!("{SUBNET}.1/24"), "dev", "eth0"]).unwrap();
+        self.in_hub(&["addr", "add", &format!("{SUBNET}.1/24"), "dev", "br0"]).unwrap();
+        self.forget_neighbours();
+    }
+
+    fn forget_neighbours(&self) {
+        let _ = self.in_hub(&["neigh", "flush", "all"]);
+        for device in 0..self.devices {
+            let _ = ip(&["-n", &self.device(device), "neigh", "flush", "all"]);
+        }
+    }
+
     fn in_hub(&self, arguments: &[&str]) -> Result<(), String> {
         ip(&[&["-n", &self.hub()], arguments].concat())
     }

@@ -2,8 +2,8 @@
 //! nothing is assigned until the operator says so, and then the work ends, each task committed once.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
-use fleetwire_tests::{Cluster, wait_for};
-use std::{fs, path::Path, process::Command};
+use fleetwire_tests::{Cluster, Operator, Process, network::Network, wait_for};
+use std::{fs, path::Path, process::Command, sync::Arc};
 
 fn copy(from: &Path, to: &Path) {
     let copied = Command::new("cp").arg("-a").args([from, to]).status().unwrap();
@@ -11,8 +11,8 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// The note of the scheduler that stands under the list of agents.
-fn note(cluster: &Cluster) -> Option<String> {
-    let output = cluster.cli(&["agents"]);
+fn note(operator: &Operator) -> Option<String> {
+    let output = operator.cli(&["agents"]);
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     text.lines().find(|line| line.contains("restored backup")).map(str::to_owned)
 }
@@ -66,7 +66,7 @@ fn a_backup_that_is_put_back_assigns_nothing_until_it_is_accepted() {
 
     restore(&cluster, &backup, &kept);
     cluster.start_scheduler();
-    let said = wait_for("the agents to prove it", || note(&cluster));
+    let said = wait_for("the agents to prove it", || note(&cluster.operator()));
     assert!(said.contains("--accept-restore"), "{said}");
     let explained = cluster.cli_ok(&["explain", &format!("{job}.0.7")]);
     assert!(explained.contains("restored backup"), "{explained}");
@@ -79,13 +79,13 @@ fn a_backup_that_is_put_back_assigns_nothing_until_it_is_accepted() {
     // A restart alone changes nothing.
     cluster.kill_scheduler();
     cluster.start_scheduler();
-    assert!(note(&cluster).is_some(), "the proof was forgotten");
+    assert!(note(&cluster.operator()).is_some(), "the proof was forgotten");
 
     cluster.kill_scheduler();
     cluster.scheduler_options = vec!["--accept-restore"];
     cluster.start_scheduler();
     cluster.wait_for_agents(2);
-    assert_eq!(note(&cluster), None);
+    assert_eq!(note(&cluster.operator()), None);
     check_committed(&cluster, &job, 8);
     let third = cluster.submit("[[task]]\nexecutor = 'noop'\n");
     assert!(third.parse::<u64>().unwrap() > second.parse().unwrap(), "job {third}: a number was given twice");
@@ -107,11 +107,48 @@ fn a_copy_that_was_made_while_the_scheduler_ran_is_recognised() {
 
     restore(&cluster, &backup, &kept);
     cluster.start_scheduler();
-    let said = wait_for("the agents to prove it", || note(&cluster));
+    let said = wait_for("the agents to prove it", || note(&cluster.operator()));
     assert!(said.contains("--accept-restore"), "{said}");
 
     cluster.kill_scheduler();
     cluster.scheduler_options = vec!["--accept-restore"];
     cluster.start_scheduler();
     check_committed(&cluster, &job, 6);
+}
+
+/// Needs root and iproute2.
+#[test]
+fn while_the_original_still_runs_its_copy_touches_nothing() {
+    let network = match Network::new(2) {
+        Ok(network) => Arc::new(network),
+        Err(error) => {
+            eprintln!("skipped: no network of its own: {error}");
+            return;
+        }
+    };
+    let mut cluster = Cluster::start_on(Some(Arc::clone(&network)));
+    cluster.join_agent("a0", &["--cpu", "2"]);
+    cluster.wait_for_agents(1);
+    let job = cluster.submit(&cluster.ledger_job("lost_after = '1m'", 4));
+    cluster.wait_for_count(&job, "running", 2);
+    let backup = cluster.path("backup");
+    copy(&cluster.path("scheduler"), &backup);
+    let second = cluster.submit("[[task]]\nexecutor = 'noop'\n");
+    cluster.wait_for_count(&second, "completed", 1);
+
+    // The copy takes the original's address, on another machine.
+    let address = fs::read_to_string(backup.join("address")).unwrap();
+    fs::remove_file(backup.join("address")).unwrap();
+    network.impersonate(1);
+    let options = ["--data", backup.to_str().unwrap(), "--listen", address.trim(), "--heartbeat", "1"];
+    let other = network.device(1);
+    let mut twin = Process::start("fleetwire-scheduler", &options, cluster.path("twin.log"), Some(&other));
+    wait_for("the copy's address", || backup.join("address").exists().then_some(()));
+    let operator = cluster.operator_of(&backup, &other);
+    let said = wait_for("the agent to prove it", || note(&operator));
+    assert!(said.contains("--accept-restore"), "{said}");
+    assert!(cluster.scheduler.as_mut().unwrap().is_running() && twin.is_running());
+
+    network.restore(1);
+    cluster.finish_undisturbed(&job, 4);
 }
