@@ -338,7 +338,8 @@ fn read_at(file: impl AsFd, offset: u64, bytes_max: usize) -> Vec<u8> {
     bytes
 }
 
-fn write_all(file: &OwnedFd, bytes: &[u8], offset: u64) -> Result<(), Errno> {
+/// Writes all of it there, however often the kernel takes a part.
+pub(super) fn write_all(file: &OwnedFd, bytes: &[u8], offset: u64) -> Result<(), Errno> {
     let mut done = 0;
     while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
         match rustix::io::pwrite(file, rest, offset + done as u64) {

@@ -34,7 +34,7 @@ use self::explain::{NotStarted, explain, not_started};
 use self::launch::{Program, launch};
 use self::waiting::boot_us;
 pub(super) use self::waiting::{Woken, hear_of_children, now, wait};
-use self::words::{begin, write_all, write_verdict};
+use self::words::{begin, write_verdict};
 pub(super) use self::words::{tell_ended, write_released, write_spawn_failure};
 use self::workdir::Taken;
 use super::heard::Heard;
@@ -43,6 +43,7 @@ use super::notice::{CANCEL_BYTES, Cancel, Notice};
 use super::record::{LIVE_OFFSET, Live, Moment, StartFailure, Usage, VERDICT_OFFSET, Verdict};
 use super::report::Reports;
 use super::request::Order;
+use super::slots::write_all;
 
 /// Runs one attempt to its end. `record` is the slot's `attempt` file with the slot's lock. Says whether the
 /// verdict is written.

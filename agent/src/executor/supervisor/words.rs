@@ -10,6 +10,7 @@ use rustix::net::{SendFlags, send};
 use super::super::notice::Notice;
 use super::super::record::{LIVE_OFFSET, Live, Moment, OutputCount, SlotId, StartFailure, VERDICT_OFFSET, Verdict};
 use super::super::request::Order;
+use super::super::slots::write_all;
 use super::{now, raw};
 
 /// Tells the agent that the verdict is in the slot, and which staged attempt comes next. `false`: it does not
@@ -59,19 +60,6 @@ pub(super) fn write_verdict(record: &OwnedFd, verdict: &mut Verdict, mark: u64) 
         verdict.message = format!("{} (the result was lost: the disk is full)", verdict.message);
     }
     write_all(record, &verdict.seal(mark), VERDICT_OFFSET)
-}
-
-pub(super) fn write_all(file: &OwnedFd, bytes: &[u8], offset: u64) -> Result<(), Errno> {
-    let mut done = 0;
-    while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
-        match rustix::io::pwrite(file, rest, offset + done as u64) {
-            Ok(0) => return Err(Errno::IO),
-            Ok(count) => done += count,
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }
 
 /// The last word to the agent; worth a moment of waiting, no more, because it will look by itself. `false`: it
