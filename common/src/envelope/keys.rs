@@ -8,12 +8,10 @@ use crate::{
     time::Time,
 };
 use hkdf::Hkdf;
-use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-/// Bytes of an HMAC-SHA256 tag.
-pub const TAG_BYTES: usize = 32;
+pub use super::mac::{MacKey, TAG_BYTES};
 
 /// 32 secret bytes.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
@@ -53,55 +51,6 @@ impl Secret {
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Secret(…)")
-    }
-}
-
-/// A prepared HMAC-SHA256 key: the two compressions over the padded key are done once.
-#[derive(Clone)]
-pub struct MacKey {
-    prepared: Hmac<Sha256>,
-}
-
-impl MacKey {
-    /// Prepares the key.
-    pub fn new(secret: &Secret) -> MacKey {
-        MacKey { prepared: <Hmac<Sha256> as KeyInit>::new(&(*secret.bytes()).into_block()) }
-    }
-
-    /// The tag over `bytes`.
-    pub fn tag(&self, bytes: &[u8]) -> [u8; TAG_BYTES] {
-        let mut mac = self.prepared.clone();
-        mac.update(bytes);
-        mac.finalize().into_bytes().into()
-    }
-
-    /// Whether `tag` is that of `bytes`, in constant time.
-    pub fn verify(&self, bytes: &[u8], tag: &[u8]) -> bool {
-        let mut mac = self.prepared.clone();
-        mac.update(bytes);
-        mac.verify_slice(tag).is_ok()
-    }
-}
-
-impl std::fmt::Debug for MacKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("MacKey(…)")
-    }
-}
-
-// §key-2
-/// A 32-byte key as HMAC's 64-byte block, zero-padded (RFC 2104).
-trait IntoBlock {
-    fn into_block(self) -> hmac::digest::Key<Hmac<Sha256>>;
-}
-
-impl IntoBlock for [u8; 32] {
-    fn into_block(self) -> hmac::digest::Key<Hmac<Sha256>> {
-        let mut block = hmac::digest::Key::<Hmac<Sha256>>::default();
-        for (to, from) in block.iter_mut().zip(self) {
-            *to = from;
-        }
-        block
     }
 }
 

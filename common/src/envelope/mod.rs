@@ -10,6 +10,7 @@ mod check;
 mod error;
 pub mod handshake;
 pub mod keys;
+mod mac;
 mod open;
 mod pack;
 mod seal;
