@@ -21,6 +21,11 @@ impl BlobRef {
         BlobRef { segment, position, length: bytes.len() as u32, checksum: checksum(bytes) }
     }
 
+    /// Whether its segment begins with it.
+    pub fn is_first(&self) -> bool {
+        self.position == self.segment
+    }
+
     /// Where in the stream it ends.
     pub fn end(&self) -> u64 {
         self.position.saturating_add(u64::from(self.length))

@@ -67,8 +67,9 @@ impl Decider {
 
     /// Tells the core whether the disk has room for more than what must be written.
     pub fn look_at_disk(&mut self, now: Time) {
-        let low = self.journal.is_low();
-        if low != self.core.live().disk_low {
+        let (low, blob_segments_max) = (self.journal.is_low(), self.journal.blob_segments_max());
+        let known = self.core.live().disk;
+        if low != known.low {
             match low {
                 true => tracing::warn!(
                     "the disk is full: no new job is taken until there is room for another journal segment. Free \
@@ -76,7 +77,9 @@ impl Decider {
                 ),
                 false => tracing::info!("the disk has room again: new jobs are taken"),
             }
-            self.handle(now, Event::Disk { low });
+        }
+        if (low, blob_segments_max) != (known.low, known.blob_segments_max) {
+            self.handle(now, Event::Disk { low, blob_segments_max });
         }
     }
 

@@ -283,6 +283,7 @@ impl SchedulerNode {
         if up.wake_at <= world.now {
             up.wake_at = Time::NEVER;
         }
+        up.look_at_disk(world, history, agents)?;
         let tolerance_ms = STALE_AFTER_MS + gap.unwrap_or_default().as_millis() as u64;
         while let Some(arrived) = up.inbox.pop_front() {
             if up.fate.strikes() {
@@ -300,16 +301,6 @@ impl SchedulerNode {
         }
         self.begin(world)?;
         let Some(up) = &mut self.up else { return Ok(()) };
-        let low = up.writer.prepare()?;
-        if low != up.core.live().disk_low {
-            world.trace.say(world.now, || format!("scheduler: the disk is {}", if low { "low" } else { "roomy" }));
-            up.core.handle(world.now, Event::Disk { low }, &mut up.effects);
-            up.settle(world, history, agents)?;
-        }
-        if low {
-            // Looked at again, as an idle writer does.
-            up.wake_by(world, world.now + Duration::from_secs(1));
-        }
         up.release(world, history)?;
         if let Some(at) = up.core.next_deadline() {
             up.wake_by(world, at.max(world.now));

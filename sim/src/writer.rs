@@ -28,7 +28,8 @@ pub struct Writer {
     snapshot: Position,
     /// How many segments are kept ready for when the disk is full.
     reserve: usize,
-    low: bool,
+    /// Whether a segment was taken for a snapshot since the room was looked at.
+    rolled: bool,
 }
 
 impl Writer {
@@ -56,11 +57,11 @@ impl Writer {
             Ok((journal, recovery)) => {
                 let snapshot = recovery.snapshot.map_or(Position(0), |snapshot| snapshot.position);
                 let pending = FactBatch::default();
-                let (config, busy, failed, low) = (*config, false, false, false);
+                let (config, busy, failed, rolled) = (*config, false, false, false);
                 if snapshot > Position(0) {
                     behind.remove(0);
                 }
-                let writer = Writer { journal, disk, pending, busy, failed, config, snapshot, reserve, low };
+                let writer = Writer { journal, disk, pending, busy, failed, config, snapshot, reserve, rolled };
                 Ok(Some((writer, behind)))
             }
             Err(OpenError::Fact { cause, .. }) => Err(cause),
@@ -82,6 +83,10 @@ impl Writer {
         if self.busy || self.failed || self.pending.is_empty() {
             return Ok(false);
         }
+        let begun = self.pending.blobs().filter(|(blob, _)| blob.is_first()).count();
+        if self.reserve > 0 && begun > 0 && !self.rolled && self.journal.prepared() < self.reserve + begun {
+            return broken("P1", format!("{begun} segments of bodies begin in the reserve, which is for facts"));
+        }
         match self.journal.append(&self.pending) {
             Ok(_) => {
                 self.pending.clear();
@@ -93,26 +98,28 @@ impl Writer {
         }
     }
 
-    /// Prepares segments that are missing from the reserve; says whether the disk has no room for them.
+    /// Prepares segments that are missing: the reserve, one for bodies, and the next one for facts in time. Says
+    /// whether the disk has no room for more than the reserve, and how many segments of bodies may have begun.
     ///
     /// # Errors
     /// The disk failed without a fault.
-    pub fn prepare(&mut self) -> Result<bool, Violation> {
-        let wanted = if self.reserve > 0 { self.reserve + usize::from(self.journal.is_half_full()) } else { 0 };
-        self.low = false;
-        while self.journal.prepared() < wanted && !self.failed {
+    pub fn prepare(&mut self) -> Result<(bool, u64), Violation> {
+        let for_facts = self.reserve + usize::from(self.journal.is_half_full());
+        let wanted = if self.reserve > 0 { for_facts + 1 } else { 0 };
+        let mut is_full = false;
+        while self.journal.prepared() < wanted && !self.failed && !is_full {
             let (serial, bytes) = self.journal.plan_segment();
             match PreparedSegment::create(&self.disk, serial, bytes) {
                 Ok(segment) => self.journal.provide(segment),
                 // Whatever it failed of: what there is must do.
-                Err(_) if self.disk.has_failed() => {
-                    self.low = true;
-                    break;
-                }
+                Err(_) if self.disk.has_failed() => is_full = true,
                 Err(error) => return broken("P1", format!("a disk without faults failed: {error}")),
             }
         }
-        Ok(self.low)
+        self.rolled = false;
+        let prepared = self.journal.prepared();
+        let ready = u64::from(prepared > for_facts);
+        Ok((is_full && prepared <= self.reserve, self.journal.blob_segments() + ready))
     }
 
     /// The sync has ended. Returns what is durable.
@@ -148,6 +155,7 @@ impl Writer {
     /// # Errors
     /// The journal failed although its disk did not.
     pub fn roll(&mut self) -> Result<(), Violation> {
+        self.rolled = true;
         match self.journal.roll() {
             Ok(_) => Ok(()),
             Err(AppendError::Disk(error)) => self.fail(&error),

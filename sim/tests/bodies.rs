@@ -15,6 +15,28 @@ use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
 
+#[test]
+fn bodies_leave_the_reserve_of_a_full_disk_to_facts() {
+    for seed in 0..6 {
+        let mut t = Story::with(Setting { agents: 2, ..Setting::calm() }, seed);
+        for round in 0..20 {
+            // Room for a segment or two beyond those that are ready; then none; then enough again.
+            let room = (round % 4 != 3).then_some(70_000);
+            let disk = t.cluster.scheduler.disk.clone();
+            disk.set_capacity(room.map(|room| disk.used_bytes() + room * u64::from(round % 4 == 0)));
+            // At once they would need two segments more than there may be.
+            let file = |path: &str| FileSpec { path: path.to_owned(), data: vec![round; 15_000], executable: false };
+            let files = ["a", "b", "c", "d", "e"].map(file).into();
+            let arguments = vec!["for=100".into(), "result=3000".into()];
+            t.submit(vec![TaskSpec { count: 4, array: true, files, arguments, ..runs_for(SECOND) }], 60 * SECOND);
+            t.run_for(SECOND);
+        }
+        t.cluster.scheduler.disk.set_capacity(None);
+        t.run_until_idle();
+        assert!(segments(&t) > 2, "bodies had room at times");
+    }
+}
+
 /// How many segments of blobs there are.
 fn segments(t: &Story) -> usize {
     let names = t.cluster.scheduler.disk.names().expect("a disk without faults");

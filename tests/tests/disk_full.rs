@@ -14,8 +14,8 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// Room for the scheduler's segment and its reserve, and later for one of each again.
-const DISK: &str = "size=100m";
+/// Room for the scheduler's segment, its reserve, one for bodies and the next, and later for one of each again.
+const DISK: &str = "size=180m";
 
 struct Small {
     scheduler: Option<Process>,
@@ -79,6 +79,12 @@ impl Small {
         file
     }
 
+    /// How many segments are ready.
+    fn prepared(&self) -> usize {
+        let names = fs::read_dir(self.disk().join("data/journal")).unwrap();
+        names.filter(|name| path(&name.as_ref().unwrap().path()).contains("prepared-")).count()
+    }
+
     /// Takes all the room that is left.
     fn fill(&self) {
         let mut filler = fs::OpenOptions::new().append(true).create(true).open(self.disk().join("filler")).unwrap();
@@ -111,10 +117,7 @@ fn a_full_disk_refuses_jobs_then_uses_its_reserve_and_then_ends_until_there_is_r
         return;
     };
     small.start_scheduler();
-    wait_for("the reserve", || {
-        let names = fs::read_dir(small.disk().join("data/journal")).unwrap();
-        (names.filter(|name| path(&name.as_ref().unwrap().path()).contains("prepared-")).count() >= 2).then_some(())
-    });
+    wait_for("the reserve, and one for bodies", || (small.prepared() == 3).then_some(()));
     let token = small.cli_ok(&["token", "create", "--role", "agent"]);
     let token = token.split_whitespace().find(|word| word.starts_with("fwj1-")).unwrap().to_owned();
     let data = small.folder.path().join("agent");
@@ -127,10 +130,14 @@ fn a_full_disk_refuses_jobs_then_uses_its_reserve_and_then_ends_until_there_is_r
     );
     small.cli_ok(&["submit", path(&small.job("many.toml", &many))]);
 
-    small.fill();
     let content = "x".repeat(900_000);
     let large = format!("[[task]]\nexecutor = \"noop\"\n[[task.file]]\npath = \"f\"\ncontent = \"{content}\"\n");
     let large = small.job("large.toml", &large);
+    // It begins a segment of bodies, which is not one of the reserve: there is another for the next.
+    small.cli_ok(&["submit", path(&large)]);
+    wait_for("one for the next bodies", || (small.prepared() == 3).then_some(()));
+
+    small.fill();
     let mut taken = 0;
     let refused = loop {
         let output = small.cli(&["submit", path(&large)]);
@@ -138,10 +145,13 @@ fn a_full_disk_refuses_jobs_then_uses_its_reserve_and_then_ends_until_there_is_r
             break String::from_utf8(output.stderr).unwrap();
         }
         taken += 1;
-        assert!(taken < 20, "the first file has begun a segment of bodies, and with it the reserve");
+        assert!(taken < 40, "two segments are all that is left");
     };
     assert!(refused.contains("disk is full"), "{refused}");
-    assert!(taken >= 1, "{taken}");
+    // 18 of 900,000 bytes fill a segment.
+    assert!(taken > 17, "{taken} were taken before only the reserve was left");
+    wait_for("the reserve to be what is left", || (small.prepared() == 2).then_some(()));
+    small.cli_ok(&["cancel", "1.0.899"]);
 
     // What runs goes on, on the reserve, until that is used up.
     fs::write(&go, "").unwrap();

@@ -3,8 +3,9 @@
 //! Invariants: batches are written in the order in which they were given; a position is announced only
 //! once a sync has returned it; after the first failure nothing is written and nothing announced any
 //! more, except that failure, once. While one sync runs batches queue up, and the next covers them all.
-//! While the disk has room, as many segments are prepared as the reserve says; from when it has none, the writer
-//! says that it is low, and what must still be written uses the reserve.
+//! While the disk has room, one segment more is prepared than the reserve says, for bodies; once that is gone and
+//! there is room for no other, the writer says that it is low, and what must still be written uses the reserve. No
+//! segment of bodies begins in the reserve, as long as whoever places them keeps to what the writer says.
 
 use crate::snapshotter::Snapshotter;
 use fleetwire_common::{facts::FactBatch, ids::Position};
@@ -13,7 +14,7 @@ use std::{
     io,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
     thread::{Builder, JoinHandle},
@@ -28,8 +29,9 @@ pub struct WriterConfig {
     pub queue_batches: usize,
     /// After this long without a batch, a mark is written: one small write, without a sync.
     pub idle: Duration,
-    /// Segments that are always prepared; one more is when the one that is written is half full. Each costs
-    /// its disk space. With 0 nothing is prepared: the append that needs the next segment waits for its zeros.
+    /// Segments that are always prepared, for facts alone; one more is for bodies, and another when the one that is
+    /// written is half full. Each costs its disk space. With 0 nothing is prepared: the append that needs the next
+    /// segment waits for its zeros.
     pub reserve: usize,
 }
 
@@ -74,7 +76,7 @@ pub enum TryAppendError {
 pub struct JournalWriter {
     queue: SyncSender<FactBatch>,
     spares: Arc<Spares>,
-    low: Arc<AtomicBool>,
+    room: Arc<Room>,
     thread: JoinHandle<Result<Position, WriterFailed>>,
 }
 
@@ -128,7 +130,7 @@ impl JournalWriter {
     {
         let (queue, batches) = sync_channel(config.queue_batches);
         let spares = Arc::new(Spares { batches: Mutex::default(), max: config.queue_batches });
-        let low = Arc::new(AtomicBool::new(false));
+        let room = Arc::new(Room { low: AtomicBool::new(false), blob_segments: AtomicU64::new(1) });
         let writing = Writing {
             journal,
             config,
@@ -137,18 +139,24 @@ impl JournalWriter {
             spares: Arc::clone(&spares),
             preparing: None,
             failed_at: None,
-            low: Arc::clone(&low),
+            room: Arc::clone(&room),
             snapshots,
             on_durable,
         };
         let thread = Builder::new().name("journal".to_owned()).stack_size(STACK_BYTES).spawn(|| writing.run())?;
-        Ok(JournalWriter { queue, spares, low, thread })
+        Ok(JournalWriter { queue, spares, room, thread })
     }
 
     /// Whether the disk has no room for another segment, so that only the reserve is left: whoever can should
     /// ask for nothing more to be kept.
     pub fn is_low(&self) -> bool {
-        self.low.load(Ordering::Relaxed)
+        self.room.low.load(Ordering::Relaxed)
+    }
+
+    /// How many segments of bodies may have been begun since the start, so that none of them is one of the reserve:
+    /// those that were, and one for which there is a segment. Before the first is prepared one may all the same.
+    pub fn blob_segments_max(&self) -> u64 {
+        self.room.blob_segments.load(Ordering::Relaxed)
     }
 
     /// Gives a batch to be written. Waits while too many wait already.
@@ -174,6 +182,13 @@ impl JournalWriter {
         drop(self.queue);
         self.thread.join().unwrap_or(Err(WriterFailed::Panicked))
     }
+}
+
+/// What the thread says of the disk's room.
+#[derive(Debug)]
+struct Room {
+    low: AtomicBool,
+    blob_segments: AtomicU64,
 }
 
 /// Batches that were written and can be filled again.
@@ -225,7 +240,7 @@ struct Writing<D: Disk, C> {
     preparing: Option<Preparing<D::File>>,
     /// When preparing failed, for which it is not tried again at once.
     failed_at: Option<Instant>,
-    low: Arc<AtomicBool>,
+    room: Arc<Room>,
     snapshots: Option<Snapshots<D::File>>,
     on_durable: C,
 }
@@ -282,6 +297,13 @@ where
         group.push(first);
         // Bounded, so that a sync comes however fast batches do.
         group.extend(self.batches.try_iter().take(self.config.queue_batches));
+        let begins = group.iter().flat_map(FactBatch::blobs).any(|(blob, _)| blob.is_first());
+        if begins
+            && self.journal.prepared() <= self.config.reserve
+            && let Some(thread) = self.preparing.take()
+        {
+            self.on_prepared(thread);
+        }
         self.journal.write_blobs(&group)?;
         for batch in group.drain(..) {
             self.write(batch)?;
@@ -314,9 +336,7 @@ where
             self.on_prepared(thread);
         }
         let missing = self.missing();
-        if missing == 0 {
-            self.low.store(false, Ordering::Relaxed);
-        }
+        self.say_room();
         let just_failed = self.failed_at.is_some_and(|at| at.elapsed() < RESERVE_EVERY);
         if missing == 0 || self.preparing.is_some() || just_failed {
             return;
@@ -342,16 +362,28 @@ where
         prepared.into_iter().for_each(|segment| self.journal.provide(segment));
         // Whatever it failed of: what there is must do.
         self.failed_at = failed.is_some().then(Instant::now);
-        self.low.store(failed.is_some(), Ordering::Relaxed);
+        self.say_room();
+    }
+
+    /// The disk is low when there is no more than the reserve, and was no room for more when that was tried.
+    fn say_room(&self) {
+        let (reserve, is_half_full) = (self.config.reserve, self.journal.is_half_full());
+        let prepared = self.journal.prepared();
+        self.room.low.store(prepared <= reserve && self.failed_at.is_some(), Ordering::Relaxed);
+        let begun = self.journal.blob_segments();
+        let ready = prepared > reserve + usize::from(is_half_full);
+        if ready || begun > 0 {
+            self.room.blob_segments.store(begun + u64::from(ready), Ordering::Relaxed);
+        }
     }
 
     /// How many segments should be prepared and are not.
     fn missing(&self) -> usize {
-        let wanted = match self.config.reserve {
-            0 => 0,
-            reserve => reserve + usize::from(self.journal.is_half_full()),
-        };
-        wanted.saturating_sub(self.journal.prepared())
+        if self.config.reserve == 0 {
+            return 0;
+        }
+        let for_facts = self.config.reserve + usize::from(self.journal.is_half_full());
+        (for_facts + FOR_BODIES).saturating_sub(self.journal.prepared())
     }
 
     /// Whether segments are being prepared, or must be tried again.
@@ -383,6 +415,8 @@ where
 
 /// The reserve of a busy journal: what results and cancels are written to when the disk is full.
 const RESERVE: usize = 2;
+/// Segments that are prepared beyond it, so that bodies take none of it.
+const FOR_BODIES: usize = 1;
 /// How often an idle writer tries to fill its reserve.
 const RESERVE_EVERY: Duration = Duration::from_millis(200);
 /// Enough for a callback that passes a position on.

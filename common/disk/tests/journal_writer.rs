@@ -2,7 +2,7 @@
 //! stopped journal is marked. Snapshots are made beside it; a full disk is said before it is the end.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
-use fleetwire_common::{facts::FactBatch, ids::Position};
+use fleetwire_common::{blob::BlobRef, facts::FactBatch, ids::Position};
 use fleetwire_disk::{
     FsDisk, JournalWriter, SnapshotConfig, Snapshotter, TryAppendError, WriterConfig, WriterFailed, WriterStopped,
 };
@@ -219,8 +219,8 @@ fn wait_low(writer: &JournalWriter, low: bool) {
 #[test]
 fn on_a_full_disk_the_reserve_is_said_to_be_all_and_carries_on_until_it_is_used_up() {
     let disk = SimDisk::new();
-    // The first segment and a reserve of two; not one more.
-    disk.set_capacity(Some(3 * (64 << 10)));
+    // The first segment, one more and a reserve of two; no other.
+    disk.set_capacity(Some(4 * (64 << 10)));
     let (writer, announced) = start(disk.clone());
     let mut written = 0;
     let mut low_at = None;
@@ -232,14 +232,14 @@ fn on_a_full_disk_the_reserve_is_said_to_be_all_and_carries_on_until_it_is_used_
             Ok(durable) => written = durable.0,
             Err(failed) => break failed,
         }
-        // Half of the first segment is 160 facts of 204 bytes.
-        if written == 200 {
+        // A segment is 310 facts of 204 bytes.
+        if written == 330 {
             wait_low(&writer, true);
             low_at = Some(written);
         }
-        assert!(written > 150 || !writer.is_low(), "at {written}");
+        assert!(written > 290 || !writer.is_low(), "at {written}");
     };
-    assert!(written - low_at.unwrap() > 600, "two segments are more than 600 facts: {written}");
+    assert!(written - low_at.unwrap() > 850, "most of a segment and two more: {written}");
     let full = matches!(&failed, WriterFailed::Append(AppendError::Disk(error)) if error.kind == DiskErrorKind::Full);
     assert!(full, "{failed}");
     assert_eq!(failed.to_string().matches("no space is left").count(), 1, "{failed}");
@@ -252,6 +252,26 @@ fn on_a_full_disk_the_reserve_is_said_to_be_all_and_carries_on_until_it_is_used_
     writer.stop().unwrap();
     let numbers = open(disk).2.into_iter().map(|fact| u64::from_le_bytes(fact[..8].try_into().unwrap()));
     assert!(numbers.take(written as usize).eq(0..written));
+}
+
+#[test]
+fn bodies_take_none_of_the_reserve() {
+    let disk = SimDisk::new();
+    // The first segment of facts, one of bodies, and a reserve of two.
+    disk.set_capacity(Some(4 * (64 << 10)));
+    let (writer, announced) = start(disk.clone());
+    let mut batch = fill(FactBatch::default(), 0..10);
+    batch.push_blob(BlobRef::of(0, 0, &[1; 5_000]), &[1; 5_000]);
+    writer.append(batch).unwrap();
+    assert_eq!(announced.recv().unwrap(), Ok(Position(10)));
+    wait_low(&writer, true);
+    assert_eq!(writer.blob_segments_max(), 1, "there is no room for another");
+    let prepared = || disk.names().unwrap().iter().filter(|name| name.starts_with("prepared-")).count();
+    assert_eq!(prepared(), 2);
+    disk.set_capacity(None);
+    wait_low(&writer, false);
+    assert_eq!((writer.blob_segments_max(), prepared()), (2, 3));
+    writer.stop().unwrap();
 }
 
 #[test]

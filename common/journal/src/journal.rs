@@ -95,6 +95,7 @@ pub struct Journal<D: Disk> {
     unsynced: bool,
     buffer: Vec<u8>,
     blobs: BlobWriter<D::File>,
+    blob_segments: u64,
     failure: Option<DiskError>,
 }
 
@@ -142,6 +143,7 @@ impl<D: Disk> Journal<D> {
             unsynced: false,
             buffer,
             blobs: BlobWriter::default(),
+            blob_segments: 0,
             failure: None,
         };
         Ok((journal, recovery))
@@ -254,6 +256,11 @@ impl<D: Disk> Journal<D> {
         self.prepared.len()
     }
 
+    /// How many segments of blobs have had their first blob since it was opened.
+    pub fn blob_segments(&self) -> u64 {
+        self.blob_segments
+    }
+
     /// The serial and the length for the next [`PreparedSegment::create`], which may run elsewhere.
     pub fn plan_segment(&mut self) -> (u64, u64) {
         self.serial += 1;
@@ -292,6 +299,7 @@ impl<D: Disk> Journal<D> {
                 };
                 self.blobs.enter(blob.segment, file);
             }
+            self.blob_segments += u64::from(blob.is_first());
             self.blobs.write(&self.disk, &blob, bytes)?;
         }
         self.blobs.sync(&self.disk)

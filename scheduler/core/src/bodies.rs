@@ -23,10 +23,15 @@ pub struct Stream {
 }
 
 impl Stream {
+    /// Whether a body of so many bytes begins a segment.
+    pub fn begins(&self, bytes: usize, segment_bytes: u64) -> bool {
+        let used = self.end - self.segment;
+        used == 0 || used + bytes as u64 > segment_bytes
+    }
+
     /// Gives the next blob its place: behind the last, or in a new segment if that one is full.
     pub fn place(&mut self, bytes: &[u8], segment_bytes: u64) -> BlobRef {
-        let used = self.end - self.segment;
-        if used > 0 && used + bytes.len() as u64 > segment_bytes {
+        if self.begins(bytes.len(), segment_bytes) {
             self.segment = self.end;
         }
         let blob = BlobRef::of(self.segment, self.end, bytes);

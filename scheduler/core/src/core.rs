@@ -81,13 +81,17 @@ impl Core {
     }
 
     /// Keeps a body beside the journal, if it is one for that; a fact that names it is decided next. While the disk is
-    /// low it is not: the reserve is the journal's.
-    pub fn set_apart(&self, stream: &mut Stream, bytes: &[u8], effects: &mut Effects) -> Option<BlobRef> {
+    /// low it is not, nor where a segment of the reserve would have to be begun for it: those are for facts.
+    pub fn set_apart(&mut self, stream: &mut Stream, bytes: &[u8], effects: &mut Effects) -> Option<BlobRef> {
         let policy = &self.config.policy;
-        let has_room = !self.live.disk_low && self.state.blobs.segments() < policy.blob_segments_max;
-        if bytes.len() <= BODY_INLINE_BYTES_MAX || !has_room {
+        let disk = &mut self.live.disk;
+        let has_room = !disk.low && self.state.blobs.segments() < policy.blob_segments_max;
+        let begins = stream.begins(bytes.len(), policy.blob_segment_bytes);
+        let may_begin = !begins || disk.blob_segments < disk.blob_segments_max;
+        if bytes.len() <= BODY_INLINE_BYTES_MAX || !has_room || !may_begin {
             return None;
         }
+        disk.blob_segments += u64::from(begins);
         let blob = stream.place(bytes, policy.blob_segment_bytes);
         effects.facts.push_blob(blob, bytes);
         Some(blob)

@@ -115,6 +115,8 @@ pub enum Event<'a> {
     Disk {
         /// Whether it is low.
         low: bool,
+        /// How many segments of bodies may have been begun since the start; what would begin another stays in its fact.
+        blob_segments_max: u64,
     },
     /// A message of ours could not be sent, because what it lacks cannot be read.
     Unreadable {

@@ -51,7 +51,7 @@ impl Core {
             return Err(invalid("submit_id", format!("made at {made_at_ms} ms"), "a time at most a day ahead"));
         }
         // What runs needs the rest of the disk for its results.
-        if self.live.disk_low {
+        if self.live.disk.low {
             return Err(Rejected::DiskFull);
         }
         if self.state.chain.restored.is_some() {
@@ -71,7 +71,7 @@ impl Core {
     }
 
     /// Takes the large files out of a spec.
-    fn set_files_apart(&self, spec: &mut JobSpec, effects: &mut Effects) -> Box<[FileKept]> {
+    fn set_files_apart(&mut self, spec: &mut JobSpec, effects: &mut Effects) -> Box<[FileKept]> {
         let mut stream = self.state.blobs.stream;
         let mut kept = Vec::new();
         for (entry, task) in (0..).zip(&mut spec.tasks) {

@@ -177,7 +177,9 @@ impl Scheduler {
                 }
             }
             Event::Deadline => on_deadline(core, effects),
-            Event::Disk { low } => core.live.disk_low = low,
+            Event::Disk { low, blob_segments_max } => {
+                (core.live.disk.low, core.live.disk.blob_segments_max) = (low, blob_segments_max);
+            }
             Event::Unreadable { session, message, why } => core.on_unreadable(session, &message, why, effects),
             Event::Stalled { gap } => core.on_stalled(gap),
         }

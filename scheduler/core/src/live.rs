@@ -51,8 +51,19 @@ pub struct Live {
     pub refill: BTreeSet<AgentId>,
     /// The last planning stopped at its bound: it goes on as soon as nothing else has arrived.
     pub unplanned: bool,
-    /// The disk has no room but its reserve: no job is taken.
-    pub disk_low: bool,
+    /// What is known of the journal's disk.
+    pub disk: DiskRoom,
+}
+
+/// What is known of the room on the journal's disk.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DiskRoom {
+    /// It has none but its reserve: no job is taken.
+    pub low: bool,
+    /// How many segments of bodies were begun since the start …
+    pub blob_segments: u64,
+    /// … and how many may be.
+    pub blob_segments_max: u64,
 }
 
 /// One session.

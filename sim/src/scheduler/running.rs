@@ -93,6 +93,29 @@ impl Running {
         self.wake_soon(world);
     }
 
+    /// Tells the core what room the disk has.
+    pub(super) fn look_at_disk(
+        &mut self,
+        world: &mut World,
+        history: &mut History,
+        agents: &[AgentNode],
+    ) -> Result<(), Violation> {
+        let (low, blob_segments_max) = self.writer.prepare()?;
+        let known = self.core.live().disk;
+        if low != known.low {
+            world.trace.say(world.now, || format!("scheduler: the disk is {}", if low { "low" } else { "roomy" }));
+        }
+        if (low, blob_segments_max) != (known.low, known.blob_segments_max) {
+            self.core.handle(world.now, Event::Disk { low, blob_segments_max }, &mut self.effects);
+            self.settle(world, history, agents)?;
+        }
+        if low {
+            // Looked at again, as an idle writer does.
+            self.wake_by(world, world.now + Duration::from_secs(1));
+        }
+        Ok(())
+    }
+
     /// Returns how many forged frames were refused.
     pub(super) fn on_arrived(
         &mut self,

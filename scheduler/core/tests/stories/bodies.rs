@@ -86,11 +86,29 @@ fn a_full_disk_keeps_results_in_the_journals_reserve() {
     let mut t = T::new();
     t.agent("a").register();
     let job = t.submit(vec![task()]);
-    t.handle(Event::Disk { low: true });
+    t.handle(Event::Disk { low: true, blob_segments_max: u64::MAX });
     t.agent("a").ends(attempt(job, 0, 1), S::Completed, end_with(vec![7; 60_000]));
     assert!(t.bodies.is_empty());
     assert_eq!(result_of(&mut t, job, 0), Ok(vec![7; 60_000]));
     assert!(snapshot_bytes(&t) > 60_000);
+}
+
+#[test]
+fn no_segment_is_begun_for_bodies_that_would_be_one_of_the_reserve() {
+    let mut t = T::with(small_segments());
+    t.handle(Event::Disk { low: false, blob_segments_max: 1 });
+    for fill in 1..4 {
+        t.submit(vec![with_files(vec![file("f", fill, 2_500)])]);
+        assert_eq!(t.bodies.len(), 1, "file {fill}");
+    }
+    // What there is room for in the segment that was begun goes there.
+    t.submit(vec![with_files(vec![file("f", 4, 1_400)])]);
+    t.submit(vec![with_files(vec![file("f", 5, 1_400)])]);
+    assert_eq!(t.bodies.len(), 2);
+    t.handle(Event::Disk { low: false, blob_segments_max: 2 });
+    t.submit(vec![with_files(vec![file("f", 6, 3_000), file("g", 7, 3_000)])]);
+    let segments: Vec<u64> = t.bodies.keys().map(|blob| blob.segment).collect();
+    assert_eq!(segments, [0, 0, 3_900], "of a job with two files one has room");
 }
 
 #[test]

@@ -167,6 +167,7 @@ impl T {
         };
         t.scheduler.start(t.now, &mut t.effects);
         t.settle();
+        t.has_room();
         t
     }
 
@@ -225,6 +226,11 @@ impl T {
     pub fn handle(&mut self, event: Event<'_>) {
         self.scheduler.handle(self.now, event, &mut self.effects);
         self.settle();
+    }
+
+    /// The disk has room for all that may come.
+    pub fn has_room(&mut self) {
+        self.handle(Event::Disk { low: false, blob_segments_max: u64::MAX });
     }
 
     fn settle(&mut self) {

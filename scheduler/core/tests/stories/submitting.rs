@@ -64,13 +64,13 @@ fn a_full_disk_takes_no_new_job_but_every_end() {
     let (submit, known) = (t.submit_id(), t.submit_id());
     let one = job(vec![task()]);
     assert_eq!(t.submit_as(known, &one), Ok((2, false)));
-    t.handle(Event::Disk { low: true });
+    t.handle(Event::Disk { low: true, blob_segments_max: 1 });
     assert_eq!(t.submit_as(submit, &one), Err(C::DiskFull));
     assert_eq!(t.submit_as(known, &one), Ok((2, true)), "what was taken is said to be");
     t.agent("a").completes(attempt(running, 0, 1));
     assert_eq!(t.task(id(running, 0, 0)).status, S::Completed);
     t.cancel(running, None).unwrap();
-    t.handle(Event::Disk { low: false });
+    t.has_room();
     assert_eq!(t.submit_as(submit, &one), Ok((3, false)));
 }
 
