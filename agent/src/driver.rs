@@ -168,11 +168,11 @@ impl Driver {
                 Ok(opened) => opened,
                 Err(error) if !error.is_fatal() => {
                     tracing::warn!(%error, "a message of the scheduler was refused");
-                    let _ = link.sender.send(nack(&error));
+                    let _ = link.sender.send(nack(&error, (frame.stream, 0, 0)));
                     continue;
                 }
                 Err(error) => {
-                    refused = Some(error);
+                    refused = Some((error, frame.stream));
                     break;
                 }
             };
@@ -180,12 +180,16 @@ impl Driver {
             for (_, message) in opened.messages() {
                 self.agent.handle(now, Event::Received { message, timestamp_ms }, &mut self.effects);
             }
+            for (item, error) in opened.refused() {
+                tracing::warn!(%error, "a message of the scheduler was refused");
+                let _ = link.sender.send(nack(error, (opened.stream, opened.sequence, *item)));
+            }
         }
         frames.clear();
         self.frames = frames;
-        if let Some(error) = refused {
+        if let Some((error, stream)) = refused {
             if let Some(link) = &self.session {
-                let _ = link.sender.send(nack(&error));
+                let _ = link.sender.send(nack(&error, (stream, 0, 0)));
             }
             self.end_session(error.code(), &error.to_string());
         }
@@ -394,8 +398,10 @@ fn give_memory_back() {
     }
 }
 
-fn nack(error: &OpenError) -> Message {
-    let nack = fb::NackT { code: error.code(), message: Some(error.to_string()), ..Default::default() };
+/// Answers what was refused: on which stream it came, its sequence and its place in the batch, as far as that is known.
+fn nack(error: &OpenError, (stream, sequence, item): (u32, u64, u16)) -> Message {
+    let message = Some(error.to_string());
+    let nack = fb::NackT { code: error.code(), message, stream, sequence, item, ..Default::default() };
     Message::Rare(fb::SchedulerMessageT::Nack(Box::new(nack)))
 }
 

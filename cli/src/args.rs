@@ -85,6 +85,8 @@ pub enum Command {
         #[arg(value_name = "TASK", value_parser = target)]
         task: Target,
     },
+    /// Print what the scheduler has counted since it was started, in Prometheus's text format.
+    Metrics,
     /// A whole cluster in this process: a scheduler, agents, and a job if one is given.
     Dev(Dev),
     /// Print a script by which a shell completes these words.

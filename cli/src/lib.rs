@@ -59,6 +59,7 @@ async fn command(cli: &Cli) -> Result<u8, CliError> {
         Command::Agent { name, .. } => {
             commands::show::agent(&client, name.as_deref().unwrap_or_default(), json).await?
         }
+        Command::Metrics => commands::print(&client.metrics().await?)?,
         Command::Logs(command) => commands::show::logs(&client, command).await?,
         Command::Result { task } => commands::show::result(&client, *task, json).await?,
         Command::Cancel { target } => commands::jobs::cancel(&client, *target, json).await?,

@@ -122,6 +122,12 @@ impl Client {
         page.cluster.map(|cluster| ClusterView::from(*cluster)).ok_or_else(|| missing("cluster in the answer"))
     }
 
+    /// What the scheduler has counted since it was started, in Prometheus's text format.
+    pub async fn metrics(&self) -> Result<String, ClientError> {
+        let page = self.query(fb::QueryT { kind: fb::QueryKind::Metrics, ..Default::default() }).await?;
+        page.metrics.ok_or_else(|| missing("metrics in the answer"))
+    }
+
     /// One page of jobs, the newest last. `cursor` is 0 or what the page before said.
     pub async fn jobs(&self, cursor: u64, limit: u32) -> Result<Page<JobView>, ClientError> {
         let query = fb::QueryT { kind: fb::QueryKind::Jobs, cursor, limit, ..Default::default() };

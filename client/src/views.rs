@@ -319,6 +319,8 @@ pub fn reason_name(reason: fb::EndReason) -> &'static str {
         fb::EndReason::DeadlinePassed => "deadline_passed",
         fb::EndReason::SupervisorLost => "supervisor_lost",
         fb::EndReason::Released => "released",
+        fb::EndReason::Disconnected => "disconnected",
+        fb::EndReason::FilesLost => "files_lost",
         _ => "unknown",
     }
 }

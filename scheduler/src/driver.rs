@@ -16,16 +16,19 @@ use crate::{
     limits::{ARRIVED_MAX, INPUTS_MAX, SETTLE_WITHIN, STALL_MIN, TICK},
     patience::Patience,
     peers::Peers,
+    refusals::Refusals,
 };
 use fleetwire_common::{
     envelope::handshake::HelloInfo,
+    fb,
     ids::{Position, Principal, SessionId},
+    message::Message,
     time::Time,
     token::JoinToken,
 };
 use fleetwire_disk::{JournalWriter, WriterFailed};
 use fleetwire_link::{ClusterClock, Frame, Joining, LinkClosed, Sender};
-use fleetwire_scheduler_core::{Effect, Event, Scheduler};
+use fleetwire_scheduler_core::{Effect, Event, Scheduler, bodies::Lacks};
 use std::{
     collections::VecDeque,
     sync::{
@@ -63,6 +66,7 @@ pub(crate) struct Driver {
     decider: Decider,
     clock: ClusterClock,
     peers: Peers,
+    refusals: Arc<Refusals>,
     bodies: Bodies,
     joiners: Joiners,
     /// The durable position, for those who welcome sessions.
@@ -83,6 +87,7 @@ pub(crate) struct Parts {
     pub journal: JournalWriter,
     pub clock: ClusterClock,
     pub bodies: Bodies,
+    pub refusals: Arc<Refusals>,
     pub joiners: Joiners,
     pub durable: Position,
     pub durable_shared: Arc<AtomicU64>,
@@ -96,7 +101,8 @@ impl Driver {
         Driver {
             decider: Decider::new(parts.core, parts.journal, parts.durable),
             clock: parts.clock,
-            peers: Peers::default(),
+            peers: Peers::new(Arc::clone(&parts.refusals)),
+            refusals: parts.refusals,
             bodies: parts.bodies,
             joiners: parts.joiners,
             durable_shared: parts.durable_shared,
@@ -226,6 +232,7 @@ impl Driver {
                 }
             }
             Input::Disconnected { session, why } => {
+                self.refusals.count_closed(&why);
                 if let Some(principal) = self.peers.remove(session) {
                     tracing::debug!(%principal, session = session.0, "disconnected: {why}");
                     decider.handle(now, Event::Disconnected { session });
@@ -248,6 +255,12 @@ impl Driver {
         for effect in self.decider.release() {
             match effect {
                 Effect::Send { session, message } => self.peers.send(session, message),
+                Effect::Complete { session, mut message, lacks: Lacks::Metrics } => {
+                    if let Message::Rare(fb::SchedulerMessageT::Page(page)) = &mut message {
+                        page.metrics = Some(self.refusals.to_text(self.peers.count()));
+                    }
+                    self.peers.send(session, message);
+                }
                 Effect::Complete { session, mut message, lacks } => match self.bodies.complete(&mut message, &lacks) {
                     Ok(()) => self.peers.send(session, message),
                     Err(error) => unreadable.push((session, message, error.to_string())),

@@ -15,6 +15,7 @@ mod limits;
 mod network;
 mod patience;
 mod peers;
+mod refusals;
 mod scheduler;
 mod snapshots;
 

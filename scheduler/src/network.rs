@@ -7,6 +7,7 @@ use crate::{
     driver::Input,
     error::StartError,
     limits::{CLOSE_WITHIN, FRAMES_AT_ONCE},
+    refusals::Refusals,
 };
 use fleetwire_common::{
     envelope::{
@@ -50,6 +51,7 @@ pub(crate) struct Serving {
     pub durable: Arc<AtomicU64>,
     pub clock: ClusterClock,
     pub inputs: mpsc::Sender<Input>,
+    pub refusals: Arc<Refusals>,
 }
 
 impl Network {
@@ -119,7 +121,7 @@ async fn drive(mut listener: Listener, serving: Serving, mut stopped: oneshot::R
         match accepted {
             None => break,
             // The link has logged it, within bounds.
-            Some(Accepted::Refused(_)) => {}
+            Some(Accepted::Refused(refused)) => serving.refusals.count_accept(&refused.error),
             Some(Accepted::Joining(joining)) => {
                 if serving.inputs.send(Input::Joining { session, joining: Box::new(joining) }).await.is_err() {
                     break;

@@ -7,6 +7,7 @@
 use crate::{
     decider::Decider,
     limits::{REFUSED_MAX, REFUSED_WITHIN},
+    refusals::Refusals,
 };
 use fleetwire_common::{
     envelope::{OpenError, Opener},
@@ -17,11 +18,11 @@ use fleetwire_common::{
 };
 use fleetwire_link::{Frame, SendError, Sender};
 use fleetwire_scheduler_core::{Event, Origin};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// All sessions.
-#[derive(Default)]
 pub(crate) struct Peers {
+    refusals: Arc<Refusals>,
     peers: BTreeMap<SessionId, Peer>,
     /// Those that have something to be sent.
     touched: Vec<SessionId>,
@@ -33,6 +34,7 @@ struct Peer {
     opener: Box<Opener>,
     /// What is to be sent, in order, until [`Peers::flush`]: one lock and one wake-up for all of it.
     outgoing: Vec<Message>,
+    refusals: Arc<Refusals>,
     /// Whether a refused frame of it was logged.
     logged: bool,
     /// What was refused since then: how often.
@@ -43,12 +45,17 @@ struct Peer {
 }
 
 impl Peers {
+    pub fn new(refusals: Arc<Refusals>) -> Peers {
+        Peers { refusals, peers: BTreeMap::new(), touched: Vec::new() }
+    }
+
     pub fn add(&mut self, session: SessionId, principal: Principal, sender: Sender, opener: Box<Opener>) {
         let peer = Peer {
             principal,
             sender,
             opener,
             outgoing: Vec::new(),
+            refusals: Arc::clone(&self.refusals),
             logged: false,
             refused: 0,
             refused_since: Time(0),
@@ -130,6 +137,7 @@ impl Peer {
         if self.closed {
             return;
         }
+        self.refusals.count(error);
         if !self.logged {
             self.logged = true;
             tracing::warn!(principal = %self.principal, stream = from.stream, "refused what it sent: {error}");
@@ -141,6 +149,7 @@ impl Peer {
         if self.refused > REFUSED_MAX {
             let within_s = REFUSED_WITHIN.as_secs();
             tracing::warn!(principal = %self.principal, "closing: more than {REFUSED_MAX} refused in {within_s} s");
+            self.refusals.count_session();
             let reason = format!("more than {REFUSED_MAX} frames or batch items were refused within {within_s} s");
             self.close(fb::ErrorCode::RateLimited, &reason);
             return;
@@ -161,6 +170,7 @@ impl Peer {
         }
         // §fresh-2
         if error.is_fatal() && !self.closed {
+            self.refusals.count_session();
             self.close(error.code(), "a frame was refused");
         }
     }

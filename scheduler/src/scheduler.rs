@@ -9,6 +9,7 @@ use crate::{
     joining::Joiners,
     limits::{DATA_VERSION, FIRST_TOKEN_LIFE, FIRST_TOKEN_USES, INPUTS_MAX},
     network::{Network, Serving},
+    refusals::Refusals,
     snapshots,
 };
 use fleetwire_common::{
@@ -142,7 +143,20 @@ async fn begin(config: &SchedulerConfig) -> Result<(Driver, Network, Started), S
     .map_err(|error| StartError::Runtime { what: "journal", error })?;
     let durable_shared = Arc::new(AtomicU64::new(durable.0));
     let joiners = Joiners::new(data.authority.clone(), data.keys.clone());
-    let parts = Parts { core, journal, clock: clock.clone(), bodies, joiners, durable, durable_shared, inputs, synced };
+    let refusals = Arc::new(Refusals::default());
+    let counted = Arc::clone(&refusals);
+    let parts = Parts {
+        core,
+        journal,
+        clock: clock.clone(),
+        bodies,
+        refusals,
+        joiners,
+        durable,
+        durable_shared,
+        inputs,
+        synced,
+    };
     let serving = Serving {
         cluster: data.authority.cluster().to_owned(),
         keys: data.keys.clone(),
@@ -152,6 +166,7 @@ async fn begin(config: &SchedulerConfig) -> Result<(Driver, Network, Started), S
         durable: Arc::clone(&parts.durable_shared),
         clock: clock.clone(),
         inputs: inputs_sender,
+        refusals: counted,
     };
     let mut driver = Driver::new(parts);
     driver.begin().await?;

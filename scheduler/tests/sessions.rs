@@ -13,7 +13,11 @@ use fleetwire_common::{
 };
 use fleetwire_link::{ClusterClock, DeviceKey, Identity, Link, LinkClosed, LinkConfig, connect, enrol};
 use fleetwire_scheduler::{Scheduler, SchedulerConfig, Started};
-use std::{net::Ipv4Addr, time::Duration};
+use std::{
+    net::Ipv4Addr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 use tempfile::TempDir;
 
 struct Cluster {
@@ -59,6 +63,33 @@ impl Cluster {
         let token = self.token(role, 1).await;
         let key = DeviceKey::generate().unwrap();
         enrol(&token, &Name::new(name).unwrap(), &key, &LinkConfig::default()).await.unwrap()
+    }
+}
+
+/// What every scheduler in this process logs.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn of_this_process() -> Log {
+        let log = Log::default();
+        let writer = log.clone();
+        tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).init();
+        log
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+    }
+}
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
@@ -359,6 +390,7 @@ async fn a_peer_that_does_not_read_its_answers_is_closed_and_told_so() {
 
 #[tokio::test]
 async fn a_peer_that_sends_what_is_refused_again_and_again_is_closed() {
+    let log = Log::of_this_process();
     let cluster = Cluster::start().await;
     let mut link = open(&cluster.join(fb::Role::Agent, "pi").await).await;
     link.sender.send(register()).unwrap();
@@ -374,7 +406,16 @@ async fn a_peer_that_sends_what_is_refused_again_and_again_is_closed() {
     let (nacks, why) = tokio::time::timeout(Duration::from_secs(60), ended).await.expect("it is closed");
     assert!(matches!(why, LinkClosed::ByPeer { code: fb::ErrorCode::RateLimited, .. }), "{why}");
     assert!((1..=100).contains(&nacks), "{nacks} answers");
-    cluster.client().await.cluster().await.unwrap();
+    let metrics = cluster.client().await.metrics().await.unwrap();
+    for line in ["refused_total{class=\"number\"} 101", "refused_total{class=\"stale\"} 0"] {
+        assert!(metrics.lines().any(|found| found == format!("fleetwire_{line}")), "{line}: {metrics}");
+    }
+    assert!(metrics.contains("\nfleetwire_sessions_ended_for_refusals_total 1\n"), "{metrics}");
+    let told = log.text();
+    let told: Vec<&str> = told.lines().filter(|line| line.contains("agent/pi")).collect();
+    for (what, times) in [("refused what it sent", 1), ("closing: more than 100 refused", 1)] {
+        assert_eq!(told.iter().filter(|line| line.contains(what)).count(), times, "{what}: {told:?}");
+    }
 }
 
 #[tokio::test]

@@ -84,6 +84,7 @@ fn files_and_results_survive_kills_and_damage_costs_what_it_hits() {
         tasks.as_array()?.iter().find(|row| row["task"] == task.as_str() && row["status"] == "failed").cloned()
     });
     assert!(row.to_string().contains("a file of the job cannot be read"), "{row}");
+    assert_eq!((row["attempt"].as_u64(), row["end"]["reason"].as_str()), (Some(1), Some("files_lost")), "{row}");
     let another = submit(&cluster, 1);
     wait_for("another job", || {
         (cluster.cli(&["result", &format!("{another}.0.0")]).stdout == input.as_bytes()).then_some(())

@@ -134,6 +134,56 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    /// The classes of what is refused, by the names that counters bear.
+    pub const CLASSES: [&str; 20] = [
+        "too_short",
+        "too_long",
+        "length",
+        "key_id",
+        "signature",
+        "malformed",
+        "signature_place",
+        "version",
+        "stream",
+        "sequence",
+        "stale",
+        "content",
+        "packed",
+        "chunk",
+        "stream_ended",
+        "bulk_streams",
+        "metric_name",
+        "metrics",
+        "status",
+        "number",
+    ];
+
+    /// The place of its class among [`OpenError::CLASSES`].
+    pub fn class(&self) -> usize {
+        match self {
+            OpenError::TooShort { .. } => 0,
+            OpenError::TooLong { .. } => 1,
+            OpenError::Length { .. } => 2,
+            OpenError::KeyId { .. } => 3,
+            OpenError::Signature => 4,
+            OpenError::Malformed { .. } => 5,
+            OpenError::SignaturePlace => 6,
+            OpenError::Version { .. } => 7,
+            OpenError::Stream { .. } => 8,
+            OpenError::Sequence { .. } => 9,
+            OpenError::Stale { .. } => 10,
+            OpenError::Content(_) => 11,
+            OpenError::Packed(_) => 12,
+            OpenError::Chunk { .. } => 13,
+            OpenError::StreamEnded { .. } => 14,
+            OpenError::BulkStreams => 15,
+            OpenError::MetricName(_) => 16,
+            OpenError::Metrics(_) => 17,
+            OpenError::Status { .. } => 18,
+            OpenError::Number { .. } => 19,
+        }
+    }
+
     /// The code of the `Nack` that answers it.
     pub fn code(&self) -> fb::ErrorCode {
         match self {
@@ -162,5 +212,25 @@ impl OpenError {
     /// A refused number, metric or status is the sender's mistake in one message, answered and passed over.
     pub fn is_fatal(&self) -> bool {
         !matches!(self, OpenError::Number { .. } | OpenError::Metrics(_) | OpenError::Status { .. })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_class_bears_its_variants_name() {
+        let some = [
+            (OpenError::TooShort { found: 0 }, "too_short"),
+            (OpenError::Signature, "signature"),
+            (OpenError::SignaturePlace, "signature_place"),
+            (OpenError::Stale { timestamp_ms: 0, arrived_ms: 0, tolerance_ms: 0 }, "stale"),
+            (OpenError::StreamEnded { stream: 1 }, "stream_ended"),
+            (OpenError::Number { what: "", found: 0.0, expected: "" }, "number"),
+        ];
+        for (error, name) in some {
+            assert_eq!(OpenError::CLASSES.get(error.class()), Some(&name));
+        }
     }
 }

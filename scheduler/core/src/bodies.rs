@@ -131,6 +131,8 @@ pub enum Lacks {
     Files(Box<[FileKept]>),
     /// A page: the result of its only task.
     Result(BlobRef),
+    /// A page: what the shell has counted, which it puts there itself.
+    Metrics,
 }
 
 impl Lacks {
@@ -139,6 +141,7 @@ impl Lacks {
         match self {
             Lacks::Files(files) => files.first().map_or(0, |kept| kept.blob.position),
             Lacks::Result(blob) => blob.position,
+            Lacks::Metrics => 0,
         }
     }
 }
@@ -167,7 +170,7 @@ pub fn complete<E>(
                 end.result = Some(read(blob)?);
             }
         }
-        (Lacks::Files(_) | Lacks::Result(_), _) => {}
+        (Lacks::Files(_) | Lacks::Result(_) | Lacks::Metrics, _) => {}
     }
     Ok(())
 }

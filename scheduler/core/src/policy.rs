@@ -172,6 +172,8 @@ pub fn outcome(spec: &TaskSpec, stands: Standing, status: fb::TaskStatus, reason
     // It made way for the task's other attempt; whoever says so without one is not believed.
     let rejected = rejected || (reason == fb::EndReason::Rival && stands.rival);
     let failure = matches!(status, fb::TaskStatus::Failed | fb::TaskStatus::TimedOut);
+    // What no other attempt can have either; one that runs has it already.
+    let is_hopeless = reason == fb::EndReason::FilesLost && !stands.rival;
     let completed = status == fb::TaskStatus::Completed;
     // An agent that stops an attempt nobody asked it to stop has lost it, as far as the task goes.
     let loss = !failure && !completed && !rejected && !stands.cancelled;
@@ -180,7 +182,7 @@ pub fn outcome(spec: &TaskSpec, stands: Standing, status: fb::TaskStatus, reason
         ends(fb::TaskStatus::Completed)
     } else if stands.cancelled {
         ends(fb::TaskStatus::Cancelled)
-    } else if failure && stands.failures + 1 >= spec.max_attempts {
+    } else if failure && (is_hopeless || stands.failures + 1 >= spec.max_attempts) {
         ends(status)
     } else if loss && (!stands.retry_lost || stands.losses + 1 >= spec.max_losses) {
         ends(fb::TaskStatus::Lost)

@@ -94,6 +94,11 @@ impl Core {
             }
             fb::QueryKind::Explain => page.explanation = Some(Box::new(self.explain(task()?)?)),
             fb::QueryKind::Cluster => page.cluster = Some(Box::new(self.cluster_summary())),
+            fb::QueryKind::Metrics => {
+                let message = Message::Rare(fb::SchedulerMessageT::Page(Box::new(page)));
+                effects.push(Effect::Complete { session, message, lacks: Lacks::Metrics });
+                return Ok(());
+            }
             other => {
                 let expected = "a kind of query that this version knows";
                 return Err(Rejected::Invalid { what: "kind", found: other.0.to_string(), expected });

@@ -1,7 +1,7 @@
 //! The story of a message that could not be sent, because what it lacks is damaged on the disk or gone.
 //!
-//! Invariants: whoever asked for a result is told why there is none; an attempt whose files are lost fails, counted
-//! as any failure, so that its task is not tried for ever; whatever else there is goes on.
+//! Invariants: whoever asked for a result is told why there is none; an attempt whose files are lost fails, and with it
+//! its task, however often that might be tried: no other attempt could have them. Whatever else there is goes on.
 
 use crate::{
     core::{About, Core},
@@ -36,11 +36,11 @@ impl Core {
         if self.live.held(agent, attempt).is_some_and(|held| held.phase != Phase::Assigned) {
             return;
         }
-        let mut ending = Ending::decided(fb::TaskStatus::Failed, fb::EndReason::SpawnFailed, self.now);
+        let mut ending = Ending::decided(fb::TaskStatus::Failed, fb::EndReason::FilesLost, self.now);
         ending.end.message = cut(&format!("a file of the job cannot be read: {why}")).to_owned();
         self.end_attempt(attempt, ending, effects);
         // Should the agent have it nevertheless, it is told to stop, and says what it holds when it registers next.
-        self.send_cancellation(agent, attempt, fb::EndReason::SpawnFailed, effects);
+        self.send_cancellation(agent, attempt, fb::EndReason::FilesLost, effects);
         self.live.release(agent, attempt);
     }
 }

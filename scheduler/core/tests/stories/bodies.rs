@@ -122,7 +122,7 @@ fn no_more_segments_of_blobs_are_kept_than_may_be() {
 }
 
 #[test]
-fn a_task_whose_file_is_lost_fails_and_is_not_tried_for_ever() {
+fn a_task_whose_file_is_lost_fails_at_once_and_is_not_tried_again() {
     let mut t = T::new();
     let spec = TaskSpec { max_attempts: 3, backoff_ms: 10, ..with_files(vec![file("f", 1, LARGE)]) };
     let job = t.submit(vec![spec]);
@@ -132,9 +132,9 @@ fn a_task_whose_file_is_lost_fails_and_is_not_tried_for_ever() {
     t.agent("a").register();
     t.pass(secs(60));
     let lost = t.task(id(job, 0, 0));
-    assert_eq!((lost.status, lost.failures, t.task(id(other, 0, 0)).status), (S::Failed, 3, S::Assigned));
+    assert_eq!((lost.status, lost.failures, t.task(id(other, 0, 0)).status), (S::Failed, 1, S::Assigned));
     let end = lost.end.unwrap();
-    assert!(end.reason == fb::EndReason::SpawnFailed && end.message.unwrap().contains("it is gone"));
+    assert!(end.reason == fb::EndReason::FilesLost && end.message.unwrap().contains("it is gone"));
     let held: Vec<_> = t.scheduler.live().agents().flat_map(|(_, live)| live.held.keys().copied()).collect();
     assert_eq!(held, [attempt(other, 0, 1)], "nothing is held for what was never sent");
 }
