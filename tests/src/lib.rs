@@ -186,6 +186,14 @@ impl Cluster {
         cluster
     }
 
+    /// A scheduler on a network of its own with so many devices, on none of which anything runs yet. `None` where such a
+    /// network cannot be made, which is said.
+    pub fn with_devices(count: usize) -> Option<(Cluster, Arc<Network>)> {
+        let network = Network::new(count).inspect_err(|error| eprintln!("skipped: no network of its own: {error}"));
+        let network = Arc::new(network.ok()?);
+        Some((Cluster::start_on(Some(Arc::clone(&network))), network))
+    }
+
     /// A scheduler with agents `a0`, `a1`, …, all registered.
     pub fn with_agents(count: usize) -> Cluster {
         let mut cluster = Cluster::start();

@@ -3,7 +3,11 @@
 //!
 //! Needs root and iproute2; [`Network::new`] says what is missing. Everything goes when it is dropped.
 
-use std::{path::Path, process::Command};
+use std::{
+    path::Path,
+    process::Command,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 /// The addresses of the network: 10.231.0.1 is the coordinator, 10.231.0.(10 + N) the device N.
 const SUBNET: &str = "10.231.0";
@@ -20,7 +24,9 @@ impl Network {
         if !Path::new("/proc/self/ns/net").exists() {
             return Err("this kernel has no network namespaces".to_owned());
         }
-        let network = Network { tag: format!("fw{}", std::process::id()), devices };
+        static MADE: AtomicUsize = AtomicUsize::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let network = Network { tag: format!("fw{}n{number}", std::process::id()), devices };
         let hub = network.hub();
         ip(&["netns", "add", &hub])?;
         network.in_hub(&["link", "set", "lo", "up"])?;

@@ -2,8 +2,8 @@
 //! nothing is assigned until the operator says so, and then the work ends, each task committed once.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
-use fleetwire_tests::{Cluster, Operator, Process, network::Network, wait_for};
-use std::{fs, path::Path, process::Command, sync::Arc};
+use fleetwire_tests::{Cluster, Operator, Process, wait_for};
+use std::{fs, path::Path, process::Command};
 
 fn copy(from: &Path, to: &Path) {
     let copied = Command::new("cp").arg("-a").args([from, to]).status().unwrap();
@@ -119,14 +119,7 @@ fn a_copy_that_was_made_while_the_scheduler_ran_is_recognised() {
 /// Needs root and iproute2.
 #[test]
 fn while_the_original_still_runs_its_copy_touches_nothing() {
-    let network = match Network::new(2) {
-        Ok(network) => Arc::new(network),
-        Err(error) => {
-            eprintln!("skipped: no network of its own: {error}");
-            return;
-        }
-    };
-    let mut cluster = Cluster::start_on(Some(Arc::clone(&network)));
+    let Some((mut cluster, network)) = Cluster::with_devices(2) else { return };
     cluster.join_agent("a0", &["--cpu", "2"]);
     cluster.wait_for_agents(1);
     let job = cluster.submit(&cluster.ledger_job("lost_after = '1m'", 4));

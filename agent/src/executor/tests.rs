@@ -14,6 +14,7 @@ use super::*;
 mod deaths;
 mod many;
 mod staging;
+mod waking;
 
 /// Runs before `main`, which belongs to the test harness: turns this very process into a spawner
 /// when it was started as one.

@@ -242,6 +242,11 @@ mod tests {
         assert_eq!(after(Standing { cancelled: true, ..FRESH }, S::Failed, R::Exited), S::Cancelled);
         assert_eq!(after(Standing { cancelled: true, ..FRESH }, S::Completed, R::Exited), S::Completed);
         assert_eq!(after(Standing { rival: true, ..FRESH }, S::Failed, R::Exited), S::Assigned);
+        assert_eq!(
+            after(Standing { rival: true, ..FRESH }, S::Failed, R::FilesLost),
+            S::Assigned,
+            "the other has them"
+        );
         let last = outcome(&spec(), Standing { rival: true, failures: 1, ..FRESH }, S::TimedOut, R::RunTimeout);
         assert_eq!(last, Outcome { task_status: S::TimedOut, failure: true, loss: false, ends_rival: true });
     }
@@ -252,6 +257,7 @@ mod tests {
         for (status, reason) in ends.flat_map(|status| R::ENUM_VALUES.iter().map(move |reason| (*status, *reason))) {
             let (task_status, failure, loss) = match (status, reason) {
                 (S::Completed, _) => (S::Completed, false, false),
+                (S::Failed | S::TimedOut, R::FilesLost) => (status, true, false),
                 (S::Failed | S::TimedOut, _) => (S::Pending, true, false),
                 (_, R::Rejected | R::Released) => (S::Pending, false, false),
                 (_, _) => (S::Pending, false, true),
