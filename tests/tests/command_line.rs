@@ -44,6 +44,9 @@ fn errors_say_what_is_wrong_and_what_to_do() {
     assert!(cluster.cli_ok(&["jobs"]).contains("no jobs yet"));
     assert!(cluster.cli_ok(&["agents"]).contains("fleetwire-agent --join"));
     assert!(cluster.cli_ok(&["completions", "bash"]).contains("fleetwire"));
+    let metrics = cluster.cli_ok(&["metrics"]);
+    assert!(metrics.contains("\nfleetwire_refused_total{class=\"signature\"} 0\n"), "{metrics}");
+    assert!(metrics.contains("\nfleetwire_sessions "), "{metrics}");
 
     // A folder that somebody uses: the second scheduler says so and ends.
     let data = cluster.path("scheduler");

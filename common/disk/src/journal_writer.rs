@@ -336,6 +336,10 @@ where
             self.on_prepared(thread);
         }
         let missing = self.missing();
+        if missing == 0 {
+            // There is all that is wanted, wherever it came from.
+            self.failed_at = None;
+        }
         self.say_room();
         let just_failed = self.failed_at.is_some_and(|at| at.elapsed() < RESERVE_EVERY);
         if missing == 0 || self.preparing.is_some() || just_failed {
