@@ -94,6 +94,36 @@ async fn progress_and_metrics_arrive_while_a_task_runs() {
     assert_eq!((status, end.reason), (fb::TaskStatus::Cancelled, fb::EndReason::Rival));
 }
 
+/// No scheduler says such a thing: a later one, or one with a fault, may.
+#[tokio::test]
+async fn what_is_refused_of_a_batch_is_answered_by_its_place_and_the_session_goes_on() {
+    let (mut scheduler, data) = (Scheduler::new().await, tempfile::tempdir().unwrap());
+    let (_agent, mut peer, _) = joined(&mut scheduler, data.path()).await;
+    // A first frame, so that the next is not the one of number 0.
+    peer.assign(&scheduler, id(2, 1), sh("exit 3"));
+    peer.ended(id(2, 1)).await;
+    let (a, task_id) = (id(3, 1), Some(id(3, 1).task.to_string()));
+    let update = fb::StatusUpdateT { task_id, attempt: 1, progress: f32::NAN, ..Default::default() };
+    let update = || Message::Rare(fb::SchedulerMessageT::StatusUpdate(Box::new(update.clone())));
+    peer.send_many(vec![update(), update(), update()]);
+    let mut places = Vec::new();
+    while places.len() < 3 {
+        let nack = peer
+            .expect(|said| match said {
+                Said::Nack(nack) => Some(nack),
+                _ => None,
+            })
+            .await;
+        assert_eq!((nack.code, nack.stream), (fb::ErrorCode::Validation, 0), "{nack:?}");
+        places.push((nack.sequence, nack.item));
+    }
+    let sequence = places[0].0;
+    assert!(sequence > 0);
+    assert_eq!(places, [0, 1, 2].map(|item| (sequence, item)));
+    peer.assign(&scheduler, a, sh("exit 3"));
+    assert_eq!(peer.ended(a).await.1.exit_code, 3);
+}
+
 #[tokio::test]
 async fn a_result_outlives_the_scheduler_and_is_offered_until_it_is_taken() {
     let (mut scheduler, data) = (Scheduler::new().await, tempfile::tempdir().unwrap());

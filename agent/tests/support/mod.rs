@@ -170,12 +170,17 @@ pub enum Said {
     Heartbeat { memory: u32, running: u32, frame_bytes: usize },
     Log(Box<fb::LogChunkT>),
     Deregister,
+    Nack(Box<fb::NackT>),
     Other,
 }
 
 impl Peer {
     pub fn send(&self, message: Message) {
         self.link.sender.send(message).unwrap();
+    }
+
+    pub fn send_many(&self, messages: Vec<Message>) {
+        self.link.sender.send_many(messages).unwrap();
     }
 
     pub fn assign(&self, scheduler: &Scheduler, attempt: AttemptId, spec: TaskSpec) {
@@ -250,6 +255,7 @@ fn said(message: MessageRef<'_>, frame_bytes: usize) -> Said {
         MessageRef::Heartbeat(beat) => Said::Heartbeat { memory: beat.memory(), running: beat.running(), frame_bytes },
         MessageRef::LogChunk(chunk) => Said::Log(Box::new(chunk.unpack())),
         MessageRef::Deregister(_) => Said::Deregister,
+        MessageRef::Nack(nack) => Said::Nack(Box::new(nack.unpack())),
         _ => Said::Other,
     }
 }
