@@ -14,6 +14,7 @@ use quinn::{Connection, Endpoint};
 use std::{
     collections::VecDeque,
     net::SocketAddr,
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use tokio::sync::Notify;
@@ -57,6 +58,8 @@ pub(crate) struct Shared {
     queue: Mutex<Queue>,
     /// Wakes the writer.
     pub(crate) work: Notify,
+    /// Wakes who waits for the writer.
+    pub(crate) taken: Notify,
     bounds: Bounds,
 }
 
@@ -130,6 +133,19 @@ impl Sender {
         self.shared.queue().messages
     }
 
+    /// Waits until the transport has taken what was queued for the control stream, and at most so much waits
+    /// for bulk streams, or the link has ended: for who would rather wait than fill the queue.
+    pub async fn drained(&self, bulk_bytes_max: usize) {
+        loop {
+            let mut taken = pin!(self.shared.taken.notified());
+            taken.as_mut().enable();
+            if self.shared.queue().is_drained(bulk_bytes_max) {
+                return;
+            }
+            taken.await;
+        }
+    }
+
     /// Sends what is queued, within the drain timeout, then closes the link and tells the peer why.
     /// Nothing more can be queued. The first reason given counts.
     pub fn close(&self, code: ErrorCode, reason: &str) {
@@ -158,6 +174,11 @@ impl Sender {
         self.shared.connection.remote_address()
     }
 
+    /// Datagrams that were sent on this connection so far: what coalescing gains.
+    pub fn datagrams_sent(&self) -> u64 {
+        self.shared.connection.stats().udp_tx.datagrams
+    }
+
     /// The round trip as the transport estimates it.
     pub fn round_trip(&self) -> std::time::Duration {
         self.shared.connection.rtt()
@@ -166,7 +187,7 @@ impl Sender {
 
 impl Shared {
     pub(crate) fn new(connection: Connection, endpoint: Option<Endpoint>, bounds: Bounds) -> Shared {
-        Shared { connection, endpoint, queue: Mutex::default(), work: Notify::new(), bounds }
+        Shared { connection, endpoint, queue: Mutex::default(), work: Notify::new(), taken: Notify::new(), bounds }
     }
 
     pub(crate) fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -211,6 +232,8 @@ impl Shared {
         queue.ended = true;
         queue.control = VecDeque::new();
         queue.bulk = VecDeque::new();
+        drop(queue);
+        self.taken.notify_waiters();
     }
 }
 
@@ -241,6 +264,10 @@ impl Queue {
         self.bulk_bytes += weight;
         self.bulk.push_back(message);
         Ok(())
+    }
+
+    fn is_drained(&self, bulk_bytes_max: usize) -> bool {
+        self.ended || (self.messages == 0 && self.bulk_bytes <= bulk_bytes_max)
     }
 
     /// The writer sealed so many messages of so much weight.

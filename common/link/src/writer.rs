@@ -17,6 +17,7 @@ use fleetwire_common::{envelope::Sealer, fb::ErrorCode, message::Message};
 use quinn::{SendStream, VarInt};
 use std::{
     collections::VecDeque,
+    future::poll_fn,
     pin::{Pin, pin},
     sync::Arc,
     time::Duration,
@@ -154,6 +155,7 @@ impl Writer {
                 std::mem::swap(&mut self.batch, &mut self.shared.queue().control);
             }
             if self.batch.is_empty() {
+                self.shared.taken.notify_waiters();
                 // An idle link keeps no large buffers.
                 if self.out.capacity() > IDLE_BUFFER_BYTES_MAX {
                     self.out = Vec::new();
@@ -200,8 +202,14 @@ impl Writer {
         self.closes();
         let (shared, drain_timeout) = (Arc::clone(&self.shared), self.drain_timeout);
         let deadline = &mut self.deadline;
+        let mut waited = false;
         {
             let mut write = pin!(self.control.write_all(bytes));
+            let mut write = pin!(poll_fn(|context| {
+                let written = write.as_mut().poll(context);
+                waited |= written.is_pending();
+                written
+            }));
             loop {
                 tokio::select! {
                     biased;
@@ -217,6 +225,9 @@ impl Writer {
             }
         }
         self.on_written(bytes.len());
+        if waited && self.window.on_wait(bytes.len(), self.shared.connection.rtt()) {
+            self.set_window();
+        }
         Ok(())
     }
 
@@ -266,6 +277,7 @@ impl Writer {
             Bulk::Finishing { acknowledged, weight } => {
                 acknowledged.await;
                 self.shared.queue().bulk_sent(*weight);
+                self.shared.taken.notify_waiters();
                 self.bulk = Bulk::None;
                 Ok(())
             }
@@ -283,6 +295,7 @@ impl Writer {
                 // The weight was too low a guess. The stream stays empty, which receivers pass over.
                 tracing::warn!(%error, kind = ?message.kind(), "a message is too large to be sent and is dropped");
                 self.shared.queue().bulk_sent(weight);
+                self.shared.taken.notify_waiters();
             }
         }
         Ok(())
@@ -335,17 +348,21 @@ struct Window {
     bytes: usize,
     /// Since when there was always something to write, and how much was written since.
     busy: Option<(Instant, usize)>,
+    /// Bytes of writes that had to wait, since the window last grew for it.
+    waited: usize,
 }
 
 /// Also a link of 25 kbit/s empties this within the tolerance.
 const WINDOW_FIRST: usize = 8 << 10;
 /// Enough for a few datagrams on the slowest of links.
 const WINDOW_MIN: usize = 4 << 10;
+/// Twice the window of a link with this round trip is gone within half a second.
+const ROUND_TRIP_GROWING_MAX: Duration = Duration::from_millis(250);
 
 impl Window {
     fn new(max: u64) -> Window {
         let max = usize::try_from(max).unwrap_or(usize::MAX);
-        Window { max, bytes: WINDOW_FIRST.min(max), busy: None }
+        Window { max, bytes: WINDOW_FIRST.min(max), busy: None, waited: 0 }
     }
 
     fn bytes(&self) -> usize {
@@ -381,6 +398,22 @@ impl Window {
         self.bytes = next;
         changed
     }
+
+    /// Takes note of a write that had to wait for room, although there may be nothing to write between two
+    /// such; says whether the window changed. The round trip is that of datagrams which left while the window
+    /// was full, so it holds how long a window's worth takes to leave.
+    fn on_wait(&mut self, bytes: usize, round_trip: Duration) -> bool {
+        self.waited += bytes;
+        if self.waited <= 2 * self.bytes || self.bytes == self.max {
+            return false;
+        }
+        self.waited = 0;
+        if round_trip > ROUND_TRIP_GROWING_MAX {
+            return false;
+        }
+        self.bytes = (2 * self.bytes).min(self.max);
+        true
+    }
 }
 
 #[cfg(test)]
@@ -406,6 +439,21 @@ mod tests {
         assert!((WINDOW_MIN..=25_000).contains(&window.bytes()), "{}", window.bytes());
         run(&mut window, &mut now, 1 << 20, 10);
         assert_eq!(window.bytes(), 128 << 10);
+    }
+
+    #[test]
+    fn bursts_that_had_to_wait_open_the_window_of_a_quick_link_and_not_of_a_slow_one() {
+        for (round_trip_ms, expected) in [(1, 128 << 10), (600, WINDOW_FIRST)] {
+            let (mut window, mut now) = (Window::new(128 << 10), Instant::now());
+            for _ in 0..1_000 {
+                // Less than the window at a time, and nothing in between.
+                now += Duration::from_millis(1);
+                window.on_write(4 << 10, now);
+                window.on_wait(4 << 10, Duration::from_millis(round_trip_ms));
+                window.on_idle();
+            }
+            assert_eq!(window.bytes(), expected);
+        }
     }
 
     #[test]
