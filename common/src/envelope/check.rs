@@ -80,15 +80,17 @@ fn check_status(update: fb::StatusUpdate<'_>, names: &MetricNames) -> Result<(),
     if !(0.0..=1.0).contains(&progress) {
         return Err(OpenError::Number { what: "progress", found: f64::from(progress), expected: "0.0 to 1.0" });
     }
-    let ids = update.metric_ids().map_or(0, |ids| ids.len());
+    let count = update.metric_ids().map_or(0, |ids| ids.len());
     let plain = update.metrics().map_or(0, |plain| plain.len());
-    if ids != update.metric_values().map_or(0, |values| values.len()) {
+    if count != update.metric_values().map_or(0, |values| values.len()) {
         return Err(OpenError::Metrics("as many numbers as values"));
     }
-    if ids + plain > METRICS_MAX {
+    if count + plain > METRICS_MAX {
         return Err(OpenError::Metrics("more than there may be"));
     }
-    if update.metric_ids().into_iter().flatten().any(|id| names.name(id).is_none()) {
+    // Numbers are given without gaps, so the highest decides. It is found several times faster in the bytes.
+    let (ids, _) = update.metric_ids().map(|ids| ids.bytes()).unwrap_or_default().as_chunks::<2>();
+    if ids.iter().map(|id| u16::from_le_bytes(*id)).max().is_some_and(|highest| names.name(highest).is_none()) {
         return Err(OpenError::Metrics("a number that no name was given to"));
     }
     let named = |metric: fb::Metric<'_>| {
@@ -97,7 +99,8 @@ fn check_status(update: fb::StatusUpdate<'_>, names: &MetricNames) -> Result<(),
     if !update.metrics().into_iter().flatten().all(named) {
         return Err(OpenError::Metrics("a name that is absent or too long"));
     }
-    let values = update.metric_values().into_iter().flatten();
+    let (values, _) = update.metric_values().map(|values| values.bytes()).unwrap_or_default().as_chunks::<8>();
+    let values = values.iter().map(|value| f64::from_le_bytes(*value));
     let plain = update.metrics().into_iter().flatten().map(|metric| metric.value());
     match values.chain(plain).find(|value| !value.is_finite()) {
         Some(found) => Err(OpenError::Number { what: "a metric", found, expected: "a finite number" }),

@@ -1,0 +1,847 @@
+// @generated stamp 8e993977add201a126f329f3928f1c9fcb4246177966372bba4124de38eefbe0 flatc 25.12.19
+use super::{Verifier, fb};
+
+/// How deep tables can lie in each other: no schema here holds itself.
+pub const DEPTH: usize = 6;
+
+fn packed(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 9)?;
+    table.inline(4, 1, 1);
+    table.inline(6, 4, 4);
+    if let Some(at) = table.offset(v, 8)? {
+        v.vector(at, 1, 1)?;
+    }
+    table.finish(v)
+}
+
+fn resource_spec(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 16)?;
+    table.inline(4, 4, 4);
+    table.inline(6, 4, 4);
+    table.inline(8, 4, 4);
+    table.inline(10, 4, 4);
+    table.finish(v)
+}
+
+fn key_value(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let table = v.table(at, 8)?;
+    if let Some(at) = table.offset(v, 4)? {
+        v.text(at)?;
+    }
+    if let Some(at) = table.offset(v, 6)? {
+        v.text(at)?;
+    }
+    table.finish(v)
+}
+
+fn file(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 9)?;
+    if let Some(at) = table.offset(v, 4)? {
+        v.text(at)?;
+    }
+    if let Some(at) = table.offset(v, 6)? {
+        v.vector(at, 1, 1)?;
+    }
+    table.inline(8, 1, 1);
+    table.finish(v)
+}
+
+fn task_assignment(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 109)?;
+    if let Some(at) = table.offset(v, 4)? {
+        v.text(at)?;
+    }
+    table.inline(6, 1, 1);
+    if let Some(at) = table.offset(v, 8)? {
+        resource_spec(v, at)?;
+    }
+    table.inline(10, 1, 1);
+    table.inline(12, 8, 8);
+    table.inline(14, 4, 4);
+    table.inline(16, 8, 8);
+    table.inline(18, 1, 1);
+    if let Some(at) = table.offset(v, 20)? {
+        v.text(at)?;
+    }
+    if let Some(at) = table.offset(v, 22)? {
+        v.each(at, Verifier::text)?;
+    }
+    if let Some(at) = table.offset(v, 24)? {
+        v.each(at, key_value)?;
+    }
+    if let Some(at) = table.offset(v, 26)? {
+        v.text(at)?;
+    }
+    if let Some(at) = table.offset(v, 28)? {
+        v.each(at, file)?;
+    }
+    table.inline(30, 1, 1);
+    table.inline(32, 8, 8);
+    table.inline(34, 1, 1);
+    table.inline(36, 32, 1);
+    table.inline(38, 4, 4);
+    if let Some(at) = table.offset(v, 40)? {
+        v.text(at)?;
+    }
+    table.inline(42, 8, 8);
+    table.finish(v)
+}
+
+fn metric(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 12)?;
+    if let Some(at) = table.offset(v, 4)? {
+        v.text(at)?;
+    }
+    table.inline(6, 8, 8);
+    table.finish(v)
+}
+
+fn metric_name(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 6)?;
+    table.inline(4, 2, 2);
+    if let Some(at) = table.offset(v, 6)? {
+        v.text(at)?;
+    }
+    table.finish(v)
+}
+
+fn resource_usage(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 32)?;
+    table.inline(4, 8, 8);
+    table.inline(6, 8, 8);
+    table.inline(8, 8, 8);
+    table.inline(10, 8, 8);
+    table.finish(v)
+}
+
+fn attempt_end(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 50)?;
+    table.inline(4, 1, 1);
+    table.inline(6, 4, 4);
+    table.inline(8, 1, 1);
+    if let Some(at) = table.offset(v, 10)? {
+        v.text(at)?;
+    }
+    if let Some(at) = table.offset(v, 12)? {
+        v.vector(at, 1, 1)?;
+    }
+    if let Some(at) = table.offset(v, 14)? {
+        resource_usage(v, at)?;
+    }
+    table.inline(16, 8, 8);
+    table.inline(18, 8, 8);
+    table.inline(20, 8, 8);
+    table.inline(22, 8, 8);
+    table.finish(v)
+}
+
+fn status_update(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 37)?;
+    if let Some(at) = table.offset(v, 4)? {
+        v.text(at)?;
+    }
+    table.inline(6, 1, 1);
+    table.inline(8, 4, 4);
+    if let Some(at) = table.offset(v, 10)? {
+        v.each(at, metric)?;
+    }
+    table.inline(12, 4, 4);
+    if let Some(at) = table.offset(v, 14)? {
+        v.vector(at, 2, 2)?;
+    }
+    if let Some(at) = table.offset(v, 16)? {
+        v.vector(at, 8, 8)?;
+    }
+    if let Some(at) = table.offset(v, 18)? {
+        v.each(at, metric_name)?;
+    }
+    if let Some(at) = table.offset(v, 20)? {
+        attempt_end(v, at)?;
+    }
+    if let Some(at) = table.offset(v, 22)? {
+        v.text(at)?;
+    }
+    table.finish(v)
+}
+
+fn heartbeat(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 21)?;
+    table.inline(4, 4, 4);
+    table.inline(6, 4, 4);
+    table.inline(8, 4, 4);
+    table.inline(10, 4, 4);
+    table.inline(12, 4, 4);
+    table.inline(14, 1, 1);
+    table.finish(v)
+}
+
+fn hello(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 62)?;
+    if let Some(at) = table.offset(v, 4)? {
+        v.vector(at, 1, 1)?;
+    }
+    table.inline(6, 2, 2);
+    table.inline(8, 8, 8);
+    if let Some(at) = table.offset(v, 10)? {
+        v.vector(at, 1, 1)?;
+    }
+    if let Some(at) = table.offset(v, 12)? {
+        v.vector(at, 1, 1)?;
+    }
+    table.inline(14, 32, 1);
+    if let Some(at) = table.offset(v, 16)? {
+        v.text(at)?;
+    }
+    if let Some(at) = table.offset(v, 18)? {
+        v.vector(at, 1, 1)?;
+    }
+    table.finish(v)
+}
+
+fn welcome(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 86)?;
+    if let Some(at) = table.offset(v, 4)? {
+        v.vector(at, 1, 1)?;
+    }
+    if let Some(at) = table.offset(v, 6)? {
+        v.vector(at, 1, 1)?;
+    }
+    table.inline(8, 2, 2);
+    table.inline(10, 8, 8);
+    table.inline(12, 8, 8);
+    table.inline(14, 4, 4);
+    if let Some(at) = table.offset(v, 16)? {
+        v.vector(at, 1, 1)?;
+    }
+    table.inline(18, 8, 8);
+    table.inline(20, 32, 1);
+    if let Some(at) = table.offset(v, 22)? {
+        v.text(at)?;
+    }
+    if let Some(at) = table.offset(v, 24)? {
+        v.text(at)?;
+    }
+    if let Some(at) = table.offset(v, 26)? {
+        v.vector(at, 1, 1)?;
+    }
+    table.finish(v)
+}
+
+fn attempt_report(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 18)?;
+    if let Some(at) = table.offset(v, 4)? {
+        v.text(at)?;
+    }
+    table.inline(6, 4, 4);
+    table.inline(8, 1, 1);
+    if let Some(at) = table.offset(v, 10)? {
+        resource_spec(v, at)?;
+    }
+    table.inline(12, 1, 1);
+    table.inline(14, 4, 4);
+    table.finish(v)
+}
+
+fn register(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 36)?;
+    if let Some(at) = table.offset(v, 4)? {
+        resource_spec(v, at)?;
+    }
+    if let Some(at) = table.offset(v, 6)? {
+        v.each(at, key_value)?;
+    }
+    if let Some(at) = table.offset(v, 8)? {
+        v.vector(at, 1, 1)?;
+    }
+    if let Some(at) = table.offset(v, 10)? {
+        v.vector(at, 1, 1)?;
+    }
+    if let Some(at) = table.offset(v, 12)? {
+        v.vector(at, 1, 1)?;
+    }
+    if let Some(at) = table.offset(v, 14)? {
+        v.each(at, attempt_report)?;
+    }
+    if let Some(at) = table.offset(v, 16)? {
+        v.text(at)?;
+    }
+    if let Some(at) = table.offset(v, 18)? {
+        v.text(at)?;
+    }
+    table.inline(20, 4, 4);
+    table.finish(v)
+}
+
+fn attempt_answer(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 9)?;
+    if let Some(at) = table.offset(v, 4)? {
+        v.text(at)?;
+    }
+    table.inline(6, 4, 4);
+    table.inline(8, 1, 1);
+    table.finish(v)
+}
+
+fn registered(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 10)?;
+    if let Some(at) = table.offset(v, 4)? {
+        v.each(at, attempt_answer)?;
+    }
+    table.inline(6, 4, 4);
+    table.inline(8, 2, 2);
+    table.finish(v)
+}
+
+fn deregister(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let table = v.table(at, 4)?;
+    if let Some(at) = table.offset(v, 4)? {
+        v.text(at)?;
+    }
+    table.finish(v)
+}
+
+fn task_acceptance(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 8)?;
+    if let Some(at) = table.offset(v, 4)? {
+        v.text(at)?;
+    }
+    table.inline(6, 4, 4);
+    table.finish(v)
+}
+
+fn task_rejection(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 14)?;
+    if let Some(at) = table.offset(v, 4)? {
+        v.text(at)?;
+    }
+    table.inline(6, 4, 4);
+    table.inline(8, 2, 2);
+    if let Some(at) = table.offset(v, 10)? {
+        v.text(at)?;
+    }
+    table.finish(v)
+}
+
+fn task_cancellation(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 10)?;
+    if let Some(at) = table.offset(v, 4)? {
+        v.text(at)?;
+    }
+    table.inline(6, 4, 4);
+    table.inline(8, 1, 1);
+    table.inline(10, 1, 1);
+    table.finish(v)
+}
+
+fn ack(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 24)?;
+    table.inline(4, 8, 8);
+    if let Some(at) = table.offset(v, 6)? {
+        v.text(at)?;
+    }
+    table.inline(8, 4, 4);
+    table.inline(10, 8, 8);
+    table.finish(v)
+}
+
+fn nack(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 41)?;
+    table.inline(4, 2, 2);
+    if let Some(at) = table.offset(v, 6)? {
+        v.text(at)?;
+    }
+    if let Some(at) = table.offset(v, 8)? {
+        v.text(at)?;
+    }
+    table.inline(10, 8, 8);
+    if let Some(at) = table.offset(v, 12)? {
+        v.text(at)?;
+    }
+    table.inline(14, 4, 4);
+    table.inline(16, 4, 4);
+    table.inline(18, 8, 8);
+    table.inline(20, 2, 2);
+    table.inline(22, 1, 1);
+    table.finish(v)
+}
+
+fn chunk(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 25)?;
+    table.inline(4, 8, 8);
+    table.inline(6, 8, 8);
+    if let Some(at) = table.offset(v, 8)? {
+        v.vector(at, 1, 1)?;
+    }
+    table.inline(10, 1, 1);
+    table.inline(12, 4, 4);
+    table.finish(v)
+}
+
+fn log_request(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 29)?;
+    table.inline(4, 8, 8);
+    if let Some(at) = table.offset(v, 6)? {
+        v.text(at)?;
+    }
+    table.inline(8, 4, 4);
+    table.inline(10, 1, 1);
+    table.inline(12, 8, 8);
+    table.inline(14, 4, 4);
+    table.finish(v)
+}
+
+fn log_chunk(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 46)?;
+    table.inline(4, 8, 8);
+    if let Some(at) = table.offset(v, 6)? {
+        v.text(at)?;
+    }
+    table.inline(8, 4, 4);
+    table.inline(10, 1, 1);
+    table.inline(12, 8, 8);
+    if let Some(at) = table.offset(v, 14)? {
+        v.vector(at, 1, 1)?;
+    }
+    table.inline(16, 1, 1);
+    table.inline(18, 8, 8);
+    table.inline(20, 8, 8);
+    table.finish(v)
+}
+
+fn enroll(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 9)?;
+    if let Some(at) = table.offset(v, 4)? {
+        v.text(at)?;
+    }
+    table.inline(6, 1, 1);
+    if let Some(at) = table.offset(v, 8)? {
+        v.vector(at, 1, 1)?;
+    }
+    table.finish(v)
+}
+
+fn enrolled(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let table = v.table(at, 16)?;
+    if let Some(at) = table.offset(v, 4)? {
+        v.vector(at, 1, 1)?;
+    }
+    if let Some(at) = table.offset(v, 6)? {
+        v.vector(at, 1, 1)?;
+    }
+    if let Some(at) = table.offset(v, 8)? {
+        v.text(at)?;
+    }
+    if let Some(at) = table.offset(v, 10)? {
+        v.vector(at, 1, 1)?;
+    }
+    table.finish(v)
+}
+
+fn submit_job(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 16)?;
+    table.inline(4, 8, 8);
+    if let Some(at) = table.offset(v, 6)? {
+        v.vector(at, 1, 1)?;
+    }
+    if let Some(at) = table.offset(v, 8)? {
+        v.vector(at, 1, 1)?;
+    }
+    table.finish(v)
+}
+
+fn job_submitted(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 17)?;
+    table.inline(4, 8, 8);
+    table.inline(6, 8, 8);
+    table.inline(8, 1, 1);
+    table.finish(v)
+}
+
+fn cancel_work(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 24)?;
+    table.inline(4, 8, 8);
+    table.inline(6, 8, 8);
+    if let Some(at) = table.offset(v, 8)? {
+        v.text(at)?;
+    }
+    if let Some(at) = table.offset(v, 10)? {
+        v.text(at)?;
+    }
+    table.finish(v)
+}
+
+fn create_token(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 21)?;
+    table.inline(4, 8, 8);
+    table.inline(6, 1, 1);
+    table.inline(8, 4, 4);
+    table.inline(10, 8, 8);
+    table.finish(v)
+}
+
+fn token_created(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 12)?;
+    table.inline(4, 8, 8);
+    if let Some(at) = table.offset(v, 6)? {
+        v.text(at)?;
+    }
+    table.finish(v)
+}
+
+fn query(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 49)?;
+    table.inline(4, 8, 8);
+    table.inline(6, 1, 1);
+    table.inline(8, 8, 8);
+    if let Some(at) = table.offset(v, 10)? {
+        v.text(at)?;
+    }
+    if let Some(at) = table.offset(v, 12)? {
+        v.text(at)?;
+    }
+    table.inline(14, 8, 8);
+    table.inline(16, 4, 4);
+    table.inline(18, 8, 8);
+    table.inline(20, 4, 4);
+    table.finish(v)
+}
+
+fn task_counts(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 24)?;
+    table.inline(4, 4, 4);
+    table.inline(6, 4, 4);
+    table.inline(8, 4, 4);
+    table.inline(10, 4, 4);
+    table.inline(12, 4, 4);
+    table.inline(14, 4, 4);
+    table.finish(v)
+}
+
+fn task_spec_summary(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 9)?;
+    if let Some(at) = table.offset(v, 4)? {
+        v.text(at)?;
+    }
+    table.inline(6, 4, 4);
+    table.inline(8, 1, 1);
+    table.finish(v)
+}
+
+fn job_summary(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 52)?;
+    table.inline(4, 8, 8);
+    if let Some(at) = table.offset(v, 6)? {
+        v.text(at)?;
+    }
+    if let Some(at) = table.offset(v, 8)? {
+        task_counts(v, at)?;
+    }
+    table.inline(10, 8, 8);
+    table.inline(12, 8, 8);
+    if let Some(at) = table.offset(v, 14)? {
+        v.text(at)?;
+    }
+    table.inline(16, 8, 8);
+    if let Some(at) = table.offset(v, 18)? {
+        v.each(at, task_spec_summary)?;
+    }
+    table.inline(20, 4, 4);
+    table.finish(v)
+}
+
+fn task_summary(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 50)?;
+    if let Some(at) = table.offset(v, 4)? {
+        v.text(at)?;
+    }
+    if let Some(at) = table.offset(v, 6)? {
+        v.text(at)?;
+    }
+    table.inline(8, 1, 1);
+    table.inline(10, 4, 4);
+    if let Some(at) = table.offset(v, 12)? {
+        v.text(at)?;
+    }
+    table.inline(14, 4, 4);
+    if let Some(at) = table.offset(v, 16)? {
+        v.text(at)?;
+    }
+    if let Some(at) = table.offset(v, 18)? {
+        v.each(at, metric)?;
+    }
+    if let Some(at) = table.offset(v, 20)? {
+        attempt_end(v, at)?;
+    }
+    table.inline(22, 4, 4);
+    table.inline(24, 4, 4);
+    table.inline(26, 8, 8);
+    table.inline(28, 1, 1);
+    table.finish(v)
+}
+
+fn agent_summary(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 53)?;
+    if let Some(at) = table.offset(v, 4)? {
+        v.text(at)?;
+    }
+    table.inline(6, 1, 1);
+    if let Some(at) = table.offset(v, 8)? {
+        resource_spec(v, at)?;
+    }
+    if let Some(at) = table.offset(v, 10)? {
+        resource_spec(v, at)?;
+    }
+    if let Some(at) = table.offset(v, 12)? {
+        v.each(at, key_value)?;
+    }
+    if let Some(at) = table.offset(v, 14)? {
+        v.vector(at, 1, 1)?;
+    }
+    table.inline(16, 4, 4);
+    table.inline(18, 8, 8);
+    if let Some(at) = table.offset(v, 20)? {
+        v.text(at)?;
+    }
+    if let Some(at) = table.offset(v, 22)? {
+        v.text(at)?;
+    }
+    if let Some(at) = table.offset(v, 24)? {
+        resource_spec(v, at)?;
+    }
+    if let Some(at) = table.offset(v, 26)? {
+        v.each(at, attempt_report)?;
+    }
+    if let Some(at) = table.offset(v, 28)? {
+        v.text(at)?;
+    }
+    table.finish(v)
+}
+
+fn obstacle(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 12)?;
+    if let Some(at) = table.offset(v, 4)? {
+        v.text(at)?;
+    }
+    table.inline(6, 4, 4);
+    if let Some(at) = table.offset(v, 8)? {
+        v.text(at)?;
+    }
+    table.finish(v)
+}
+
+fn explanation(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 13)?;
+    if let Some(at) = table.offset(v, 4)? {
+        v.text(at)?;
+    }
+    table.inline(6, 1, 1);
+    if let Some(at) = table.offset(v, 8)? {
+        v.text(at)?;
+    }
+    if let Some(at) = table.offset(v, 10)? {
+        v.each(at, obstacle)?;
+    }
+    table.finish(v)
+}
+
+fn cluster_summary(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 36)?;
+    if let Some(at) = table.offset(v, 4)? {
+        v.text(at)?;
+    }
+    table.inline(6, 8, 8);
+    table.inline(8, 8, 8);
+    table.inline(10, 4, 4);
+    table.inline(12, 4, 4);
+    table.inline(14, 4, 4);
+    if let Some(at) = table.offset(v, 16)? {
+        v.text(at)?;
+    }
+    table.finish(v)
+}
+
+fn page(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 40)?;
+    table.inline(4, 8, 8);
+    table.inline(6, 8, 8);
+    if let Some(at) = table.offset(v, 8)? {
+        v.each(at, job_summary)?;
+    }
+    if let Some(at) = table.offset(v, 10)? {
+        v.each(at, task_summary)?;
+    }
+    if let Some(at) = table.offset(v, 12)? {
+        v.each(at, agent_summary)?;
+    }
+    if let Some(at) = table.offset(v, 14)? {
+        explanation(v, at)?;
+    }
+    if let Some(at) = table.offset(v, 16)? {
+        cluster_summary(v, at)?;
+    }
+    if let Some(at) = table.offset(v, 18)? {
+        v.text(at)?;
+    }
+    table.finish(v)
+}
+
+fn scheduler_message(v: &mut Verifier<'_>, kind: fb::SchedulerMessage, place: usize) -> Option<()> {
+    match kind {
+        fb::SchedulerMessage::TaskAssignment => {
+            let at = v.follow(place)?;
+            task_assignment(v, at)
+        }
+        fb::SchedulerMessage::StatusUpdate => {
+            let at = v.follow(place)?;
+            status_update(v, at)
+        }
+        fb::SchedulerMessage::Heartbeat => {
+            let at = v.follow(place)?;
+            heartbeat(v, at)
+        }
+        fb::SchedulerMessage::Hello => {
+            let at = v.follow(place)?;
+            hello(v, at)
+        }
+        fb::SchedulerMessage::Welcome => {
+            let at = v.follow(place)?;
+            welcome(v, at)
+        }
+        fb::SchedulerMessage::Register => {
+            let at = v.follow(place)?;
+            register(v, at)
+        }
+        fb::SchedulerMessage::Registered => {
+            let at = v.follow(place)?;
+            registered(v, at)
+        }
+        fb::SchedulerMessage::Deregister => {
+            let at = v.follow(place)?;
+            deregister(v, at)
+        }
+        fb::SchedulerMessage::TaskAcceptance => {
+            let at = v.follow(place)?;
+            task_acceptance(v, at)
+        }
+        fb::SchedulerMessage::TaskRejection => {
+            let at = v.follow(place)?;
+            task_rejection(v, at)
+        }
+        fb::SchedulerMessage::TaskCancellation => {
+            let at = v.follow(place)?;
+            task_cancellation(v, at)
+        }
+        fb::SchedulerMessage::Ack => {
+            let at = v.follow(place)?;
+            ack(v, at)
+        }
+        fb::SchedulerMessage::Nack => {
+            let at = v.follow(place)?;
+            nack(v, at)
+        }
+        fb::SchedulerMessage::Chunk => {
+            let at = v.follow(place)?;
+            chunk(v, at)
+        }
+        fb::SchedulerMessage::LogRequest => {
+            let at = v.follow(place)?;
+            log_request(v, at)
+        }
+        fb::SchedulerMessage::LogChunk => {
+            let at = v.follow(place)?;
+            log_chunk(v, at)
+        }
+        fb::SchedulerMessage::Enroll => {
+            let at = v.follow(place)?;
+            enroll(v, at)
+        }
+        fb::SchedulerMessage::Enrolled => {
+            let at = v.follow(place)?;
+            enrolled(v, at)
+        }
+        fb::SchedulerMessage::SubmitJob => {
+            let at = v.follow(place)?;
+            submit_job(v, at)
+        }
+        fb::SchedulerMessage::JobSubmitted => {
+            let at = v.follow(place)?;
+            job_submitted(v, at)
+        }
+        fb::SchedulerMessage::CancelWork => {
+            let at = v.follow(place)?;
+            cancel_work(v, at)
+        }
+        fb::SchedulerMessage::CreateToken => {
+            let at = v.follow(place)?;
+            create_token(v, at)
+        }
+        fb::SchedulerMessage::TokenCreated => {
+            let at = v.follow(place)?;
+            token_created(v, at)
+        }
+        fb::SchedulerMessage::Query => {
+            let at = v.follow(place)?;
+            query(v, at)
+        }
+        fb::SchedulerMessage::Page => {
+            let at = v.follow(place)?;
+            page(v, at)
+        }
+        // Nobody reads what is not known.
+        _ => Some(()),
+    }
+}
+
+fn item(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let table = v.table(at, 5)?;
+    if let Some((kind, place)) = table.union(v, 4, 6)? {
+        scheduler_message(v, fb::SchedulerMessage(kind), place)?;
+    }
+    table.finish(v)
+}
+
+pub(super) fn message_envelope(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 76)?;
+    table.inline(4, 2, 2);
+    table.inline(6, 8, 8);
+    if let Some((kind, place)) = table.union(v, 8, 10)? {
+        scheduler_message(v, fb::SchedulerMessage(kind), place)?;
+    }
+    if let Some(at) = table.offset(v, 12)? {
+        v.vector(at, 1, 1)?;
+    }
+    table.inline(14, 4, 4);
+    table.inline(16, 8, 8);
+    if let Some(at) = table.offset(v, 18)? {
+        packed(v, at)?;
+    }
+    if let Some(at) = table.offset(v, 20)? {
+        v.each(at, item)?;
+    }
+    table.inline(22, 8, 8);
+    if let Some(at) = table.offset(v, 24)? {
+        v.text(at)?;
+    }
+    if let Some(at) = table.offset(v, 26)? {
+        v.text(at)?;
+    }
+    table.inline(28, 8, 8);
+    table.inline(30, 1, 1);
+    table.inline(32, 4, 4);
+    table.inline(34, 4, 4);
+    if let Some(at) = table.offset(v, 36)? {
+        v.text(at)?;
+    }
+    table.finish(v)
+}
+
+pub(super) fn body(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let table = v.table(at, 9)?;
+    if let Some((kind, place)) = table.union(v, 4, 6)? {
+        scheduler_message(v, fb::SchedulerMessage(kind), place)?;
+    }
+    if let Some(at) = table.offset(v, 8)? {
+        v.each(at, item)?;
+    }
+    table.finish(v)
+}
