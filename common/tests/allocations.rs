@@ -67,7 +67,12 @@ fn read(message: MessageRef<'_>) -> f64 {
 /// Seals and opens the same messages again and again; returns the allocations of sealing and of opening,
 /// once everything has grown to its size.
 fn steady_state(features: Features, messages: &[Message]) -> (u64, u64) {
-    let (mut sealer, mut opener): (Sealer, Opener) = (sealer(features), opener());
+    steady_state_up_to(FRAME_BYTES_MAX, features, messages)
+}
+
+fn steady_state_up_to(frame_bytes_max: usize, features: Features, messages: &[Message]) -> (u64, u64) {
+    let mut sealer: Sealer = sealer(features).with_frame_bytes_max(frame_bytes_max);
+    let mut opener: Opener = opener().with_frame_bytes_max(frame_bytes_max);
     let mut frame = Vec::new();
     let (mut sealing, mut opening) = (0, 0);
     for round in 0..30 {
@@ -110,6 +115,23 @@ fn a_status_update_with_16_metrics() {
 fn a_status_update_with_every_metric_that_there_may_be() {
     for features in [Features::ALL, WITHOUT_LZ4, Features::NONE] {
         assert_eq!(steady_state(features, &[status(METRICS_MAX)]), (0, 0));
+    }
+}
+
+/// As many messages as one frame takes, of 256 bytes to 1 MB, as another transport than a session would carry them.
+#[test]
+fn a_body_of_every_size_that_is_measured() {
+    for bytes in [256, 1 << 10, 10 << 10, 100 << 10, 1 << 20] {
+        for features in [Features::ALL, WITHOUT_LZ4, Features::NONE] {
+            let counted = steady_state_up_to(FRAME_BYTES_CODEC_MAX, features, &[assignment(bytes)]);
+            assert_eq!(counted, (0, 0), "{bytes} bytes of text");
+        }
+        // Batches end at 48 KB, so more metrics than that are frames of this size.
+        let updates = (bytes / 640).clamp(1, 48);
+        let messages = vec![status((bytes / 10).min(METRICS_MAX)); updates];
+        for features in [Features::ALL, WITHOUT_LZ4] {
+            assert_eq!(steady_state(features, &messages), (0, 0), "{bytes} bytes of metrics");
+        }
     }
 }
 
