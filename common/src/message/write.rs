@@ -11,7 +11,7 @@ use crate::{
     limits::{METRIC_NAME_BYTES_MAX, METRICS_MAX},
 };
 use smallvec::SmallVec;
-use std::{io::Write, sync::Arc};
+use std::sync::Arc;
 
 /// Lists up to this length are gathered on the stack: what keeps sealing free of allocations.
 const INLINE: usize = METRICS_MAX;
@@ -248,10 +248,36 @@ pub fn write_task_id<'b>(
     builder: &mut flatbuffers::FlatBufferBuilder<'b>,
     task: TaskId,
 ) -> flatbuffers::WIPOffset<&'b str> {
-    let mut text = SmallVec::<[u8; 64]>::new();
-    let written = write!(text, "{task}");
-    debug_assert!(written.is_ok(), "writing into memory does not fail");
-    builder.create_string(std::str::from_utf8(&text).unwrap_or_default())
+    builder.create_string(task_id_text(task, &mut [0; TASK_ID_BYTES_MAX]))
+}
+
+/// The longest text of a task id: three numbers of 64, 16 and 32 bits, and two dots.
+const TASK_ID_BYTES_MAX: usize = 20 + 5 + 10 + 2;
+
+/// What a task id's `Display` writes, without a formatter: nearly every message has one.
+fn task_id_text(task: TaskId, room: &mut [u8; TASK_ID_BYTES_MAX]) -> &str {
+    let mut start = room.len();
+    let mut places = room.iter_mut().rev();
+    let mut put = |byte| {
+        if let Some(place) = places.next() {
+            *place = byte;
+            start -= 1;
+        }
+    };
+    for (part, number) in [u64::from(task.index), u64::from(task.entry), task.job.0].into_iter().enumerate() {
+        if part > 0 {
+            put(b'.');
+        }
+        let mut rest = number;
+        loop {
+            put(b'0' + (rest % 10) as u8);
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
+        }
+    }
+    room.get(start..).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default()
 }
 
 fn write_metric<'b>(
@@ -290,4 +316,23 @@ fn write_list<'b, S, T>(
     }
     let offsets: SmallVec<[_; INLINE]> = from.iter().map(|item| write(builder, item)).collect();
     Some(builder.create_vector(&offsets))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::JobId;
+
+    #[test]
+    fn a_task_ids_text_is_what_its_display_writes() {
+        let numbers = [0, 1, 9, 10, 11, 99, 100, 65_535, 4_294_967_295, 9_999_999_999, u64::MAX];
+        for job in numbers {
+            for entry in numbers {
+                for index in numbers {
+                    let task = TaskId { job: JobId(job), entry: entry as u16, index: index as u32 };
+                    assert_eq!(task_id_text(task, &mut [0; TASK_ID_BYTES_MAX]), task.to_string());
+                }
+            }
+        }
+    }
 }
