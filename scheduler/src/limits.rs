@@ -26,8 +26,6 @@ pub(crate) const REFUSED_MAX: u32 = 100;
 pub(crate) const REFUSED_WITHIN: Duration = Duration::from_secs(60);
 /// How long what was decided may take to become durable, and so be answered, when the scheduler stops.
 pub(crate) const SETTLE_WITHIN: Duration = Duration::from_secs(2);
-/// Frames handed over at a time.
-pub(crate) const FRAMES_AT_ONCE: usize = 64;
 /// How long closing links may take to send what is queued, when the scheduler stops.
 pub(crate) const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 /// Of the data folder's layout.

@@ -3,12 +3,7 @@
 //! Invariants: of a session the driver sees `Connected`, then its frames in order, then `Disconnected`;
 //! while the driver is behind, nothing more is read.
 
-use crate::{
-    driver::Input,
-    error::StartError,
-    limits::{CLOSE_WITHIN, FRAMES_AT_ONCE},
-    refusals::Refusals,
-};
+use crate::{driver::Input, error::StartError, limits::CLOSE_WITHIN, refusals::Refusals};
 use fleetwire_common::{
     envelope::{
         Features,
@@ -169,7 +164,8 @@ async fn welcome(session: SessionId, pending: Pending, serving: &Arc<Serving>) {
 /// Hands a session's frames over until it ends.
 async fn hand_over(session: SessionId, mut receiver: Receiver, inputs: mpsc::Sender<Input>) {
     loop {
-        let mut frames = Vec::with_capacity(FRAMES_AT_ONCE);
+        // Grows with what comes: most of the time that is one frame, and room for many costs more than reading it.
+        let mut frames = Vec::new();
         let input = match receiver.recv_many(&mut frames).await {
             Ok(_) => Input::Frames { session, frames: frames.into() },
             Err(why) => Input::Disconnected { session, why },

@@ -2,7 +2,8 @@
 //! what a message costs it on the way out; beside it bare quinn and TCP with TLS, in the same run.
 //!
 //! `cargo bench --bench transport` takes about five minutes; `-- quick` one. Server and clients are two
-//! processes. Servers run for all connections of one kind, and take turns, a slice of half a second
+//! processes; `-- one-thread` opens frames on the thread that receives them, to tell what the scheduler's two threads
+//! cost. `-- only=WORD` and `connections=1,100` choose rows. Servers run for all connections of one kind, and take turns, a slice of half a second
 //! each, so that whatever else the machine does falls on all of them; a ratio is the median of slices
 //! that ran beside each other. The figure to compare is the server's CPU time for a message.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, missing_docs)]
@@ -67,6 +68,8 @@ struct Bench {
     runtime: Runtime,
     slice: Duration,
     rounds: usize,
+    /// The server that is ours.
+    ours: &'static str,
     /// Runs only rows whose name has this in it.
     only: Option<String>,
 }
@@ -91,13 +94,14 @@ struct Row {
 
 fn bench(arguments: &[String]) {
     let quick = arguments.iter().any(|word| word == "quick");
+    let ours = if arguments.iter().any(|word| word == "one-thread") { "ours-one-thread" } else { "ours" };
     let only = arguments.iter().find_map(|word| word.strip_prefix("only=")).map(str::to_owned);
     let counts = arguments.iter().find_map(|word| word.strip_prefix("connections="));
     let counts: Vec<usize> = counts.unwrap_or("1,100,1000").split(',').map(|count| count.parse().unwrap()).collect();
     let folder = tempfile::tempdir().unwrap();
     let place = Arc::new(Place::make(folder.path()));
     let (slice, rounds) = if quick { (Duration::from_millis(250), 1) } else { (Duration::from_millis(400), 3) };
-    let bench = Bench { folder, place, runtime: runtime(), slice, rounds, only };
+    let bench = Bench { folder, place, runtime: runtime(), slice, rounds, ours, only };
     let files = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let files = rustix::process::Rlimit { current: files.maximum, ..files };
     rustix::process::setrlimit(rustix::process::Resource::Nofile, files).unwrap();
@@ -149,10 +153,10 @@ impl Bench {
     fn group(&self, connections: usize) -> Group {
         Group {
             connections,
-            ours: self.pair("ours", connections, |place, address, number| async move {
+            ours: self.pair(self.ours, connections, |place, address, number| async move {
                 Ours::connect(&place, &address, number, Features::ALL).await
             }),
-            single: self.pair("ours", connections, |place, address, number| async move {
+            single: self.pair(self.ours, connections, |place, address, number| async move {
                 let features = Features(Features::ALL.0 & !Features::BATCH.0);
                 Ours::connect(&place, &address, number, features).await
             }),

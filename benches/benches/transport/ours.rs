@@ -32,8 +32,6 @@ use tokio::{
 
 /// As many as the scheduler lets wait.
 const INPUTS_MAX: usize = 1_024;
-/// As many as it makes room for.
-const FRAMES_AT_ONCE: usize = 64;
 
 enum Input {
     Connected(u64, Sender, Box<Opener>),
@@ -93,7 +91,7 @@ async fn accept(
 /// As the scheduler's network thread does it.
 async fn hand_over(session: u64, mut receiver: Receiver, inputs: mpsc::Sender<Input>) {
     loop {
-        let mut frames = Vec::with_capacity(FRAMES_AT_ONCE);
+        let mut frames = Vec::new();
         if receiver.recv_many(&mut frames).await.is_err() {
             return;
         }
@@ -102,7 +100,7 @@ async fn hand_over(session: u64, mut receiver: Receiver, inputs: mpsc::Sender<In
 }
 
 async fn open_here(session: u64, sender: Sender, mut receiver: Receiver, mut opener: Opener, control: Arc<Control>) {
-    let mut frames = Vec::with_capacity(FRAMES_AT_ONCE);
+    let mut frames = Vec::new();
     while receiver.recv_many(&mut frames).await.is_ok() {
         for frame in frames.drain(..) {
             on_frame(session, &frame, &sender, &mut opener, &control);

@@ -40,6 +40,40 @@ async fn many_messages_arrive_once_in_order_and_travel_as_batches() {
     assert!(count < 400, "20,000 messages took {count} frames");
 }
 
+/// A datagram's bytes are copied by the transport when it takes them from its socket's buffer, decrypted there, and
+/// then read where they are: a frame is a slice of the chunk (`frames.rs`), and a message is a view of its frame.
+#[tokio::test]
+async fn what_is_read_lies_in_the_frame_that_came() {
+    let mut cluster = Cluster::start();
+    let (agent, mut scheduler) = cluster.session("pi-1").await;
+    agent.link.sender.send(log(1, 300)).unwrap();
+    let mut frames = Vec::new();
+    soon(scheduler.link.receiver.recv_many(&mut frames)).await.unwrap();
+    let frame = &frames[0];
+    let opened = scheduler.link.opener.open(&frame.bytes, 0, frame.arrived_ms, frame.tolerance_ms()).unwrap();
+    let Some(MessageRef::LogChunk(chunk)) = opened.message() else { panic!("something else came") };
+    let data = chunk.data().unwrap().bytes().as_ptr_range();
+    let whole = frame.bytes.as_ptr_range();
+    assert!(whole.contains(&data.start) && data.end <= whole.end);
+}
+
+#[tokio::test]
+async fn a_sender_waits_until_what_it_queued_was_taken() {
+    let mut cluster = Cluster::start();
+    let (agent, mut scheduler) = cluster.session("pi-1").await;
+    agent.link.sender.send_many((0..100).map(status)).unwrap();
+    agent.link.sender.send(log(100, 3 << 20)).unwrap();
+    soon(agent.link.sender.drained(usize::MAX)).await;
+    assert_eq!(agent.link.sender.messages_waiting(), 0);
+    scheduler.receive(101, |_| ()).await;
+    soon(agent.link.sender.drained(0)).await;
+    assert_eq!(agent.link.sender.bulk_bytes_waiting(), 0);
+    assert!(agent.link.sender.datagrams_sent() > 2_000);
+    agent.link.sender.send(status(1)).unwrap();
+    agent.link.sender.abort(fb::ErrorCode::None, "enough");
+    soon(agent.link.sender.drained(0)).await;
+}
+
 #[tokio::test]
 async fn three_megabytes_go_each_way_beside_small_messages() {
     let mut cluster = Cluster::start();
