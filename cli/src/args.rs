@@ -1,5 +1,6 @@
 //! The command line, as clap reads it. What the words mean is in docs/cli.md.
 
+use crate::commands::wire::args::Wire;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fleetwire_client::jobfile::values;
 use fleetwire_common::{
@@ -89,6 +90,9 @@ pub enum Command {
     Metrics,
     /// A whole cluster in this process: a scheduler, agents, and a job if one is given.
     Dev(Dev),
+    /// Look at frames and schemas, and at a scheduler that answers.
+    #[command(subcommand)]
+    Wire(Wire),
     /// Print a script by which a shell completes these words.
     Completions {
         /// Which shell.

@@ -1,5 +1,6 @@
 //! What can go wrong on the command line, with what to do about it.
 
+use crate::wire::schema::SchemaError;
 use fleetwire_client::{ClientError, jobfile::JobFileError};
 use fleetwire_common::{fb, ids::NameError, job::JobError, token::TokenError};
 use std::{io, path::PathBuf};
@@ -40,6 +41,17 @@ pub enum CliError {
         /// What the operating system said.
         error: io::Error,
     },
+    /// A file of frames, JSON or schemas that cannot be used.
+    #[error("{}: {error}", path.display())]
+    Wire {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: String,
+    },
+    /// A schema that cannot be read.
+    #[error("{0}")]
+    Schema(#[from] SchemaError),
     /// Output that could not be written.
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
@@ -93,6 +105,13 @@ pub enum CliError {
         /// What it said.
         error: String,
     },
+}
+
+// Writing into a text cannot fail; it is the output's error if it does.
+impl From<std::fmt::Error> for CliError {
+    fn from(error: std::fmt::Error) -> CliError {
+        CliError::Output(io::Error::other(error))
+    }
 }
 
 impl CliError {

@@ -11,6 +11,7 @@ pub mod logs;
 pub mod progress;
 pub mod results;
 pub mod table;
+pub mod wire;
 
 use args::{AgentAction, Cli, Command};
 use clap::CommandFactory as _;
@@ -40,6 +41,7 @@ async fn command(cli: &Cli) -> Result<u8, CliError> {
         }
         Command::Login(command) => return commands::login::login(command, json).await.map(|()| 0),
         Command::Dev(command) => return commands::dev::dev(command, json).await,
+        Command::Wire(command) => return commands::wire::wire(command, cli.data.as_deref(), json).await,
         // Before anything is connected: mistakes in the file are the likelier ones.
         Command::Submit(command) => drop(fleetwire_client::jobfile::load(&command.file)?),
         _ => {}
@@ -64,7 +66,7 @@ async fn command(cli: &Cli) -> Result<u8, CliError> {
         Command::Result { task } => commands::show::result(&client, *task, json).await?,
         Command::Cancel { target } => commands::jobs::cancel(&client, *target, json).await?,
         Command::Explain { task } => commands::show::explain(&client, *task, json).await?,
-        Command::Completions { .. } | Command::Login(_) | Command::Dev(_) => {}
+        Command::Completions { .. } | Command::Login(_) | Command::Dev(_) | Command::Wire(_) => {}
     }
     Ok(0)
 }

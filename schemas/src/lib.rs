@@ -26,3 +26,14 @@ mod generated;
 pub mod verify;
 
 pub use generated::fleetwire::*;
+
+/// The schemas themselves, with the names that they have for each other: for tools that read a frame without
+/// knowing its messages beforehand.
+pub const TEXTS: [(&str, &str); 6] = [
+    ("storage.fbs", include_str!("../storage.fbs")),
+    ("task.fbs", include_str!("../task.fbs")),
+    ("session.fbs", include_str!("../session.fbs")),
+    ("client.fbs", include_str!("../client.fbs")),
+    ("envelope.fbs", include_str!("../envelope.fbs")),
+    ("journal.fbs", include_str!("../journal.fbs")),
+];

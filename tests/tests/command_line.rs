@@ -150,3 +150,63 @@ fn a_whole_cluster_in_one_process_runs_a_job_and_ends_as_it_did() {
     let view: Value = serde_json::from_slice(&json.stdout).unwrap();
     assert_eq!((&view["exit_status"], &view["tasks"][0]["end"]["exit_code"]), (&Value::from(7), &Value::from(7)));
 }
+
+#[test]
+fn frames_and_schemas_are_looked_at_from_the_command_line() {
+    let cluster = Cluster::start();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../schemas");
+    let golden = |name: &str| root.join("golden/0.1").join(name).display().to_string();
+    let (update, key) = (golden("StatusUpdate.bin"), "42".repeat(32));
+
+    let shown = cluster.cli_ok(&["wire", "decode", &update, "--key", &key]);
+    assert!(shown.contains("StatusUpdate") && shown.contains("signature   right: key id 7"), "{shown}");
+    let wrong =
+        cluster.cli(&["wire", "validate", &update, "--key", &"43".repeat(32), "--arrived", "now", "--from", "viewer"]);
+    assert_eq!(wrong.status.code(), Some(1));
+    for rule in ["breaks 3 rules", "§open-3", "§fresh-1", "§role-1"] {
+        assert!(text(&wrong.stdout).contains(rule), "{}", text(&wrong.stdout));
+    }
+    let right = ["--arrived", "1700000000000", "--from", "agent", "--whole"];
+    let arguments = [&["wire", "validate", &update, "--key", &key][..], &right].concat();
+    let right = cluster.cli_ok(&arguments);
+    assert_eq!(right, "frame 1: 488 bytes, StatusUpdate: keeps to the rules\n");
+
+    let json = cluster.job_file("frame.json", &cluster.cli_ok(&["wire", "decode", "--json", &golden("Packed.bin")]));
+    let again = cluster.path("again.bin").display().to_string();
+    let encode = ["wire", "encode", &json, "--key", &key, "--key-id", "7", "-o", &again];
+    cluster.cli_ok(&encode);
+    let rules = cluster.cli_ok(&["wire", "validate", &again, "--key", &key, "--key-id", "7"]);
+    assert!(rules.contains("Deregister: keeps to the rules"), "{rules}");
+
+    let heartbeat = cluster.job_file("beat.json", r#"{"message_type": "Heartbeat", "message": {"cpu": -1}}"#);
+    let refused = cluster.cli(&["wire", "encode", &heartbeat, "--key", &key, "--key-id", "7", "--hex"]);
+    assert!(
+        text(&refused.stderr).contains("frame 1: message.cpu: expected an integer from 0"),
+        "{}",
+        text(&refused.stderr)
+    );
+    let empty = cluster.job_file("empty.bin", "");
+    assert!(text(&cluster.cli(&["wire", "decode", &empty]).stderr).contains("it is empty: expected frames"));
+    let short = cluster.cli(&["wire", "decode", &update, "--key", "42"]);
+    assert!(short.status.code() == Some(2) && text(&short.stderr).contains("expected 64 hexadecimal digits"));
+
+    let schemas = root.display().to_string();
+    assert_eq!(cluster.cli_ok(&["wire", "diff-schema", &schemas, &schemas]), "The two say the same.\n");
+    let changed = cluster.job_file("changed.fbs", "table Heartbeat { cpu:ulong (id: 0); }");
+    let breaks = cluster.cli(&["wire", "diff-schema", &schemas, &changed]);
+    assert_eq!(breaks.status.code(), Some(1));
+    assert!(text(&breaks.stdout).contains("breaks Heartbeat.cpu: was uint, is ulong"), "{}", text(&breaks.stdout));
+}
+
+#[test]
+fn a_scheduler_answers_pings_and_a_bench() {
+    let cluster = Cluster::start();
+    let ping = cluster.cli_ok(&["wire", "ping", "-n", "3", "--interval", "0"]);
+    assert!(ping.contains("answer 3: ") && ping.contains("3 requests, all answered; round trip min "), "{ping}");
+    let bench = cluster.cli_json(&["wire", "bench", "--peer", "--time", "200ms", "--json"]);
+    assert!(bench["requests_per_s"].as_f64().unwrap() > 0.0 && bench["round_trip_us"]["p99"].as_f64().unwrap() > 0.0);
+    let codec = cluster.cli_json(&["wire", "bench", "--time", "50ms", "--json"]);
+    assert_eq!(codec.as_array().unwrap().len(), 7);
+    let nobody = cluster.cli(&["wire", "ping", "127.0.0.1:9"]);
+    assert!(text(&nobody.stderr).contains("is the scheduler running"), "{}", text(&nobody.stderr));
+}

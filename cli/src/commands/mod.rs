@@ -4,6 +4,7 @@ pub mod dev;
 pub mod jobs;
 pub mod login;
 pub mod show;
+pub mod wire;
 
 use crate::{args::Target, error::CliError};
 use fleetwire_client::{Client, views::JobView};

@@ -8,6 +8,7 @@
 mod bulk;
 mod check;
 mod error;
+mod examine;
 pub mod handshake;
 pub mod keys;
 mod mac;
@@ -16,6 +17,7 @@ mod pack;
 mod seal;
 
 pub use error::OpenError;
+pub use examine::{Examined, Examiner, Knowledge, Violation};
 pub use open::{Opened, Opener, verifier_options};
 pub use seal::{SealError, Sealer};
 
