@@ -91,8 +91,11 @@ fn frames_with_changed_bytes_and_a_right_tag_are_judged_alike() {
             let (_, frame) = frames.first_mut().unwrap();
             for _ in 0..1 + random.next() % 3 {
                 let at = random.next() as usize % frame.len();
-                frame[at] =
-                    if random.next() % 2 == 0 { random.next() as u8 } else { frame[at] ^ (1 << (random.next() % 8)) };
+                frame[at] = if random.next().is_multiple_of(2) {
+                    random.next() as u8
+                } else {
+                    frame[at] ^ (1 << (random.next() % 8))
+                };
             }
             sign_again(frame);
             compare(&name, &frames);

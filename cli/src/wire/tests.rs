@@ -143,6 +143,9 @@ fn schemas_are_read_strictly_and_mistakes_are_named_with_their_line() {
     }
 }
 
+/// What is replaced in a schema's text, and by what.
+type Edits<'a> = &'a [(&'a str, &'a str)];
+
 #[test]
 fn changes_are_judged_by_the_rules_of_evolution() {
     const WAS: &str = "enum E : ubyte { A, B } union U { T } struct S { x:int; }\n\
@@ -153,7 +156,7 @@ fn changes_are_judged_by_the_rules_of_evolution() {
         diff(&parse(WAS), &parse(&is))
     };
     assert_eq!(diff(&parse(WAS), &parse(WAS)), []);
-    let keeps: [(&[(&str, &str)], &str); 5] = [
+    let keeps: [(Edits<'_>, &str); 5] = [
         (&[("u:U (id: 3);", "u:U (id: 3); c:[int] (id: 4);")], "T.c"),
         (&[("u:U (id: 3);", "u:U (id: 3); v:U (id: 5);")], "T.v"),
         (&[("{ A, B }", "{ A, B, C }")], "E.C"),
@@ -164,7 +167,7 @@ fn changes_are_judged_by_the_rules_of_evolution() {
         let found = judge(change);
         assert!(found.iter().all(|it| !it.breaks) && found.iter().any(|it| it.place == place), "{found:?}");
     }
-    let breaks: [(&[(&str, &str)], &str, &str); 14] = [
+    let breaks: [(Edits<'_>, &str, &str); 14] = [
         (&[("a:int (id: 0)", "a:long (id: 0)")], "T.a", "was int, is long"),
         (&[("a:int (id: 0)", "z:int (id: 0)")], "T.a", "id 0 is called z now: names never change"),
         (&[("a:int (id: 0)", "a:int = 3 (id: 0)")], "T.a", "says 3 when it is absent, said 0"),

@@ -235,11 +235,10 @@ pub fn verifier_options(length: usize) -> flatbuffers::VerifierOptions {
     }
 }
 
-<<<<<<< HEAD
 const _: () = assert!(fb::verify::DEPTH <= 16, "what is honest is verified by our own pass");
 
 // Our own pass says yes to what is honest; to what it does not like, the generated verifier says why, or yes.
-fn verify_envelope(frame: &[u8]) -> Result<fb::MessageEnvelope<'_>, OpenError> {
+pub(super) fn verify_envelope(frame: &[u8]) -> Result<fb::MessageEnvelope<'_>, OpenError> {
     let options = verifier_options(frame.len());
     match fb::verify::envelope(&options, frame) {
         Some(envelope) => Ok(envelope),
@@ -249,24 +248,13 @@ fn verify_envelope(frame: &[u8]) -> Result<fb::MessageEnvelope<'_>, OpenError> {
 }
 
 // §stream-7
-fn verify_body(bytes: &[u8]) -> Result<fb::Body<'_>, OpenError> {
+pub(super) fn verify_body(bytes: &[u8]) -> Result<fb::Body<'_>, OpenError> {
     let options = verifier_options(bytes.len());
     match fb::verify::body(&options, bytes) {
         Some(body) => Ok(body),
         None => flatbuffers::root_with_opts::<fb::Body<'_>>(&options, bytes)
             .map_err(|error| OpenError::Malformed { what: "body", error: error.to_string() }),
     }
-=======
-pub(super) fn verify_envelope(frame: &[u8]) -> Result<fb::MessageEnvelope<'_>, OpenError> {
-    flatbuffers::size_prefixed_root_with_opts::<fb::MessageEnvelope<'_>>(&verifier_options(frame.len()), frame)
-        .map_err(|error| OpenError::Malformed { what: "envelope", error: error.to_string() })
-}
-
-// §stream-7
-pub(super) fn verify_body(bytes: &[u8]) -> Result<fb::Body<'_>, OpenError> {
-    flatbuffers::root_with_opts::<fb::Body<'_>>(&verifier_options(bytes.len()), bytes)
-        .map_err(|error| OpenError::Malformed { what: "body", error: error.to_string() })
->>>>>>> 0e72231 (CLI: fleetwire wire decodes, validates, encodes, pings, benches and compares schemas; every rule that a frame breaks is named)
 }
 
 /// The bytes of a body that arrived in pieces, in `scratch`.
