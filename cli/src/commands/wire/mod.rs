@@ -1,5 +1,5 @@
-//! `fleetwire wire`: the commands that look at frames ([`frames`]), make them ([`encode`]), compare schemas
-//! ([`schemas`]) and measure ([`measure`]).
+//! `fleetwire wire`: the commands that look at frames (`frames`), make them (`encode`), compare schemas
+//! (`schemas`) and measure (`measure`).
 
 pub mod args;
 mod encode;
