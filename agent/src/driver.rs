@@ -18,7 +18,7 @@ use fleetwire_agent_core::{Agent, Effect, Effects, Event, RunEvent};
 use fleetwire_common::{
     envelope::OpenError,
     fb,
-    ids::{AttemptId, Position},
+    ids::{AttemptId, JobKey, Position},
     message::Message,
     time::Time,
 };
@@ -278,11 +278,13 @@ impl Driver {
                 Effect::Spawn { attempt, assignment, deadline_ms } => {
                     tracing::debug!(%attempt, command = assignment.command, "attempt starts");
                     let unheard = self.agent.stops_unheard_after(attempt);
-                    self.runner.spawn(attempt, assignment, deadline_ms, unheard);
+                    let named = (attempt, self.agent.job_key(attempt));
+                    self.runner.spawn(named, assignment, deadline_ms, unheard);
                 }
                 Effect::Stage { attempt, assignment } => {
                     let unheard = self.agent.stops_unheard_after(attempt);
-                    self.runner.stage(attempt, assignment, unheard);
+                    let named = (attempt, self.agent.job_key(attempt));
+                    self.runner.stage(named, assignment, unheard);
                 }
                 Effect::StartStaged => self.runner.start_staged(),
                 Effect::Unstage { attempt } => {
@@ -292,9 +294,9 @@ impl Driver {
                     tracing::debug!(%attempt, ?grace, "attempt is stopped");
                     self.runner.cancel(attempt, grace);
                 }
-                Effect::ReadLog { request, attempt, stream, offset, limit } => {
+                Effect::ReadLog { request, attempt, stream, offset, limit, job_key } => {
                     if session == self.sessions {
-                        let answer = self.read_log(request, attempt, stream, offset, limit);
+                        let answer = self.read_log(request, (attempt, job_key), stream, offset, limit);
                         self.send(answer, true);
                     }
                 }
@@ -303,10 +305,17 @@ impl Driver {
         }
     }
 
-    fn read_log(&self, request: u64, attempt: AttemptId, stream: fb::LogStream, offset: u64, limit: u32) -> Message {
+    fn read_log(
+        &self,
+        request: u64,
+        named: (AttemptId, JobKey),
+        stream: fb::LogStream,
+        offset: u64,
+        limit: u32,
+    ) -> Message {
         let waiting = self.session.as_ref().map_or(0, |link| link.sender.bulk_bytes_waiting());
         if waiting < LOG_BYTES_WAITING_MAX {
-            return self.runner.read_log(request, attempt, stream, offset, limit);
+            return self.runner.read_log(request, named, stream, offset, limit);
         }
         let nack = fb::NackT {
             code: fb::ErrorCode::Busy,

@@ -25,10 +25,7 @@ use connector::{Connector, Hello};
 use driver::Driver;
 use executor::ExecutorConfig;
 use fleetwire_agent_core::{Agent, Config, Effects, Event};
-use fleetwire_common::{
-    fb,
-    ids::{AttemptId, Position},
-};
+use fleetwire_common::{fb, ids::Position};
 use fleetwire_disk::DataFolder;
 use fleetwire_link::{ClusterClock, Identity, LinkConfig};
 use journal::FactLog;
@@ -70,7 +67,7 @@ fn begin(config: &AgentConfig, folder: &DataFolder, identity: Identity) -> Resul
     let mut effects = Effects::new();
     let now = ClusterClock::local();
     agent.start(now, &mut effects);
-    let unresolved: Vec<AttemptId> = agent.unresolved().collect();
+    let unresolved = agent.unresolved().map(|attempt| (attempt, agent.job_key(attempt))).collect();
     for (attempt, state) in runner.recover(&unresolved) {
         tracing::info!(%attempt, ?state, "found after the restart");
         agent.handle(now, Event::Recovered { attempt, state }, &mut effects);

@@ -10,14 +10,14 @@ use crate::executor::{
 use fleetwire_agent_core::Recovered;
 use fleetwire_common::{
     fb,
-    ids::AttemptId,
+    ids::{AttemptId, JobKey},
     job::TaskSpec,
     message::{End, Message},
     time::Time,
 };
 use fleetwire_link::ClusterClock;
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     pin::pin,
     sync::Arc,
     task::{Context, Poll, Waker},
@@ -35,12 +35,15 @@ pub(crate) struct Runner {
     unstaged: VecDeque<Waiting>,
     /// What was asked of the executor and is not known to have begun: asked for once more where the request is lost.
     asked: BTreeMap<AttemptId, Waiting>,
+    /// What was found running under a number that is another job's here: its end is nobody's.
+    disowned: BTreeSet<AttemptId>,
     news: VecDeque<News>,
 }
 
 #[derive(Debug)]
 struct Waiting {
     attempt: AttemptId,
+    job_key: JobKey,
     spec: Arc<TaskSpec>,
     deadline_ms: u64,
     stop_unheard_after: Option<Duration>,
@@ -69,19 +72,26 @@ impl Runner {
     /// Starts the executor in its folder.
     pub fn start(config: ExecutorConfig, clock: ClusterClock) -> Result<Runner, StartError> {
         let executor = ProcessExecutor::start(config)?;
-        let (waiting, unstaged) = (VecDeque::new(), VecDeque::new());
-        Ok(Runner { executor, clock, waiting, unstaged, asked: BTreeMap::new(), news: VecDeque::new() })
+        let (waiting, unstaged, news) = (VecDeque::new(), VecDeque::new(), VecDeque::new());
+        let (asked, disowned) = (BTreeMap::new(), BTreeSet::new());
+        Ok(Runner { executor, clock, waiting, unstaged, asked, disowned, news })
     }
 
     /// What became of the attempts that have no result and were seen to start here, and what else still runs.
-    pub fn recover(&mut self, unresolved: &[AttemptId]) -> Vec<(AttemptId, Recovered)> {
+    pub fn recover(&mut self, unresolved: &BTreeMap<AttemptId, JobKey>) -> Vec<(AttemptId, Recovered)> {
         let mut found = Vec::new();
         let survey = self.executor.survey();
         for slot in survey {
             let Some(attempt) = attempt_of(&slot.key.task_id, slot.key.attempt) else { continue };
+            let foreign = unresolved.get(&attempt).is_some_and(|own| own.differs(JobKey(slot.job_key)));
             match slot.condition {
+                SlotCondition::Supervised { .. } if foreign => {
+                    self.disowned.insert(attempt);
+                    self.cancel(attempt, Duration::ZERO);
+                }
+                SlotCondition::Ended { .. } if foreign => self.executor.forget(slot.slot),
                 SlotCondition::Supervised { .. } => found.push((attempt, Recovered::Running)),
-                SlotCondition::Ended { .. } if unresolved.contains(&attempt) => {
+                SlotCondition::Ended { .. } if unresolved.contains_key(&attempt) => {
                     if let Ok(Some(verdict)) = self.executor.verdict(&slot.key.task_id, slot.key.attempt) {
                         let (status, end) = self.end(verdict);
                         found.push((attempt, Recovered::Ended { status, end }));
@@ -100,8 +110,14 @@ impl Runner {
     }
 
     /// Starts an attempt, or queues it until a slot is free.
-    pub fn spawn(&mut self, attempt: AttemptId, spec: Arc<TaskSpec>, deadline_ms: u64, unheard: Option<Duration>) {
-        let new = Waiting { attempt, spec, deadline_ms, stop_unheard_after: unheard, again: false };
+    pub fn spawn(
+        &mut self,
+        (attempt, job_key): (AttemptId, JobKey),
+        spec: Arc<TaskSpec>,
+        deadline_ms: u64,
+        stop_unheard_after: Option<Duration>,
+    ) {
+        let new = Waiting { attempt, job_key, spec, deadline_ms, stop_unheard_after, again: false };
         if self.waiting.is_empty() {
             self.spawn_now(new);
         } else {
@@ -116,8 +132,13 @@ impl Runner {
     }
 
     /// Has an attempt started as soon as another ends.
-    pub fn stage(&mut self, attempt: AttemptId, spec: Arc<TaskSpec>, stop_unheard_after: Option<Duration>) {
-        self.unstaged.push_back(Waiting { attempt, spec, deadline_ms: 0, stop_unheard_after, again: false });
+    pub fn stage(
+        &mut self,
+        (attempt, job_key): (AttemptId, JobKey),
+        spec: Arc<TaskSpec>,
+        stop_unheard_after: Option<Duration>,
+    ) {
+        self.unstaged.push_back(Waiting { attempt, job_key, spec, deadline_ms: 0, stop_unheard_after, again: false });
         self.hand_over();
     }
 
@@ -217,7 +238,8 @@ impl Runner {
                     }
                 }
                 ExecutorEvent::Report { key, report } => {
-                    if let Some(attempt) = attempt_of(&key.task_id, key.attempt) {
+                    let attempt = attempt_of(&key.task_id, key.attempt);
+                    if let Some(attempt) = attempt.filter(|attempt| !self.disowned.contains(attempt)) {
                         return News::Report { attempt, report };
                     }
                 }
@@ -250,14 +272,14 @@ impl Runner {
     pub fn read_log(
         &self,
         request: u64,
-        attempt: AttemptId,
+        (attempt, job_key): (AttemptId, JobKey),
         stream: fb::LogStream,
         offset: u64,
         limit: u32,
     ) -> Message {
         let which = if stream == fb::LogStream::Stderr { OutputStream::Stderr } else { OutputStream::Stdout };
         let task_id = attempt.task.to_string();
-        let read = self.executor.read_log(&task_id, attempt.attempt, which, offset, limit as usize);
+        let read = self.executor.read_log((&task_id, attempt.attempt, job_key.0), which, offset, limit as usize);
         let waits = self.waiting.iter().any(|waiting| waiting.attempt == attempt);
         let nothing_yet = crate::executor::LogPiece { offset, data: Vec::new(), size: 0, dropped: 0, ended: false };
         let piece = match read {
@@ -301,6 +323,10 @@ impl Runner {
 
     fn tell_ended(&mut self, verdict: Verdict, next: Option<AttemptKey>) {
         let Some(attempt) = attempt_of(&verdict.key.task_id, verdict.key.attempt) else { return };
+        if self.disowned.remove(&attempt) {
+            self.executor.recycle(&verdict.key.task_id, verdict.key.attempt);
+            return;
+        }
         self.asked.remove(&attempt);
         let report = verdict.report.clone();
         if report.progress.is_some() || !report.note.is_empty() || !report.metrics.is_empty() {
@@ -446,6 +472,7 @@ fn request<'a>(task_id: &'a str, next: &'a Waiting) -> SpawnRequest<'a> {
     SpawnRequest {
         task_id,
         attempt: attempt.attempt,
+        job_key: next.job_key.0,
         index: attempt.task.index,
         command: &spec.command,
         arguments: spec.arguments.iter().map(String::as_str).collect(),

@@ -383,6 +383,7 @@ fn assignment(payload: usize) -> Message {
         receipt,
         deadline_ms: 0,
         stop_on_disconnect_after_ms: 0,
+        job_key: Default::default(),
     })
 }
 
@@ -402,6 +403,7 @@ fn status(metrics: usize) -> Message {
         note: String::new(),
         metrics,
         end: None,
+        job_key: Default::default(),
     })
 }
 

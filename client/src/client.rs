@@ -233,7 +233,8 @@ impl Client {
         offset: u64,
     ) -> Result<LogView, ClientError> {
         let limit = LOG_CHUNK_BYTES_MAX;
-        let message = fb::LogRequestT { request: 0, task_id: Some(task.to_string()), attempt, stream, offset, limit };
+        let task_id = Some(task.to_string());
+        let message = fb::LogRequestT { task_id, attempt, stream, offset, limit, ..Default::default() };
         match self.call(fb::SchedulerMessageT::LogRequest(Box::new(message)), true).await? {
             fb::SchedulerMessageT::LogChunk(chunk) => Ok(LogView::from(*chunk)),
             other => Err(unexpected("LogChunk", &other)),

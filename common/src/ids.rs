@@ -11,6 +11,19 @@ pub struct Position(pub u64);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct JobId(pub u64);
 
+/// Tells a job from another one that has its number in another journal: a scheduler that runs on a restored backup gives
+/// numbers that the original gave as well. Made of what was submitted, so it is the same for the same submit; 0 where it is
+/// not known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct JobKey(pub u64);
+
+impl JobKey {
+    /// Whether these are surely two jobs. Who does not know a key cannot tell.
+    pub fn differs(self, other: JobKey) -> bool {
+        self != other && self != JobKey(0) && other != JobKey(0)
+    }
+}
+
 /// One task: its job, the ordinal of its entry in the job file, and its index in that entry's array.
 /// Written `7.0.42`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

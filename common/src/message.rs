@@ -12,7 +12,12 @@ pub use metrics::{MetricNameError, MetricNames, MetricNumbers};
 pub use read::{MessageRef, StatusRef, attempt_id};
 pub use write::{WriteContext, write_task_id};
 
-use crate::{fb, ids::AttemptId, job::TaskSpec, resources::Resources};
+use crate::{
+    fb,
+    ids::{AttemptId, JobKey},
+    job::TaskSpec,
+    resources::Resources,
+};
 use std::sync::Arc;
 
 /// A message to be sealed.
@@ -50,6 +55,8 @@ pub struct Assignment {
     pub deadline_ms: u64,
     /// Milliseconds after the sending of the last answered heartbeat until the agent stops it; 0 = never.
     pub stop_on_disconnect_after_ms: u64,
+    /// Which job has that number.
+    pub job_key: JobKey,
 }
 
 /// How an attempt fares.
@@ -67,6 +74,8 @@ pub struct Status {
     pub metrics: Vec<(Arc<str>, f64)>,
     /// How it ended; with final statuses only.
     pub end: Option<Box<End>>,
+    /// The assignment's; with final statuses only.
+    pub job_key: JobKey,
 }
 
 /// How an attempt ended. Its last process is gone.

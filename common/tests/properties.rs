@@ -7,7 +7,7 @@ mod support;
 use fleetwire_common::{
     envelope::Features,
     fb,
-    ids::{AttemptId, JobId, TaskId},
+    ids::{AttemptId, JobId, JobKey, TaskId},
     limits::*,
     message::{Ack, End, Heartbeat, Message, MessageRef, Status, attempt_id},
     resources::Resources,
@@ -57,14 +57,16 @@ fn any_status() -> impl Strategy<Value = Status> {
         ".{0,60}",
         vec(metric, 0..20),
         proptest::option::of(any_end().prop_map(Box::new)),
+        any::<u64>().prop_map(JobKey),
     )
-        .prop_map(|(attempt, status, progress, note, metrics, end)| Status {
+        .prop_map(|(attempt, status, progress, note, metrics, end, job_key)| Status {
             attempt,
             status: fb::TaskStatus(status),
             progress,
             note,
             metrics,
             end,
+            job_key,
         })
 }
 
@@ -113,6 +115,7 @@ fn read(message: MessageRef<'_>) -> Sent {
                 note: update.note().unwrap_or_default().to_owned(),
                 metrics: status.metrics().map(|(name, value)| (Arc::from(name), value)).collect(),
                 end: update.end().map(|end| Box::new(End::from_wire(end))),
+                job_key: JobKey(update.job_key()),
             })
         }
         MessageRef::Heartbeat(beat) => Sent::Beat(Heartbeat {

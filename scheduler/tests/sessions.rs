@@ -313,6 +313,7 @@ async fn agents_may_not_submit_nor_speak_for_others_and_their_sessions_go_on() {
             note: String::new(),
             metrics: Vec::new(),
             end: Some(Box::default()),
+            job_key: Default::default(),
         })
     };
     let task = TaskId { job: JobId(1), entry: 0, index: 0 };

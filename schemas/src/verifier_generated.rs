@@ -1,4 +1,4 @@
-// @generated stamp 8e993977add201a126f329f3928f1c9fcb4246177966372bba4124de38eefbe0 flatc 25.12.19
+// @generated stamp 891ad712bb8ba40c8f1c2731b4e37088502b2ea6e52c924d5538e03a7bcd6b07 flatc 25.12.19
 use super::{Verifier, fb};
 
 /// How deep tables can lie in each other: no schema here holds itself.
@@ -47,7 +47,7 @@ fn file(v: &mut Verifier<'_>, at: usize) -> Option<()> {
 }
 
 fn task_assignment(v: &mut Verifier<'_>, at: usize) -> Option<()> {
-    let mut table = v.table(at, 109)?;
+    let mut table = v.table(at, 117)?;
     if let Some(at) = table.offset(v, 4)? {
         v.text(at)?;
     }
@@ -84,6 +84,7 @@ fn task_assignment(v: &mut Verifier<'_>, at: usize) -> Option<()> {
         v.text(at)?;
     }
     table.inline(42, 8, 8);
+    table.inline(44, 8, 8);
     table.finish(v)
 }
 
@@ -136,7 +137,7 @@ fn attempt_end(v: &mut Verifier<'_>, at: usize) -> Option<()> {
 }
 
 fn status_update(v: &mut Verifier<'_>, at: usize) -> Option<()> {
-    let mut table = v.table(at, 37)?;
+    let mut table = v.table(at, 45)?;
     if let Some(at) = table.offset(v, 4)? {
         v.text(at)?;
     }
@@ -161,6 +162,7 @@ fn status_update(v: &mut Verifier<'_>, at: usize) -> Option<()> {
     if let Some(at) = table.offset(v, 22)? {
         v.text(at)?;
     }
+    table.inline(24, 8, 8);
     table.finish(v)
 }
 
@@ -228,7 +230,7 @@ fn welcome(v: &mut Verifier<'_>, at: usize) -> Option<()> {
 }
 
 fn attempt_report(v: &mut Verifier<'_>, at: usize) -> Option<()> {
-    let mut table = v.table(at, 18)?;
+    let mut table = v.table(at, 26)?;
     if let Some(at) = table.offset(v, 4)? {
         v.text(at)?;
     }
@@ -239,6 +241,7 @@ fn attempt_report(v: &mut Verifier<'_>, at: usize) -> Option<()> {
     }
     table.inline(12, 1, 1);
     table.inline(14, 4, 4);
+    table.inline(16, 8, 8);
     table.finish(v)
 }
 
@@ -378,7 +381,7 @@ fn chunk(v: &mut Verifier<'_>, at: usize) -> Option<()> {
 }
 
 fn log_request(v: &mut Verifier<'_>, at: usize) -> Option<()> {
-    let mut table = v.table(at, 29)?;
+    let mut table = v.table(at, 37)?;
     table.inline(4, 8, 8);
     if let Some(at) = table.offset(v, 6)? {
         v.text(at)?;
@@ -387,6 +390,7 @@ fn log_request(v: &mut Verifier<'_>, at: usize) -> Option<()> {
     table.inline(10, 1, 1);
     table.inline(12, 8, 8);
     table.inline(14, 4, 4);
+    table.inline(16, 8, 8);
     table.finish(v)
 }
 

@@ -408,7 +408,7 @@ impl AgentNode {
                     world.trace.say(world.now, || format!("{} stops {attempt}", self.name));
                     plans.extend(self.device.cancel(attempt, grace, world.now, &mut world.random));
                 }
-                Effect::ReadLog { request, attempt, stream, offset, limit } => {
+                Effect::ReadLog { request, attempt, stream, offset, limit, job_key: _ } => {
                     messages.push(log_chunk(request, attempt, stream, (offset, limit), &self.device));
                 }
                 Effect::Settled { attempt } => self.device.recycle(attempt),

@@ -286,6 +286,7 @@ impl Cluster {
                 note: String::new(),
                 metrics: vec![(Arc::from("forged"), 1.0)],
                 end: Some(Box::default()),
+                job_key: Default::default(),
             };
             agent.send_dishonestly(&mut self.world, Message::Status(status));
         }

@@ -19,6 +19,9 @@ pub(crate) enum Refused {
         /// The one that is here.
         held: AttemptId,
     },
+    /// An attempt of that number is here, and it is another job's.
+    #[error("an attempt of that number is here already, of a job from another journal")]
+    Foreign,
     /// An executor that this agent does not have.
     #[error("this agent does not have the executor {found:?}")]
     Executor {
@@ -77,6 +80,7 @@ impl Refused {
     pub fn code(&self) -> fb::ErrorCode {
         match self {
             Refused::Older { .. } => fb::ErrorCode::AttemptEnded,
+            Refused::Foreign => fb::ErrorCode::ForeignAttempt,
             Refused::Executor { .. } | Refused::AgentType { .. } | Refused::Spec(_) => fb::ErrorCode::Validation,
             Refused::DoesNotFit { .. } => fb::ErrorCode::DoesNotFit,
             Refused::DeadlinePassed { .. } => fb::ErrorCode::MessageTimeout,

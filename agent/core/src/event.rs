@@ -7,7 +7,7 @@ use fleetwire_common::{
     envelope::handshake::WelcomeInfo,
     facts::FactBatch,
     fb,
-    ids::{AttemptId, Position},
+    ids::{AttemptId, JobKey, Position},
     job::TaskSpec,
     message::{End, Message, MessageRef},
     resources::Resources,
@@ -159,6 +159,8 @@ pub enum Effect {
         offset: u64,
         /// Bytes at most.
         limit: u32,
+        /// Which job has that number.
+        job_key: JobKey,
     },
     /// The scheduler has the attempt's result: its slot may be used again.
     Settled {

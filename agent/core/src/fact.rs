@@ -10,7 +10,7 @@ use flatbuffers::{FlatBufferBuilder, WIPOffset};
 use fleetwire_common::{
     envelope::{handshake::Proof, verifier_options},
     fb,
-    ids::{AttemptId, TaskIdError},
+    ids::{AttemptId, JobKey, TaskIdError},
     job::TaskSpec,
     message::{Assignment, End, Status, attempt_id, write_task_id},
     resources::Resources,
@@ -61,6 +61,8 @@ pub struct Kept {
     pub spec: Option<Arc<TaskSpec>>,
     /// The random id of the incarnation that made it; `None` = that of the one before.
     pub incarnation_id: Option<[u8; 16]>,
+    /// Which job has that number.
+    pub job_key: JobKey,
 }
 
 /// Why bytes are no fact of an agent.
@@ -176,6 +178,7 @@ impl Kept {
             incarnation_id: None,
             waits,
             spec: spec.filter(small),
+            job_key: JobKey(assignment.job_key()),
         })
     }
 
@@ -187,6 +190,7 @@ impl Kept {
                 receipt: self.receipt.unwrap_or_default(),
                 deadline_ms: self.deadline_ms,
                 stop_on_disconnect_after_ms: self.stop_on_disconnect_after_ms,
+                job_key: self.job_key,
             };
             return assignment.write(builder);
         }
@@ -201,6 +205,7 @@ impl Kept {
             deadline: self.deadline_ms,
             stop_on_disconnect_after_ms: self.stop_on_disconnect_after_ms,
             receipt: self.receipt.as_ref(),
+            job_key: self.job_key.0,
             ..Default::default()
         };
         fb::TaskAssignment::create(builder, &args)
@@ -242,6 +247,8 @@ fn read_status(update: fb::StatusUpdate<'_>) -> Result<Status, FactError> {
         note: update.note().unwrap_or_default().to_owned(),
         metrics: update.metrics().into_iter().flatten().map(metric).collect(),
         end: update.end().map(|end| Box::new(End::from_wire(end))),
+        // Its assignment has it.
+        job_key: JobKey::default(),
     })
 }
 
@@ -265,6 +272,7 @@ mod tests {
             note: "note".into(),
             metrics: vec![("loss".into(), 0.25)],
             end: Some(Box::new(end)),
+            job_key: JobKey::default(),
         };
         let kept = Kept {
             attempt: attempt(),
@@ -277,6 +285,7 @@ mod tests {
             waits: true,
             spec: None,
             incarnation_id: Some([4; 16]),
+            job_key: JobKey(8),
         };
         let spec = TaskSpec {
             command: "/bin/work".into(),
@@ -301,7 +310,7 @@ mod tests {
             Fact::AttemptSettled(attempt()),
         ] {
             let bytes = fact.encode(Time(11), &mut builder);
-            assert!(bytes.len() <= 320, "facts stay small: {}", bytes.len());
+            assert!(bytes.len() <= 336, "facts stay small: {}", bytes.len());
             assert_eq!(Fact::decode(bytes).unwrap(), (Time(11), fact));
         }
     }

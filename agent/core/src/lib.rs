@@ -33,7 +33,7 @@ pub use state::{ApplyError, Attempt, ReplayError, State};
 use fleetwire_common::{
     envelope::handshake::Proof,
     fb,
-    ids::{AttemptId, Name, Position},
+    ids::{AttemptId, JobKey, Name, Position},
     resources::Resources,
     time::Time,
 };
@@ -149,6 +149,11 @@ impl Agent {
     pub fn stops_unheard_after(&self, attempt: AttemptId) -> Option<Duration> {
         let after_ms = self.state.attempt(attempt)?.stop_on_disconnect_after_ms;
         (after_ms > 0).then(|| Duration::from_millis(after_ms))
+    }
+
+    /// Which job an attempt is of; 0 = not known.
+    pub fn job_key(&self, attempt: AttemptId) -> JobKey {
+        self.state.attempt(attempt).map_or(JobKey::default(), |held| held.job_key)
     }
 
     /// Whether anything that has not ended does so when the scheduler is not heard.

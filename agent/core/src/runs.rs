@@ -13,7 +13,7 @@ use crate::{
 };
 use fleetwire_common::{
     fb,
-    ids::AttemptId,
+    ids::{AttemptId, JobKey},
     limits::{METRIC_NAME_BYTES_MAX, METRICS_MAX},
     message::{End, Message, Status, attempt_id, cut, is_final},
     resources::Resources,
@@ -38,6 +38,10 @@ impl Agent {
             }
         };
         if let Some(held) = self.state.attempt(attempt) {
+            // §job-3
+            if held.job_key.differs(JobKey(assignment.job_key())) {
+                return effects.push(refused_as(attempt, &Refused::Foreign));
+            }
             return match held.result {
                 Some(_) => self.offer_result(attempt, effects),
                 None => effects.push(Effect::Send(Message::Acceptance(attempt))),
@@ -101,6 +105,7 @@ impl Agent {
                     note: String::new(),
                     metrics: Vec::new(),
                     end: Some(Box::new(end)),
+                    job_key: JobKey::default(),
                 };
                 effects.push(Effect::Send(Message::Status(status)));
             }
@@ -184,6 +189,7 @@ impl Agent {
             note: run.note.clone(),
             metrics: run.metrics.clone(),
             end: None,
+            job_key: JobKey::default(),
         };
         effects.push(Effect::Send(Message::Status(status)));
     }
@@ -241,8 +247,9 @@ impl Agent {
         let status = if is_final(status) { status } else { fb::TaskStatus::Failed };
         let progress = if status == fb::TaskStatus::Completed { 1.0 } else { run.progress };
         let resources = self.state.attempt(attempt).map_or(Resources::ZERO, |held| held.resources);
-        let update =
-            Status { attempt, status, progress, note: run.note, metrics: run.metrics, end: Some(Box::new(end)) };
+        let (note, metrics, end) = (run.note, run.metrics, Some(Box::new(end)));
+        // Whose it is, its assignment knows.
+        let update = Status { attempt, status, progress, note, metrics, end, job_key: JobKey::default() };
         self.decide(now, &Fact::ResultKept(Cow::Owned(update)), effects);
         self.offer_result(attempt, effects);
         self.leave_backlog(attempt, resources);

@@ -7,7 +7,7 @@ use crate::{Agent, Effect, Effects, Session, limits::*};
 use fleetwire_common::{
     envelope::handshake::WelcomeInfo,
     fb,
-    ids::AttemptId,
+    ids::{AttemptId, JobKey},
     job::key_values,
     limits::LOG_CHUNK_BYTES_MAX,
     message::{Heartbeat, Message, MessageRef, attempt_id},
@@ -34,6 +34,8 @@ impl Agent {
             resources: Some(Box::new(attempt.resources.to_wire())),
             waits: self.live.backlog.holds(*id),
             progress: self.live.runs.get(id).map_or(0.0, |run| run.progress),
+            // §job-2
+            job_key: attempt.job_key.0,
         };
         let register = fb::RegisterT {
             capacity: Some(Box::new(self.config.capacity.to_wire())),
@@ -120,6 +122,8 @@ impl Agent {
             answer_every: registered.answer_every().max(1),
             unanswered: 0,
         };
+        // Before anything ends by what was answered, so that each result is offered once.
+        self.offer_all_results();
         for answer in registered.answers().into_iter().flatten() {
             let Ok(attempt) = attempt_id(answer.task_id(), answer.attempt()) else { continue };
             let reason = match answer.verdict() {
@@ -130,7 +134,6 @@ impl Agent {
             };
             self.stop(now, attempt, reason, effects);
         }
-        self.offer_all_results();
         self.refresh_runs(now);
         self.send_results(effects);
     }
@@ -170,9 +173,10 @@ impl Agent {
         if nack.task_id().is_some() {
             let Ok(attempt) = attempt_id(nack.task_id(), nack.attempt()) else { return };
             return match nack.code() {
-                fb::ErrorCode::AttemptEnded | fb::ErrorCode::NotYourAttempt | fb::ErrorCode::UnknownAttempt => {
-                    self.on_unwanted(now, attempt, effects)
-                }
+                fb::ErrorCode::AttemptEnded
+                | fb::ErrorCode::NotYourAttempt
+                | fb::ErrorCode::UnknownAttempt
+                | fb::ErrorCode::ForeignAttempt => self.on_unwanted(now, attempt, effects),
                 _ => self.on_result_refused(now, attempt),
             };
         }
@@ -208,6 +212,7 @@ impl Agent {
             stream: request.stream(),
             offset: request.offset(),
             limit: request.limit().min(LOG_CHUNK_BYTES_MAX),
+            job_key: JobKey(request.job_key()),
         });
     }
 

@@ -7,7 +7,7 @@ use flatbuffers::FlatBufferBuilder;
 use fleetwire_common::{
     envelope::handshake::Proof,
     fb,
-    ids::{AttemptId, Position, TaskId},
+    ids::{AttemptId, JobKey, Position, TaskId},
     job::TaskSpec,
     message::Status,
     resources::Resources,
@@ -40,6 +40,8 @@ pub struct Attempt {
     pub deadline_ms: u64,
     /// It ends when the scheduler has not been heard for so long; 0 = never.
     pub stop_on_disconnect_after_ms: u64,
+    /// Which job has that number.
+    pub job_key: JobKey,
     /// Its place in the order in which attempts were kept.
     pub order: u64,
     /// It may have processes, or have had some.
@@ -137,6 +139,7 @@ impl State {
             kill_grace_ms: kept.kill_grace_ms,
             deadline_ms: kept.deadline_ms,
             stop_on_disconnect_after_ms: kept.stop_on_disconnect_after_ms,
+            job_key: kept.job_key,
             order: self.kept,
             handed_over: !kept.waits,
             spec: kept.spec.clone(),
@@ -164,7 +167,7 @@ impl State {
         if attempt.result.is_some() {
             return Err(wrong);
         }
-        attempt.result = Some(Box::new(status.clone()));
+        attempt.result = Some(Box::new(Status { job_key: attempt.job_key, ..status.clone() }));
         attempt.spec = None;
         self.result_bytes += result_bytes(status);
         Ok(())
@@ -248,6 +251,7 @@ impl Attempt {
             incarnation_id: None,
             waits: !self.handed_over,
             spec: self.spec.clone(),
+            job_key: self.job_key,
         }
     }
 }

@@ -120,6 +120,8 @@ pub struct SlotState {
     pub slot: SlotId,
     /// The attempt in it.
     pub key: AttemptKey,
+    /// Which job has that number; 0 = not known.
+    pub job_key: u64,
     /// What is known of it.
     pub condition: SlotCondition,
 }

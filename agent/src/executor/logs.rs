@@ -57,14 +57,13 @@ pub enum LogError {
 
 pub(super) fn read(
     slots: &Slots,
-    task_id: &str,
-    attempt: u32,
+    (task_id, attempt, job_key): (&str, u32, u64),
     stream: OutputStream,
     offset: u64,
     limit: usize,
 ) -> Result<LogPiece, LogError> {
     let gone = || LogError::Gone { task_id: task_id.to_owned(), attempt };
-    let slot = slots.find(task_id, attempt).ok_or_else(gone)?;
+    let slot = slots.find(task_id, attempt).filter(|slot| !slots.is_foreign(*slot, job_key)).ok_or_else(gone)?;
     let entry = slots.slot(slot).ok_or_else(gone)?;
     let pick = |stdout: OutputCount, stderr: OutputCount| match stream {
         OutputStream::Stdout => stdout,

@@ -147,12 +147,21 @@ impl ProcessExecutor {
 
     fn place(&mut self, request: &SpawnRequest<'_>, staged: bool) -> Result<SlotId, SpawnError> {
         request.check()?;
-        if self.slots.find(request.task_id, request.attempt).is_some() {
-            return Err(SpawnError::AlreadyHere { key: request.key() });
+        let no_free_slot = SpawnError::NoFreeSlot { slots_max: self.slots.slots_max() };
+        match self.slots.find(request.task_id, request.attempt) {
+            // Another job's, from another journal: what is left of it makes way, once nothing of it runs.
+            Some(slot) if self.slots.is_foreign(slot, request.job_key) => {
+                if self.slots.is_running(slot) {
+                    return Err(no_free_slot);
+                }
+                self.slots.forget(slot);
+            }
+            Some(_) => return Err(SpawnError::AlreadyHere { key: request.key() }),
+            None => {}
         }
         let taken = self.slots.take().map_err(|(slot, source)| SpawnError::Slot { slot, source })?;
         let Some(taken) = taken else {
-            return Err(SpawnError::NoFreeSlot { slots_max: self.slots.slots_max() });
+            return Err(no_free_slot);
         };
         let slot = taken.slot;
         match self.fill(taken, request, staged) {
@@ -209,17 +218,23 @@ impl ProcessExecutor {
         self.read_verdict(slot).map(Some).ok_or_else(unknown)
     }
 
-    /// A piece of an attempt's output, while it runs and until its slot is recycled. At most
+    /// What has ended in a slot is another job's than whoever bears its number here: it is not found any more, and its
+    /// slot is recycled.
+    pub fn forget(&mut self, slot: SlotId) {
+        self.slots.release(slot);
+        self.slots.forget(slot);
+    }
+
+    /// A piece of an attempt's output, while it runs and until its slot is recycled, unless it is another job's. At most
     /// 256 KiB come at once; an offset at the end gives an empty piece.
     pub fn read_log(
         &self,
-        task_id: &str,
-        attempt: u32,
+        (task_id, attempt, job_key): (&str, u32, u64),
         stream: OutputStream,
         offset: u64,
         limit: usize,
     ) -> Result<LogPiece, LogError> {
-        logs::read(&self.slots, task_id, attempt, stream, offset, limit)
+        logs::read(&self.slots, (task_id, attempt, job_key), stream, offset, limit)
     }
 
     /// The highest attempt of a task that is in a slot.
@@ -281,7 +296,7 @@ impl ProcessExecutor {
         let (folder, heard) = (&self.folder, &self.heard);
         let place = Place { slot, mark, folder, output_bytes_max: self.output_bytes_max, heard };
         let bytes = request.encode(place, std::mem::take(&mut self.request))?;
-        let assignment = Assignment { mark, key: request.key() };
+        let assignment = Assignment { mark, key: request.key(), job_key: request.job_key };
         self.slots.occupy(&taken, assignment).map_err(|errno| SpawnError::Slot { slot, source: errno.into() })?;
         let sent = if staged {
             self.staging.push((slot, mark), taken.record, &bytes).map(|()| bytes)

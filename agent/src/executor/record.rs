@@ -129,6 +129,8 @@ pub struct Verdict {
 pub(super) struct Assignment {
     pub mark: u64,
     pub key: AttemptKey,
+    /// Which job has that number; 0 = not known.
+    pub job_key: u64,
 }
 
 /// What a supervisor notes while the task runs.
@@ -148,6 +150,7 @@ impl Assignment {
         writer.u64(self.mark);
         writer.u32(self.key.attempt);
         writer.bytes(self.key.task_id.as_bytes());
+        writer.u64(self.job_key);
         seal(ASSIGNMENT_MAGIC, &writer.finish())
     }
 
@@ -156,7 +159,9 @@ impl Assignment {
         let mark = reader.u64()?;
         let attempt = reader.u32()?;
         let task_id = reader.text()?.to_owned();
-        Ok(Self { mark, key: AttemptKey { task_id, attempt } })
+        // Version 0.1 did not write it down.
+        let job_key = reader.u64().unwrap_or_default();
+        Ok(Self { mark, key: AttemptKey { task_id, attempt }, job_key })
     }
 }
 
@@ -399,7 +404,7 @@ mod tests {
             metrics: vec![("loss".to_owned(), 0.25)],
             refused: 2,
         };
-        (Assignment { mark: 99, key }, verdict)
+        (Assignment { mark: 99, key, job_key: 7 }, verdict)
     }
 
     #[test]
@@ -428,6 +433,6 @@ mod tests {
     #[test]
     fn the_largest_assignment_fits_before_the_live_counters() {
         let key = AttemptKey { task_id: "t".repeat(super::super::limits::TASK_ID_BYTES_MAX), attempt: 1 };
-        assert!((Assignment { mark: 1, key }).seal().len() as u64 <= LIVE_OFFSET);
+        assert!((Assignment { mark: 1, key, job_key: 7 }).seal().len() as u64 <= LIVE_OFFSET);
     }
 }

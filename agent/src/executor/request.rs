@@ -27,6 +27,8 @@ pub struct SpawnRequest<'a> {
     pub task_id: &'a str,
     /// The attempt's number.
     pub attempt: u32,
+    /// Which job has that number; 0 = not known.
+    pub job_key: u64,
     /// The task's index in its array.
     pub index: u32,
     /// The program: a path, or a name that is looked up in `PATH`.

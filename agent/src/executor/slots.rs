@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use fleetwire_common::ids::JobKey;
 use rustix::fs::{
     AtFlags, FallocateFlags, FileType, FlockOperation, Mode, OFlags, fallocate, flock, mkdirat, mknodat, openat, statat,
 };
@@ -122,6 +123,19 @@ impl Slots {
             key.is_some_and(|key| key.attempt == attempt && key.task_id == task_id)
         };
         self.slots.iter().position(holds).and_then(|index| u32::try_from(index).ok()).map(SlotId)
+    }
+
+    /// Whether the attempt in this slot is surely another job's.
+    pub fn is_foreign(&self, slot: SlotId, job_key: u64) -> bool {
+        let assignment = self.slot(slot).and_then(|slot| slot.assignment.as_ref());
+        assignment.is_some_and(|own| JobKey(own.job_key).differs(JobKey(job_key)))
+    }
+
+    /// Nobody wants what has ended in this slot any more: from here on nothing is found there.
+    pub fn forget(&mut self, slot: SlotId) {
+        if let Some(entry) = self.slot_mut(slot).filter(|slot| matches!(slot.phase, Phase::Ended(_))) {
+            entry.assignment = None;
+        }
     }
 
     pub fn is_running(&self, slot: SlotId) -> bool {

@@ -13,6 +13,7 @@ use super::*;
 
 mod deaths;
 mod many;
+mod numbers;
 mod staging;
 mod waking;
 
@@ -96,7 +97,7 @@ impl Device {
     }
 
     fn log(&self, task_id: &str, stream: OutputStream) -> String {
-        let piece = self.executor.read_log(task_id, 1, stream, 0, 1 << 20).unwrap();
+        let piece = self.executor.read_log((task_id, 1, 0), stream, 0, 1 << 20).unwrap();
         String::from_utf8(piece.data).unwrap()
     }
 
@@ -223,11 +224,11 @@ async fn output_is_kept_to_its_bound_and_the_rest_is_counted() {
     assert_eq!(verdict.stdout, OutputCount { kept: 100_000, dropped: 900_000 });
     assert_eq!(verdict.stderr, OutputCount { kept: 5, dropped: 0 });
     assert_eq!(device.log("t", OutputStream::Stderr), "oops\n");
-    let piece = device.executor.read_log("t", 1, OutputStream::Stdout, 99_990, 1000).unwrap();
+    let piece = device.executor.read_log(("t", 1, 0), OutputStream::Stdout, 99_990, 1000).unwrap();
     assert_eq!((piece.data.len(), piece.size, piece.dropped, piece.ended), (10, 100_000, 900_000, true));
-    let beyond = device.executor.read_log("t", 1, OutputStream::Stdout, 100_001, 1);
+    let beyond = device.executor.read_log(("t", 1, 0), OutputStream::Stdout, 100_001, 1);
     assert!(matches!(beyond, Err(LogError::BeyondEnd { offset: 100_001, size: 100_000 })));
-    let unknown = device.executor.read_log("t", 2, OutputStream::Stdout, 0, 1);
+    let unknown = device.executor.read_log(("t", 2, 0), OutputStream::Stdout, 0, 1);
     assert!(matches!(unknown, Err(LogError::Gone { .. })));
 }
 
@@ -236,9 +237,9 @@ async fn the_output_of_a_running_task_can_be_read() {
     let mut device = Device::new(4);
     device.sh("t", "echo first; exec sleep 600");
     until("the first line is there", || {
-        device.executor.read_log("t", 1, OutputStream::Stdout, 0, 100).is_ok_and(|piece| piece.data == b"first\n")
+        device.executor.read_log(("t", 1, 0), OutputStream::Stdout, 0, 100).is_ok_and(|piece| piece.data == b"first\n")
     });
-    let piece = device.executor.read_log("t", 1, OutputStream::Stdout, 6, 100).unwrap();
+    let piece = device.executor.read_log(("t", 1, 0), OutputStream::Stdout, 6, 100).unwrap();
     assert_eq!((piece.data.len(), piece.ended), (0, false));
     device.executor.cancel("t", 1, Duration::ZERO).unwrap();
     assert_eq!(device.ended("t").await.reason, EndReason::Cancelled);

@@ -40,6 +40,7 @@ fn task(index: u32, settled: bool, facts: &mut FactBatch) {
         incarnation_id: (index == 0).then_some([2; 16]),
         waits: false,
         spec: None,
+        job_key: Default::default(),
     };
     let status = Status {
         attempt,
@@ -48,6 +49,7 @@ fn task(index: u32, settled: bool, facts: &mut FactBatch) {
         note: String::new(),
         metrics: Vec::new(),
         end: Some(Box::new(End { result: Some(vec![7; 200]), ..End::default() })),
+        job_key: Default::default(),
     };
     let mut builder = flatbuffers::FlatBufferBuilder::new();
     let mut push = |fact: Fact<'_>| facts.push(fact.encode(Time(1), &mut builder));

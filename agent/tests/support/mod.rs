@@ -191,6 +191,7 @@ impl Peer {
             receipt,
             deadline_ms: 0,
             stop_on_disconnect_after_ms: 0,
+            job_key: Default::default(),
         }));
     }
 

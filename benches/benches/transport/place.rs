@@ -151,5 +151,13 @@ fn filled(fill: usize, of: usize) -> Message {
     let attempt = AttemptId { task: TaskId { job: JobId(7), entry: 0, index: 1 }, attempt: 1 };
     let note = noise.map(|byte| char::from(b'a' + byte % 26)).take(fill).collect();
     let status = fb::TaskStatus::Running;
-    Message::Status(Status { attempt, status, progress: 0.5, note, metrics: vec![], end: None })
+    Message::Status(Status {
+        attempt,
+        status,
+        progress: 0.5,
+        note,
+        metrics: vec![],
+        end: None,
+        job_key: Default::default(),
+    })
 }

@@ -141,7 +141,15 @@ fn status(index: u32) -> Message {
     let attempt = AttemptId { task: TaskId { job: JobId(7), entry: 0, index }, attempt: 1 };
     let metrics = vec![("loss".into(), 0.25), ("accuracy".into(), f64::from(index))];
     let note = "epoch 3 of 10, batch 128".to_owned();
-    Message::Status(Status { attempt, status: fb::TaskStatus::Running, progress: 0.5, note, metrics, end: None })
+    Message::Status(Status {
+        attempt,
+        status: fb::TaskStatus::Running,
+        progress: 0.5,
+        note,
+        metrics,
+        end: None,
+        job_key: Default::default(),
+    })
 }
 
 /// CPU time of this process so far, µs.

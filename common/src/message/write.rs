@@ -131,6 +131,7 @@ impl Assignment {
             kill_grace_ms: spec.kill_grace_ms,
             result_path,
             stop_on_disconnect_after_ms: self.stop_on_disconnect_after_ms,
+            job_key: self.job_key.0,
         };
         fb::TaskAssignment::create(builder, &args)
     }
@@ -160,6 +161,7 @@ impl Status {
             attempt: self.attempt.attempt,
             note,
             end,
+            job_key: self.job_key.0,
             ..Default::default()
         };
         if context.features.has(Features::INTERNED_METRICS) && !self.metrics.is_empty() {

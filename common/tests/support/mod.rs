@@ -83,6 +83,7 @@ pub fn plain_status() -> Status {
         note: String::new(),
         metrics: Vec::new(),
         end: None,
+        job_key: Default::default(),
     }
 }
 
@@ -114,6 +115,7 @@ pub fn assignment(parameter_bytes: usize) -> Message {
         receipt,
         deadline_ms: 0,
         stop_on_disconnect_after_ms: 0,
+        job_key: Default::default(),
     })
 }
 

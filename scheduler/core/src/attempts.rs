@@ -8,8 +8,9 @@ use crate::{bodies::FileKept, ranges::Ranges};
 use fixedbitset::FixedBitSet;
 use fleetwire_common::{
     blob::BlobRef,
+    envelope::keys::sha256,
     fb,
-    ids::{AgentId, JobId, TaskId},
+    ids::{AgentId, JobId, JobKey, SubmitId, TaskId},
     job::{JobSpec, TaskSpec},
     message::End,
     time::Time,
@@ -28,6 +29,8 @@ pub struct Submit {
 /// One job.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Job {
+    /// Tells it from a job of that number in another journal.
+    pub key: JobKey,
     /// What was submitted; files that are blobs are empty.
     pub spec: Arc<JobSpec>,
     /// These files.
@@ -358,8 +361,15 @@ impl EndedTask {
 
 impl Job {
     /// A job whose tasks are all unstarted.
-    pub fn new(spec: &Arc<JobSpec>, files: &[FileKept], bytes: u64, owner: &str, submitted_at: Time) -> Job {
+    pub fn new(
+        key: JobKey,
+        spec: &Arc<JobSpec>,
+        (files, bytes): (&[FileKept], u64),
+        owner: &str,
+        submitted_at: Time,
+    ) -> Job {
         Job {
+            key,
             spec: Arc::clone(spec),
             files: files.into(),
             kept_bytes: bytes,
@@ -405,6 +415,15 @@ impl Job {
     pub fn ordinals(&self) -> impl Iterator<Item = u16> + use<> {
         0..self.entries.len() as u16
     }
+}
+
+// §job-1
+/// A job's key, of what was submitted and by whom: whoever submits the same again, to a backup of the journal that had
+/// accepted it, means the same job. Never 0, which says that a key is not known.
+pub fn job_key(submit_id: SubmitId, digest: &[u8; 32], owner: &str) -> JobKey {
+    let text = [&submit_id.0[..], digest, owner.as_bytes()].concat();
+    let [a, b, c, d, e, f, g, h, ..] = sha256(&text);
+    JobKey(u64::from_le_bytes([a, b, c, d, e, f, g, h]).max(1))
 }
 
 /// All tasks of one job that have a record.

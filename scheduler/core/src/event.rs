@@ -260,6 +260,10 @@ pub enum Rejected {
     #[error("attempt {attempt} is {found:?}: {message:?} came in the wrong state")]
     WrongState { attempt: AttemptId, found: fb::TaskStatus, message: fb::SchedulerMessage },
     #[error(
+        "attempt {attempt} was assigned by a scheduler with another journal, in which that number is another job's"
+    )]
+    ForeignAttempt { attempt: AttemptId },
+    #[error(
         "this scheduler's journal is a restored backup, and numbers of jobs may have been given before: restart it with \
          --accept-restore to go on with the backup"
     )]
@@ -309,6 +313,7 @@ impl Rejected {
             Rejected::AttemptEnded { .. } => fb::ErrorCode::AttemptEnded,
             Rejected::NotYourAttempt { .. } => fb::ErrorCode::NotYourAttempt,
             Rejected::UnknownAttempt { .. } => fb::ErrorCode::UnknownAttempt,
+            Rejected::ForeignAttempt { .. } => fb::ErrorCode::ForeignAttempt,
             Rejected::UnknownJob { .. } => fb::ErrorCode::UnknownJob,
             Rejected::UnknownTask { .. } => fb::ErrorCode::UnknownTask,
             Rejected::UnknownAgent { .. } => fb::ErrorCode::UnknownAgent,
@@ -339,6 +344,7 @@ impl Rejected {
             | Rejected::AttemptEnded { .. }
             | Rejected::NotYourAttempt { .. }
             | Rejected::UnknownAttempt { .. }
+            | Rejected::ForeignAttempt { .. }
             | Rejected::WrongState { .. }
             | Rejected::Restored
             | Rejected::UnknownJob { .. }

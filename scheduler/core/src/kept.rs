@@ -17,7 +17,7 @@ use flatbuffers::{FlatBufferBuilder, UnionWIPOffset, WIPOffset};
 use fleetwire_common::{
     blob::BlobRef,
     fb,
-    ids::{AgentId, JobId, Name, Position, Principal, SubmitId, TaskId, TokenId},
+    ids::{AgentId, JobId, JobKey, Name, Position, Principal, SubmitId, TaskId, TokenId},
     job::JobSpec,
     message::End,
     time::Time,
@@ -131,7 +131,7 @@ fn write_token(token: TokenId, record: &TokenRecord, builder: &mut Builder) -> U
 }
 
 fn write_job(id: JobId, job: &Job, builder: &mut Builder) -> Union {
-    let Job { spec, files, kept_bytes, owner, submitted_at, ended_at, cancelled, entries, counts: _ } = job;
+    let Job { key, spec, files, kept_bytes, owner, submitted_at, ended_at, cancelled, entries, counts: _ } = job;
     let entries = entries.iter().map(|entry| {
         let Entry { spec: _, unstarted, completed, failed, cancelled, ended: _ } = entry;
         fb::EntryKeptT {
@@ -151,6 +151,7 @@ fn write_job(id: JobId, job: &Job, builder: &mut Builder) -> Union {
         spec: Some(spec.to_wire()),
         entries: Some(entries.collect()),
         files: (!files.is_empty()).then(|| files.iter().map(|kept| kept.to_wire().unpack()).collect()),
+        key: key.0,
     };
     table.pack(builder).as_union_value()
 }
@@ -279,7 +280,8 @@ fn read_job<'a>(table: fb::JobKept<'a>) -> Result<Kept<'a>, FactError> {
     let spec = Arc::new(JobSpec::from_own_wire(table.spec().ok_or(wrong("spec"))?.bytes())?);
     let owner = table.owner().ok_or(wrong("owner"))?;
     let files = read_files(table.files(), &spec).ok_or(wrong("files"))?;
-    let mut job = Job::new(&spec, &files, table.kept_bytes(), owner, Time(table.submitted_at()));
+    let (key, submitted_at) = (JobKey(table.key()), Time(table.submitted_at()));
+    let mut job = Job::new(key, &spec, (&files, table.kept_bytes()), owner, submitted_at);
     let entries = table.entries().ok_or(wrong("entries"))?;
     if entries.len() != job.entries.len() {
         return Err(wrong("entries"));

@@ -6,7 +6,7 @@
 //!
 //! The floors, from the ground: tables (`restored`, `breaker`, `bodies`, `agents`, `attempts`, `tokens`, `ranges`, `queue`, `deadlines`, `policy`,
 //! `limits`, `kept`, `fact`), rules (`state`, `snapshot`, `live`, `placement`, `event`, `core`), stories (`sessions`, `enrolment`, `restore`, `forget`, `health`,
-//! `tasks`, `backlog`, `loss`, `jobs`, `queries`, `explain`, `logs`, `unreadable`), and this front, which hands each event to one
+//! `tasks`, `excluding`, `backlog`, `loss`, `jobs`, `queries`, `explain`, `logs`, `unreadable`), and this front, which hands each event to one
 //! story. A file imports only from floors below its own.
 #![forbid(unsafe_code)]
 
@@ -19,6 +19,7 @@ mod core;
 pub mod deadlines;
 mod enrolment;
 pub mod event;
+mod excluding;
 mod explain;
 pub mod fact;
 mod forget;

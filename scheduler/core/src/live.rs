@@ -14,7 +14,7 @@ use crate::{
 };
 use fleetwire_common::{
     fb,
-    ids::{AgentId, AttemptId, JobId, Name, Principal, SessionId, TaskId},
+    ids::{AgentId, AttemptId, JobId, JobKey, Name, Principal, SessionId, TaskId},
     resources::Resources,
     time::Time,
 };
@@ -194,6 +194,8 @@ pub struct Reported {
     pub progress_ppm: u32,
     /// It waits for room.
     pub waits: bool,
+    /// Which job its number was given to.
+    pub job_key: JobKey,
 }
 
 /// What an attempt last said.

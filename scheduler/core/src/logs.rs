@@ -49,6 +49,7 @@ impl Core {
             stream: message.stream(),
             offset: message.offset(),
             limit: message.limit().clamp(1, LOG_CHUNK_BYTES_MAX),
+            job_key: self.state.job_key(attempt.task.job).0,
         };
         effects.send(to, Message::Rare(fb::SchedulerMessageT::LogRequest(Box::new(forwarded))));
         Ok(())

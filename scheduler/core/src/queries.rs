@@ -248,6 +248,7 @@ impl Core {
                 },
                 resources: Some(Box::new(held.resources.to_wire())),
                 waits: held.waits,
+                job_key: 0,
             })
             .collect()
         });

@@ -1,6 +1,7 @@
 //! Disjoint ranges of indices, each under a key: a million tasks of an array in one entry.
 //!
-//! Invariant: the ranges of one key are disjoint and not empty. They are kept by their last index, so
+//! Invariant: the ranges of one key are disjoint and not empty, and no two of them touch, so that what was put back can be
+//! taken together with what it was taken from. They are kept by their last index, so
 //! that taking the first index of a range changes a value and no key.
 
 use std::{collections::BTreeMap, ops::Range};
@@ -28,7 +29,9 @@ impl<K: Ord + Copy> Ranges<K> {
     pub fn insert(&mut self, key: K, from: u32, to: u32) {
         if from < to {
             debug_assert!(self.range_at(key, from).is_none(), "ranges are disjoint");
-            self.by_last.insert((key, to - 1), from);
+            let before = from.checked_sub(1).and_then(|last| self.by_last.remove(&(key, last)));
+            let after = self.range_at(key, to).map_or(to, |after| after.end);
+            self.by_last.insert((key, after - 1), before.unwrap_or(from));
             self.count += u64::from(to - from);
         }
     }
@@ -115,5 +118,20 @@ mod tests {
         }
         assert_eq!(left, (1..40).chain([50]).chain(60..100).collect::<Vec<_>>());
         assert_eq!((ranges.count(), ranges.first()), (0, None));
+    }
+
+    #[test]
+    fn what_is_put_back_is_taken_with_what_it_was_taken_from() {
+        let mut ranges = Ranges::default();
+        ranges.insert(7, 0, 8);
+        ranges.insert(8, 0, 1);
+        assert_eq!(ranges.take_first(), Some((7, 0)));
+        ranges.insert(7, 0, 1);
+        assert!(ranges.take(7, 3, 5));
+        ranges.insert(7, 4, 5);
+        assert_eq!(ranges.ranges(7).collect::<Vec<_>>(), [0..3, 4..8]);
+        ranges.insert(7, 3, 4);
+        assert!(ranges.take(7, 0, 8) && !ranges.take(7, 0, 1));
+        assert_eq!((ranges.count(), ranges.first()), (1, Some((8, 0))));
     }
 }

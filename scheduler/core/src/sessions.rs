@@ -17,7 +17,7 @@ use crate::{
 use fleetwire_common::{
     envelope::handshake::HelloInfo,
     fb,
-    ids::{AgentId, AttemptId, Name, Principal, SessionId},
+    ids::{AgentId, AttemptId, JobKey, Name, Principal, SessionId},
     job::pairs,
     limits::{AGENT_ATTEMPTS_MAX, LABELS_MAX, NAME_BYTES_MAX, VALUE_BYTES_MAX},
     message::{Ack, Message, cut, is_final},
@@ -175,7 +175,11 @@ impl Core {
         }
         self.disarm_absence(agent);
         for (attempt, report) in &listed {
-            self.keep_one(agent, *attempt, report, effects);
+            if self.is_foreign(*attempt, report.job_key) {
+                self.displace(agent, *attempt, effects);
+            } else {
+                self.keep_one(agent, *attempt, report, effects);
+            }
         }
         // §session-6
         let answers = listed.iter().map(|(attempt, report)| self.reconcile_listed(agent, *attempt, *report)).collect();
@@ -238,7 +242,11 @@ impl Core {
 
     /// Answers one listed attempt, and counts it, whatever it is.
     fn reconcile_listed(&mut self, agent: AgentId, attempt: AttemptId, report: Reported) -> fb::AttemptAnswerT {
-        let known = self.check_attempt(agent, attempt);
+        let foreign = self.is_foreign(attempt, report.job_key);
+        let known = match foreign {
+            true => Err(Rejected::ForeignAttempt { attempt }),
+            false => self.check_attempt(agent, attempt),
+        };
         let verdict = match &known {
             Ok(()) if self.state.is_cancelled(attempt.task) => fb::AttemptVerdict::Stop,
             Ok(()) => fb::AttemptVerdict::Keep,
@@ -247,13 +255,14 @@ impl Core {
         };
         // What is known of it stays: its progress, and that it runs.
         match self.live.held_mut(agent, attempt) {
-            Some(held) => {
+            Some(held) if !foreign => {
                 held.recalled = false;
                 self.live.set_waits(agent, attempt, report.waits);
             }
-            None => {
+            _ => {
                 let waits = report.waits;
-                let mut held = Held { ended: known.is_err(), waits, ..self.new_held(attempt) };
+                let mut held = if foreign { Held::default() } else { self.new_held(attempt) };
+                (held.ended, held.waits) = (known.is_err(), waits);
                 if known.is_err() {
                     // Maybe of a job that had this number in a journal of which ours is a backup.
                     held.resources = held.resources.or_more(report.resources);
@@ -300,9 +309,7 @@ impl Core {
             if !open {
                 self.live.release(agent, attempt);
             } else if self.state.is_cancelled(attempt.task) {
-                let ending = Ending::decided(fb::TaskStatus::Cancelled, fb::EndReason::Cancelled, self.now);
-                self.end_attempt(attempt, ending, effects);
-                self.live.release(agent, attempt);
+                self.lose(agent, attempt, "", effects);
             } else if same_data && self.state.chain.restored.is_some() {
                 // Nothing is assigned now; it is sent again after the restart that accepts the backup.
                 self.live.dequeue(attempt.task);
@@ -311,12 +318,35 @@ impl Core {
                 self.hold_again(agent, attempt);
                 self.send_assignment(session, attempt, effects);
             } else {
-                let mut ending = Ending::decided(fb::TaskStatus::Lost, fb::EndReason::AgentLost, self.now);
-                ending.end.message = String::from("the agent came back without its data");
-                self.end_attempt(attempt, ending, effects);
-                self.live.release(agent, attempt);
+                self.lose(agent, attempt, "the agent came back without its data", effects);
             }
         }
+    }
+
+    // §job-4
+    /// An agent lists an attempt that another journal's scheduler gave it. One of ours that has this number cannot be
+    /// there beside it.
+    fn displace(&mut self, agent: AgentId, attempt: AttemptId, effects: &mut Effects) {
+        if self.check_attempt(agent, attempt).is_ok() {
+            self.lose(
+                agent,
+                attempt,
+                "the agent has another job's attempt of this number, from another journal",
+                effects,
+            );
+        }
+    }
+
+    /// Ends an attempt of which nothing is on its agent any more.
+    fn lose(&mut self, agent: AgentId, attempt: AttemptId, why: &str, effects: &mut Effects) {
+        let (status, reason) = match self.state.is_cancelled(attempt.task) {
+            true => (fb::TaskStatus::Cancelled, fb::EndReason::Cancelled),
+            false => (fb::TaskStatus::Lost, fb::EndReason::AgentLost),
+        };
+        let mut ending = Ending::decided(status, reason, self.now);
+        ending.end.message = why.to_owned();
+        self.end_attempt(attempt, ending, effects);
+        self.live.release(agent, attempt);
     }
 
     /// An attempt that is sent again starts anew, as far as anyone knows.
@@ -382,8 +412,9 @@ fn read_attempts(message: &fb::Register<'_>) -> Result<BTreeMap<AttemptId, Repor
         let status = if is_final(report.status()) { fb::TaskStatus::Completed } else { report.status() };
         let resources = Resources::from_wire(report.resources());
         let progress_ppm = ppm(report.progress());
-        let waits = report.waits();
-        Ok((read_attempt(report.task_id(), report.attempt())?, Reported { status, resources, progress_ppm, waits }))
+        let (waits, job_key) = (report.waits(), JobKey(report.job_key()));
+        let reported = Reported { status, resources, progress_ppm, waits, job_key };
+        Ok((read_attempt(report.task_id(), report.attempt())?, reported))
     };
     reports.into_iter().flatten().map(read).collect()
 }

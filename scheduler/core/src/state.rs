@@ -5,7 +5,7 @@
 
 use crate::{
     agents::Agents,
-    attempts::{Assigned, EndedTask, Job, TaskRecord, records_of},
+    attempts::{Assigned, EndedTask, Job, TaskRecord, job_key, records_of},
     bodies::{Blobs, FileKept},
     fact::{Ended, Fact},
     limits::{METRIC_NAMES_SHARED_MAX, SUBMIT_KEPT},
@@ -15,7 +15,7 @@ pub use crate::{attempts::Submit, tokens::TokenRecord};
 use fleetwire_common::{
     blob::BlobRef,
     fb,
-    ids::{AgentId, AttemptId, JobId, Principal, SubmitId, TaskId, TokenId},
+    ids::{AgentId, AttemptId, JobId, JobKey, Principal, SubmitId, TaskId, TokenId},
     job::TaskSpec,
     time::Time,
 };
@@ -159,7 +159,8 @@ impl State {
                     self.blobs.append(blob).ok_or(ApplyError::Blob { blob: *blob })?;
                     kept_bytes += u64::from(blob.length);
                 }
-                let accepted = Job::new(spec, files, kept_bytes, owner, at);
+                let key = job_key(*submit_id, digest, owner);
+                let accepted = Job::new(key, spec, (files, kept_bytes), owner, at);
                 self.task_count += accepted.counts.total;
                 self.kept_bytes += accepted.kept_bytes;
                 self.jobs.insert(*job, accepted);
@@ -187,6 +188,11 @@ impl State {
         let open = self.tasks.get(&task).is_some_and(|record| record.open.count() > 0);
         let status = if open { fb::TaskStatus::Assigned } else { fb::TaskStatus::Pending };
         Some(entry.outcome(task.index).unwrap_or(status))
+    }
+
+    /// The key of a job; 0 if there is none, or it is not known.
+    pub fn job_key(&self, job: JobId) -> JobKey {
+        self.jobs.get(&job).map_or(JobKey::default(), |job| job.key)
     }
 
     /// Whether a task, or its whole job, was asked to stop.

@@ -12,11 +12,10 @@ use crate::{
     live::Phase,
     placement::{Placement, plan},
     policy::{Standing, backoff, outcome},
-    queue::Exclusion,
 };
 use fleetwire_common::{
     fb,
-    ids::{AgentId, AttemptId, JobId, SessionId, TaskId},
+    ids::{AgentId, AttemptId, JobId, JobKey, SessionId, TaskId},
     limits::{METRIC_NAME_BYTES_MAX, METRICS_MAX},
     message::{Ack, Assignment, End, Message, StatusRef, attempt_id, cut, is_final},
     time::Time,
@@ -64,8 +63,16 @@ impl Core {
     }
 
     fn assign(&mut self, Placement { task, agent }: Placement, effects: &mut Effects) {
-        self.cease_waiting(task);
         let attempt = self.next_attempt(task);
+        // §job-4
+        if self.live.held(agent, attempt).is_some() {
+            // Something else of that number is not gone there yet.
+            self.exclude(agent, task);
+            self.live.enqueue(task);
+            self.live.refresh_room(agent);
+            return;
+        }
+        self.cease_waiting(task);
         self.decide(&Fact::AttemptAssigned { attempt, agent }, effects);
         let held = self.new_held(attempt);
         self.live.agent_mut(agent).breaker.give(attempt);
@@ -89,7 +96,8 @@ impl Core {
         {
             effects.send(session, Message::Ack(Ack::Heartbeat(sent_ms)));
         }
-        let assignment = Assignment { attempt, spec, receipt, deadline_ms: 0, stop_on_disconnect_after_ms };
+        let job_key = self.state.job_key(attempt.task.job);
+        let assignment = Assignment { attempt, spec, receipt, deadline_ms: 0, stop_on_disconnect_after_ms, job_key };
         let message = Message::Assignment(assignment);
         let files = self.state.jobs.get(&attempt.task.job).map_or(&[][..], |job| job.files_of(attempt.task.entry));
         match files.is_empty() {
@@ -158,6 +166,14 @@ impl Core {
             let found = status.0.to_string();
             return Err(Rejected::Invalid { what: "status", found, expected: "a status that this version knows" });
         }
+        let key = JobKey(update.job_key());
+        // §job-3
+        if self.is_foreign(attempt, key) {
+            if self.check_attempt(agent, attempt).is_err() {
+                self.live.release(agent, attempt);
+            }
+            return Err(Rejected::ForeignAttempt { attempt });
+        }
         let checked = self.check_attempt(agent, attempt);
         if !is_final(status) {
             checked?;
@@ -199,6 +215,11 @@ impl Core {
             return Err(Rejected::AttemptEnded { attempt, latest });
         }
         Err(Rejected::UnknownAttempt { attempt })
+    }
+
+    /// Whether an attempt that bears this key is surely of another job than the one that has its number here.
+    pub fn is_foreign(&self, attempt: AttemptId, key: JobKey) -> bool {
+        self.state.job_key(attempt.task.job).differs(key)
     }
 
     /// Whether this very end was committed before: its acknowledgement was lost.
@@ -431,41 +452,6 @@ impl Core {
             self.live.deadlines.disarm(before, Deadline::Backstop(attempt));
         }
         self.live.deadlines.arm(at, Deadline::Backstop(attempt));
-    }
-
-    /// The agent is not offered this task's class for a while, longer with each rejection.
-    fn exclude(&mut self, agent: AgentId, task: TaskId) {
-        let policy = &self.config.policy;
-        let Some(id) = self.live.class_of(task) else { return };
-        let Some(class) = self.live.queue.find_mut(id) else { return };
-        let strikes = class.excluded.get(&agent).map_or(0, |exclusion| exclusion.strikes);
-        let wait = policy.readmit_after.saturating_mul(1 << strikes.min(16)).min(policy.readmit_max);
-        let until = self.now + wait;
-        let before = class.excluded.insert(agent, Exclusion { until: Some(until), strikes: strikes + 1 });
-        if let Some(before) = before.and_then(|exclusion| exclusion.until) {
-            self.live.deadlines.disarm(before, Deadline::Readmit(id, agent));
-        }
-        self.live.deadlines.arm(until, Deadline::Readmit(id, agent));
-        self.live.index.offer_again(agent);
-    }
-
-    /// The agent took a task of this class: its rejections are forgotten.
-    fn forgive(&mut self, agent: AgentId, task: TaskId) {
-        let Some(id) = self.live.class_of(task) else { return };
-        let Some(class) = self.live.queue.find_mut(id).filter(|class| !class.excluded.is_empty()) else { return };
-        if class.excluded.get(&agent).is_some_and(|exclusion| exclusion.until.is_none()) {
-            class.excluded.remove(&agent);
-        }
-    }
-
-    /// An agent that rejected a class is offered it again.
-    pub fn on_readmit(&mut self, class: crate::queue::ClassId, agent: AgentId) {
-        let Some(found) = self.live.queue.find_mut(class) else { return };
-        let Some(exclusion) = found.excluded.get_mut(&agent) else { return };
-        if exclusion.until.is_some_and(|until| until <= self.now) {
-            exclusion.until = None;
-            self.live.index.offer_again(agent);
-        }
     }
 }
 

@@ -2,6 +2,7 @@
 //! loses what was not synced, and a shadow state that is compared after every event.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+mod keys;
 mod restarts;
 mod results;
 mod runs;
@@ -16,7 +17,7 @@ use fleetwire_common::{
         keys::{Direction, Secret, plain_key},
     },
     facts::FactIter,
-    ids::{JobId, TaskId},
+    ids::{JobId, JobKey, TaskId},
     job::TaskSpec,
     message::{Ack, Assignment, End, Heartbeat, Message, Status},
 };
@@ -52,6 +53,8 @@ pub(crate) struct Story {
     pub staged: VecDeque<(AttemptId, Resources)>,
     /// After a restart, what never started counts as if it ran until the executor has said what does.
     recovering: bool,
+    /// Which job the assignments are of.
+    pub job_key: JobKey,
 }
 
 pub(crate) fn id(index: u32, attempt: u32) -> AttemptId {
@@ -114,6 +117,7 @@ impl Story {
             processes: BTreeMap::new(),
             staged: VecDeque::new(),
             recovering: false,
+            job_key: JobKey::default(),
         };
         story.start();
         story
@@ -285,6 +289,7 @@ impl Story {
             receipt,
             deadline_ms,
             stop_on_disconnect_after_ms: 0,
+            job_key: self.job_key,
         }));
     }
 

@@ -55,7 +55,13 @@ fn results_survive_crashes_and_lost_sessions_until_they_are_acknowledged() {
 
 #[test]
 fn each_refusal_that_is_final_settles() {
-    for code in [fb::ErrorCode::AttemptEnded, fb::ErrorCode::UnknownAttempt, fb::ErrorCode::NotYourAttempt] {
+    let codes = [
+        fb::ErrorCode::AttemptEnded,
+        fb::ErrorCode::UnknownAttempt,
+        fb::ErrorCode::NotYourAttempt,
+        fb::ErrorCode::ForeignAttempt,
+    ];
+    for code in codes {
         let mut t = Story::new();
         t.online(&[]);
         t.assign(id(0, 1), noop());
@@ -200,4 +206,17 @@ fn whatever_happens_the_books_are_right() {
         }
         assert!(t.agent.state().attempts().is_empty() && t.agent.live().used() == Resources::ZERO, "seed {seed}");
     }
+}
+
+#[test]
+fn what_waits_and_is_stopped_at_once_is_offered_once() {
+    let mut t = Story::new();
+    t.online(&[]);
+    t.assign(id(0, 1), process(2_000));
+    t.assign(id(1, 1), process(1_000));
+    t.handle(Event::Disconnected);
+    t.said();
+    t.online(&[(id(0, 1), fb::AttemptVerdict::Keep), (id(1, 1), fb::AttemptVerdict::Unknown)]);
+    let offered = t.said().into_iter().filter(|said| said.starts_with("Cancelled 1.0.1#1")).count();
+    assert_eq!(offered, 1);
 }

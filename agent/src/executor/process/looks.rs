@@ -133,7 +133,7 @@ impl ProcessExecutor {
                 continue;
             };
             let lock = self.slots.try_lock(slot)?;
-            let key = assignment.key.clone();
+            let (key, job_key) = (assignment.key.clone(), assignment.job_key);
             let mark = assignment.mark;
             if let Some(lock) = lock.as_ref().filter(|lock| Slots::never_started(lock, &assignment)) {
                 // Whoever was to start it is gone, and nobody can any more: the lock came with the request.
@@ -159,7 +159,7 @@ impl ProcessExecutor {
                     SlotCondition::Supervised { started: live.map(|live| live.started) }
                 }
             };
-            self.surveyed.push(SlotState { slot, key, condition });
+            self.surveyed.push(SlotState { slot, key, job_key, condition });
         }
         ended.sort_unstable_by_key(|(at, slot, _)| (*at, *slot));
         for (_, slot, outputs) in ended {

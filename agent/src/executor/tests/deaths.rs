@@ -120,7 +120,7 @@ async fn a_task_outlives_its_agent_and_its_verdict_is_found() {
     let executor = start(folder.path(), 4);
     let verdict = executor.verdict("t", 1).unwrap().unwrap();
     assert_eq!((verdict.exit_code, verdict.result.as_deref()), (6, Some(&b"5\n"[..])));
-    assert_eq!(executor.read_log("t", 1, OutputStream::Stdout, 0, 100).unwrap().data, b"done\n");
+    assert_eq!(executor.read_log(("t", 1, 0), OutputStream::Stdout, 0, 100).unwrap().data, b"done\n");
 }
 
 #[tokio::test]

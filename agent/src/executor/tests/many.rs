@@ -34,8 +34,8 @@ async fn two_hundred_tasks_go_through_a_few_slots() {
     let slots = std::fs::read_dir(device.folder.path()).unwrap().count();
     assert!(slots <= 12, "{slots} slots");
     // The latest are still readable, the first are gone.
-    assert!(device.executor.read_log(&names[0], 1, OutputStream::Stdout, 0, 10).is_err());
-    assert!(device.executor.read_log(&names[199], 1, OutputStream::Stdout, 0, 10).is_ok());
+    assert!(device.executor.read_log((&names[0], 1, 0), OutputStream::Stdout, 0, 10).is_err());
+    assert!(device.executor.read_log((&names[199], 1, 0), OutputStream::Stdout, 0, 10).is_ok());
 }
 
 #[tokio::test]

@@ -216,7 +216,7 @@ impl T {
                 let Some(peer) = self.peers.get_mut(&session) else { return };
                 if let (Message::Assignment(assignment), Some(agent)) = (&message, &peer.agent) {
                     let agent = self.agents.get_mut(agent).unwrap();
-                    agent.take_on(assignment.attempt, assignment.spec.resources);
+                    agent.take_on(assignment.attempt, assignment.job_key, assignment.spec.resources);
                 }
                 peer.inbox.push(message);
             }

@@ -12,6 +12,7 @@ mod harness;
 mod joining;
 mod limits;
 mod losing;
+mod numbers;
 mod reconciling;
 mod replaying;
 mod restoring;

@@ -4,7 +4,7 @@ use super::T;
 use fleetwire_common::{
     envelope::handshake::Proof,
     fb,
-    ids::{AttemptId, SessionId},
+    ids::{AttemptId, JobKey, SessionId},
     message::{Ack, End, Message, Status},
     resources::Resources,
 };
@@ -19,6 +19,8 @@ pub struct AgentModel {
     pub kinds: Vec<fb::AgentType>,
     pub data_id: [u8; 16],
     pub holds: BTreeMap<AttemptId, (Resources, fb::TaskStatus)>,
+    /// Which job each of them is of.
+    pub keys: BTreeMap<AttemptId, JobKey>,
     /// Of all that it lists.
     pub progress: f32,
     /// What it returns in its `Hello`.
@@ -36,10 +38,12 @@ impl AgentModel {
         runs.fold(Resources::ZERO, |sum, (_, (amount, _))| sum.plus(*amount))
     }
 
-    pub(super) fn take_on(&mut self, attempt: AttemptId, resources: Resources) {
+    pub(super) fn take_on(&mut self, attempt: AttemptId, key: JobKey, resources: Resources) {
         if self.holds.contains_key(&attempt) {
+            assert_eq!(self.keys.insert(attempt, key), Some(key), "another job's attempt of that number is here");
             return;
         }
+        self.keys.insert(attempt, key);
         let waits = !self.waits.is_empty() || !resources.fits(self.capacity.minus(self.used()));
         if self.backlog > 0 && waits {
             self.waits.push_back(attempt);
@@ -71,6 +75,7 @@ impl T {
             kinds: Vec::new(),
             data_id,
             holds: BTreeMap::new(),
+            keys: BTreeMap::new(),
             backlog: 0,
             waits: VecDeque::new(),
             progress: 0.0,
@@ -149,6 +154,7 @@ impl AgentHand<'_> {
             resources: Some(Box::new(resources.to_wire())),
             waits: model.waits.contains(attempt),
             progress: model.progress,
+            job_key: model.keys.get(attempt).map_or(0, |key| key.0),
         };
         let register = fb::RegisterT {
             capacity: Some(Box::new(model.capacity.to_wire())),
@@ -254,6 +260,7 @@ impl AgentHand<'_> {
             note: String::new(),
             metrics: Vec::new(),
             end: None,
+            job_key: JobKey::default(),
         }))
     }
 
@@ -263,6 +270,7 @@ impl AgentHand<'_> {
 
     pub fn ends(mut self, attempt: AttemptId, status: fb::TaskStatus, end: End) -> Self {
         self.model().drop_hold(attempt);
+        let job_key = self.model().keys.get(&attempt).copied().unwrap_or_default();
         self.send(Message::Status(Status {
             attempt,
             status,
@@ -270,6 +278,7 @@ impl AgentHand<'_> {
             note: String::new(),
             metrics: vec![("loss".into(), 0.5)],
             end: Some(Box::new(end)),
+            job_key,
         }))
     }
 
