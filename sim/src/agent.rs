@@ -177,6 +177,16 @@ impl AgentNode {
         self.life
     }
 
+    /// The scheduler goes on with a backup.
+    pub fn outlive(&mut self, now: Time) {
+        self.history.outlive();
+        if let Some(up) = &mut self.up {
+            // What arrived before was the other's.
+            up.inbox.retain(|arrived| !matches!(arrived, Arrived::Frame { .. }));
+        }
+        self.device.outlive(self.history.outlived(), now);
+    }
+
     /// Tries to connect.
     pub fn on_dial(&mut self, world: &mut World, reachable: bool) {
         let (number, now) = (self.number, self.device.clock.at(world.now));

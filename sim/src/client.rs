@@ -226,6 +226,27 @@ impl ClientNode {
         }
     }
 
+    /// The scheduler goes on with a backup: what was acknowledged and is not in it is gone, and jobs are submitted again.
+    pub fn forget_what_is_gone(&mut self, world: &mut World, history: &History) {
+        let is_there = |submit: &SubmitId, job: &JobId| {
+            let accepted = history.job(*job).map(|job| job.accepted);
+            history.job_of(*submit) == Some(*job) && accepted.is_some_and(|at| at <= history.durable)
+        };
+        let (kept, gone) = std::mem::take(&mut self.jobs).into_iter().partition(|(submit, job)| is_there(submit, job));
+        self.jobs = kept;
+        let gone: BTreeMap<SubmitId, JobId> = gone;
+        for submit in gone.into_keys() {
+            if let Some(bytes) = self.submitted.get(&submit).cloned() {
+                self.wish(world, world.now, Wish::Submit(submit, bytes));
+            }
+        }
+        self.cancelled.retain(|(job, task)| is_stopping(history, *job, *task));
+        self.ends_seen.retain(|task, status| {
+            let ended = history.task(*task).and_then(|task| task.ended);
+            ended.is_some_and(|(at, now)| at <= history.durable && now == *status)
+        });
+    }
+
     /// What was acknowledged must be in the record, now and after every crash.
     pub fn invariant_p1_acknowledged_is_durable(&self, history: &History) -> Result<(), Violation> {
         for (submit, job) in &self.jobs {
@@ -350,7 +371,8 @@ impl ClientNode {
         let Some((wish, _)) = self.open.remove(&nack.request()) else { return Ok(()) };
         let said = nack.message().unwrap_or_default();
         world.trace.say(world.now, || format!("client {} ← Nack {:?} {said}", self.number, nack.code()));
-        if nack.retriable() {
+        let restored = history.is_restored() && nack.code() == fb::ErrorCode::WrongState;
+        if nack.retriable() || restored {
             let at = world.now + 5 * LOOK_EVERY;
             if let Wish::Submit(..) | Wish::Again(_) | Wish::Cancel(..) = wish {
                 self.wish(world, at, wish);

@@ -24,6 +24,7 @@ use fleetwire_journal::sim_disk::SimDisk;
 use std::time::Duration;
 
 mod happenings;
+mod restoring;
 
 /// The cluster.
 #[derive(Debug)]
@@ -40,6 +41,12 @@ pub struct Cluster {
     pub history: History,
     /// Faults happen until then.
     pub faults_until: Time,
+    /// A copy of the scheduler's data.
+    backup: Option<restoring::Backup>,
+    /// Its data was put back, and it has not started since.
+    put_back: bool,
+    /// The operator knows that the scheduler runs on a backup, and will decide.
+    restore_seen: bool,
     cuts: u64,
     seen: u64,
     arrived: Vec<(u32, Vec<u8>)>,
@@ -89,6 +96,9 @@ impl Cluster {
             clients,
             history: History::default(),
             faults_until,
+            backup: None,
+            put_back: false,
+            restore_seen: false,
             cuts: 0,
             seen: 0,
             arrived: Vec::new(),
@@ -222,6 +232,7 @@ impl Cluster {
         }
         self.scheduler.start(&mut self.world, &mut self.history, &[])?;
         if self.scheduler.up.is_some() {
+            self.outlive();
             return self.invariant_p1_after_a_crash();
         }
         // It was killed, or met a failing disk, while it read its journal.

@@ -56,6 +56,8 @@ pub enum Area {
     Found,
     /// What a job's terms decided.
     Terms,
+    /// What was done with a backup.
+    Restoring,
 }
 
 /// How far an attempt is in the scheduler's eyes.
@@ -77,6 +79,17 @@ pub enum Stage {
 
 const STAGES: [Stage; 6] =
     [Stage::Assigned, Stage::Accepted, Stage::Running, Stage::Suspect, Stage::Ended, Stage::Gone];
+
+/// What was done with a backup of the scheduler's data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restoring {
+    /// It was made.
+    Made,
+    /// It took the place of the original.
+    PutBack,
+    /// The original took its place again.
+    Original,
+}
 
 /// How a process came to its end by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,6 +180,11 @@ impl Coverage {
         if terms.exclusive {
             self.count(Area::Terms, EXCLUSIVE, u16::from(ended.is_none()));
         }
+    }
+
+    /// Counts what was done with a backup.
+    pub fn restoring(&mut self, what: Restoring) {
+        self.count(Area::Restoring, what as u16, 0);
     }
 
     /// Counts a fact of an agent.
@@ -262,6 +280,10 @@ fn name(area: Area, first: u16, second: u16) -> String {
         Area::Found => {
             let what = ["running", "ended"].get(usize::from(first)).copied().unwrap_or_default();
             format!("agent's start finds an attempt {what}")
+        }
+        Area::Restoring => {
+            let what = ["backup made", "backup put back", "the original of a backup put back"];
+            what.get(usize::from(first)).copied().unwrap_or_default().to_owned()
         }
         Area::Terms => match (first, second) {
             (NOT_RETRIED, _) => "lost work is not retried".to_owned(),

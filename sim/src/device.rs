@@ -18,7 +18,10 @@ use fleetwire_common::{
     resources::Resources,
     time::Time,
 };
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 /// What the executor tells the agent of an attempt.
 #[derive(Clone, Debug)]
@@ -107,6 +110,10 @@ pub struct Device {
     truth: BTreeMap<AttemptId, Option<(fb::TaskStatus, End)>>,
     serial: u64,
     spawner_late_until: Time,
+    /// What ran here before the scheduler went on with a backup: it may be assigned again, by the same number.
+    outlived: BTreeSet<AttemptId>,
+    /// When that was last.
+    outlived_at: Time,
 }
 
 /// An attempt was started that had been started before.
@@ -134,6 +141,8 @@ impl Device {
             truth: BTreeMap::new(),
             serial: 0,
             spawner_late_until: Time::ZERO,
+            outlived: BTreeSet::new(),
+            outlived_at: Time::ZERO,
         }
     }
 
@@ -178,7 +187,8 @@ impl Device {
         now: Time,
         random: &mut Random,
     ) -> Result<Plans, StartedTwice> {
-        if self.truth.insert(attempt, None).is_some() {
+        let again = self.truth.insert(attempt, None).is_some();
+        if again && (!self.outlived.contains(&attempt) || self.runs(attempt)) {
             return Err(StartedTwice { attempt, device: self.name.clone() });
         }
         self.serial += 1;
@@ -231,10 +241,19 @@ impl Device {
         plans
     }
 
-    /// Attempts whose processes run under a supervisor. What a supervisor that was killed leaves behind is not
+    /// The scheduler goes on with a backup. What the agent holds may still start.
+    pub fn outlive(&mut self, held: impl Iterator<Item = AttemptId>, now: Time) {
+        self.outlived_at = now;
+        self.outlived.extend(self.truth.keys().copied().chain(held));
+    }
+
+    /// Attempts whose processes run under a supervisor, since the scheduler's data was last put back: what is from before
+    /// is nobody's until its agent is heard. What a supervisor that was killed leaves behind is not
     /// counted: the task itself dies with it.
     pub fn supervised(&self) -> impl Iterator<Item = AttemptId> + '_ {
-        let runs = |slot: &Slot| matches!(slot, Slot::Runs(process) if process.started && !process.orphaned);
+        let since = self.outlived_at;
+        let counts = move |process: &Process| process.started && !process.orphaned && process.spawned_at >= since;
+        let runs = move |slot: &Slot| matches!(slot, Slot::Runs(process) if counts(process));
         self.slots.iter().filter(move |(_, slot)| runs(slot)).map(|(attempt, _)| *attempt)
     }
 

@@ -56,10 +56,13 @@ pub enum Fault {
     ClockJump,
     /// A device's card is copied into a second one, which takes the same name for itself until faults stop.
     Clone,
+    /// The scheduler's whole data is copied; the next time that copy takes the original's place. The original is
+    /// gone, or comes back in its turn.
+    RestoredBackup,
 }
 
 /// All of them.
-pub const ALL: [Fault; 24] = [
+pub const ALL: [Fault; 25] = [
     Fault::AgentCrash,
     Fault::Reboot,
     Fault::SchedulerCrash,
@@ -84,6 +87,7 @@ pub const ALL: [Fault; 24] = [
     Fault::ClockDrift,
     Fault::ClockJump,
     Fault::Clone,
+    Fault::RestoredBackup,
 ];
 
 /// How large the cluster of a seed is.

@@ -16,7 +16,7 @@ use fleetwire_common::{
     message::{End, attempt_id, is_final},
 };
 use fleetwire_scheduler_core::State;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The scheduler's journal.
 #[derive(Debug, Default)]
@@ -32,6 +32,10 @@ pub struct History {
     tasks: BTreeMap<TaskId, TaskHistory>,
     agents: BTreeMap<u32, String>,
     tasks_open: u64,
+    /// It was proved that this is a restored backup, and nobody has accepted that.
+    restored: bool,
+    /// What incarnations before this prove is known.
+    accepted: u64,
 }
 
 /// One job.
@@ -113,6 +117,29 @@ impl AttemptHistory {
 }
 
 impl History {
+    /// The record of these facts.
+    ///
+    /// # Errors
+    /// A promise is broken by them.
+    pub fn of(facts: Vec<Vec<u8>>, durable: Position) -> Result<History, Violation> {
+        let mut history = History { durable, ..History::default() };
+        for (position, fact) in (1..).zip(&facts) {
+            history.follow(Position(position), fact)?;
+        }
+        history.facts = facts;
+        Ok(history)
+    }
+
+    /// All facts.
+    pub fn facts(&self) -> &[Vec<u8>] {
+        &self.facts
+    }
+
+    /// Whether it was proved that this is a restored backup, and nobody has accepted that.
+    pub fn is_restored(&self) -> bool {
+        self.restored
+    }
+
     /// Takes one fact, as it goes to the journal.
     ///
     /// # Errors
@@ -148,6 +175,12 @@ impl History {
         if let Some(fact) = record.fact_as_job_forgotten() {
             return self.on_forgotten(JobId(fact.job()));
         }
+        if let Some(fact) = record.fact_as_backup_restored() {
+            self.restored |= fact.incarnation() >= self.accepted;
+        }
+        if let Some(fact) = record.fact_as_restore_accepted() {
+            (self.restored, self.accepted) = (false, self.accepted.max(fact.incarnation()));
+        }
         if let Some(fact) = record.fact_as_agent_registered() {
             self.agents.insert(fact.agent(), fact.name().unwrap_or_default().to_owned());
         }
@@ -164,11 +197,8 @@ impl History {
         if durable < self.position() {
             let mut facts = std::mem::take(&mut self.facts);
             facts.truncate(durable.0 as usize);
-            *self = History { bodies: std::mem::take(&mut self.bodies), ..History::default() };
-            for (position, fact) in (1..).zip(&facts) {
-                self.follow(Position(position), fact)?;
-            }
-            self.facts = facts;
+            let bodies = std::mem::take(&mut self.bodies);
+            *self = History { bodies, ..History::of(facts, durable)? };
         }
         self.durable = durable;
         Ok(())
@@ -231,6 +261,9 @@ impl History {
 
     fn on_job_accepted(&mut self, position: Position, fact: fb::JobAccepted<'_>) -> Result<Consequence, Violation> {
         let job = JobId(fact.job());
+        if self.restored {
+            return broken("P2", format!("job {job} was accepted although the restored backup was not"));
+        }
         let spec = JobSpec::from_wire(fact.spec().map(|spec| spec.bytes()).unwrap_or_default());
         let Ok(spec) = spec else { return broken("P4", format!("job {job} was accepted and cannot be read")) };
         let owner = fact.owner().unwrap_or_default();
@@ -255,6 +288,9 @@ impl History {
 
     fn on_assigned(&mut self, position: Position, fact: fb::AttemptAssigned<'_>) -> Result<Consequence, Violation> {
         let id = task_id(fact.job(), fact.entry(), fact.index());
+        if self.restored {
+            return broken("P2", format!("{id} was assigned although the restored backup was not accepted"));
+        }
         let task = self.tasks.entry(id).or_default();
         if let Some((_, status)) = task.ended {
             return broken("P2", format!("{id} has ended ({status:?}) and was assigned again"));
@@ -404,6 +440,8 @@ pub struct AgentHistory {
     results: BTreeMap<AttemptId, (Position, fb::TaskStatus)>,
     /// What was durable on disks that the device no longer has.
     before: BTreeMap<AttemptId, fb::TaskStatus>,
+    /// What was kept before the scheduler went on with a backup: it may be assigned again, by the same number.
+    outlived: BTreeSet<AttemptId>,
 }
 
 impl AgentHistory {
@@ -424,7 +462,7 @@ impl AgentHistory {
             let Ok(id) = attempt_id(assignment.task_id(), assignment.attempt()) else {
                 return broken("P7", "an agent kept an attempt whose id cannot be read");
             };
-            if self.kept.insert(id, position).is_some() {
+            if self.kept.insert(id, position).is_some() && !self.outlived.contains(&id) {
                 return broken("P2", format!("an agent took {id} on twice"));
             }
             if record.fact_as_assignment_kept().is_some_and(|fact| !fact.waits()) {
@@ -439,7 +477,7 @@ impl AgentHistory {
             let Ok(id) = attempt_id(update.task_id(), update.attempt()) else {
                 return broken("P7", "an agent kept a result whose id cannot be read");
             };
-            if self.results.insert(id, (position, update.status())).is_some() {
+            if self.results.insert(id, (position, update.status())).is_some() && !self.outlived.contains(&id) {
                 return broken("P2", format!("an agent kept two results of {id}"));
             }
         }
@@ -455,7 +493,8 @@ impl AgentHistory {
         if durable < self.position() {
             let mut facts = std::mem::take(&mut self.facts);
             facts.truncate(durable.0 as usize);
-            *self = AgentHistory { before: std::mem::take(&mut self.before), ..AgentHistory::default() };
+            let (before, outlived) = (std::mem::take(&mut self.before), std::mem::take(&mut self.outlived));
+            *self = AgentHistory { before, outlived, ..AgentHistory::default() };
             for (position, fact) in (1..).zip(&facts) {
                 self.follow(Position(position), fact)?;
             }
@@ -484,7 +523,22 @@ impl AgentHistory {
         let mut before = std::mem::take(&mut self.before);
         let durable = self.results.iter().filter(|(_, (position, _))| *position <= self.durable);
         before.extend(durable.map(|(attempt, (_, status))| (*attempt, *status)));
-        *self = AgentHistory { before, ..AgentHistory::default() };
+        *self = AgentHistory { before, outlived: std::mem::take(&mut self.outlived), ..AgentHistory::default() };
+    }
+
+    /// The scheduler goes on with a backup. What was kept here is maybe not in it, or its end is not.
+    pub fn outlive(&mut self) {
+        self.outlived.extend(self.kept.keys());
+    }
+
+    /// What was kept here before the scheduler last went on with a backup.
+    pub fn outlived(&self) -> impl Iterator<Item = AttemptId> + '_ {
+        self.outlived.iter().copied()
+    }
+
+    /// Whether the scheduler went on with a backup since it was kept here.
+    pub fn has_outlived(&self, attempt: AttemptId) -> bool {
+        self.outlived.contains(&attempt)
     }
 
     /// What the attempt ended as, on this disk or on an earlier one.

@@ -110,6 +110,7 @@ impl Cluster {
                     self.agents.push(copy);
                 }
             }
+            Fault::RestoredBackup => self.back_up_or_restore(outage)?,
             Fault::KilledAtWork => self.doom(number),
             Fault::FailedSync | Fault::FullDisk | Fault::ReadOnlyDisk | Fault::SlowDisk => {
                 let node = self.victim(number);

@@ -45,6 +45,8 @@ pub struct SchedulerNode {
     pub paused_until: Option<Time>,
     /// Until when its disk takes seconds to sync.
     pub slow_until: Time,
+    /// The operator goes on with a restored backup, at the next start.
+    pub accepts_restore: bool,
     /// How many frames were refused as they should be.
     pub refused: u64,
 }
@@ -108,7 +110,15 @@ const COMPARE_EVERY: u64 = 1_000;
 impl SchedulerNode {
     /// A machine on which nothing ran yet.
     pub fn new(disk: SimDisk) -> SchedulerNode {
-        SchedulerNode { disk, life: 0, up: None, paused_until: None, slow_until: Time::ZERO, refused: 0 }
+        SchedulerNode {
+            disk,
+            life: 0,
+            up: None,
+            paused_until: None,
+            slow_until: Time::ZERO,
+            accepts_restore: false,
+            refused: 0,
+        }
     }
 
     /// Starts the process: replays the journal, enrols whoever is given, and makes that durable before
@@ -116,7 +126,7 @@ impl SchedulerNode {
     pub fn start(&mut self, world: &mut World, history: &mut History, enrol: &[Principal]) -> Result<(), Violation> {
         self.life += 1;
         self.paused_until = None;
-        let mut core = Scheduler::new(config(world));
+        let mut core = Scheduler::new(Config { accept_restore: self.accepts_restore, ..config(world) });
         let journal = JournalConfig { segment_bytes: SEGMENT_BYTES, ..JournalConfig::new(Identity::IfNew([1; 16])) };
         let opened = Writer::open(self.disk.clone(), &journal, RESERVE, |position, bytes| {
             core.replay_at(position, bytes)
@@ -166,6 +176,7 @@ impl SchedulerNode {
         if up.writer.has_failed() {
             return self.start_later(world);
         }
+        self.accepts_restore = false;
         world.trace.say(world.now, || format!("scheduler starts, incarnation {incarnation}"));
         up.wake_by(world, world.now);
         self.up = Some(Box::new(up));

@@ -53,6 +53,8 @@ pub enum Happening {
     Client(usize),
     /// A misfortune.
     Fault(Fault),
+    /// The operator goes on with a restored backup.
+    AcceptRestore,
     /// A node's disk works again.
     Mend(Node),
     /// A peer is no longer cut off.

@@ -32,7 +32,7 @@ fn seeds_100_to_200_keep_every_promise() {
 #[test]
 fn the_fixed_seeds_reach_every_arm_that_they_can() {
     let mut coverage = Coverage::default();
-    for seed in 0..400 {
+    for seed in 400..800 {
         run_covering(seed, Scale::Drawn, &mut coverage).expect("as above");
     }
     let reached: BTreeSet<String> = coverage.names().map(|(name, _)| name).collect();
@@ -60,9 +60,7 @@ const AGENT_FACTS: [FactBody; 5] = [
 ];
 
 /// What no fixed seed reaches, and why.
-const NOT_REACHED: [(&str, &str); 35] = [
-    ("fact BackupRestored", "no data is put back in a simulation; stories of the core do"),
-    ("fact RestoreAccepted", "no data is put back in a simulation; stories of the core do"),
+const NOT_REACHED: [(&str, &str); 32] = [
     ("fact AgentForgotten", "nobody is away for long enough; stories of the core cover it"),
     ("fact NONE", "there is no such fact"),
     ("fact TokenIssued", "everybody has joined before a simulation begins"),
@@ -79,7 +77,6 @@ const NOT_REACHED: [(&str, &str); 35] = [
     ("refused as Stale", "the link says it, before the core hears of anything"),
     ("refused as UnknownMessage", "all are of one version"),
     ("refused as UnsupportedVersion", "all are of one version"),
-    ("refused as WrongState", "agents register first"),
     ("refused as TooLarge", "nothing is"),
     ("refused as Busy", "nothing reaches a bound"),
     ("refused as Damaged", "disks lose only what was not synced; stories of the core and real processes cover it"),
@@ -99,7 +96,7 @@ const NOT_REACHED: [(&str, &str); 35] = [
 ];
 
 /// Ends, answers, steps of attempts and sessions, and what the processes go through.
-const MUST_BE_REACHED: [&str; 88] = [
+const MUST_BE_REACHED: [&str; 91] = [
     "end Completed by Exited",
     "end Failed by Exited",
     "end Failed by Signalled",
@@ -143,6 +140,9 @@ const MUST_BE_REACHED: [&str; 88] = [
     "snapshot read",
     "agent's snapshot taken",
     "agent's snapshot read",
+    "backup made",
+    "backup put back",
+    "the original of a backup put back",
     "end Lost by Disconnected",
     "keep Original: the replacement makes way",
     "keep Replacement: the original makes way",

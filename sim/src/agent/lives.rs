@@ -34,6 +34,7 @@ impl AgentNode {
         crate::misfortune::lose_unsynced(&disk, world);
         let mut copy = AgentNode::new(number, self.name.clone(), self.offer.clone(), disk, world);
         copy.history = self.history.clone();
+        copy.device.outlive(copy.history.outlived(), world.now);
         (self.was_copied, copy.was_copied) = (true, true);
         copy.start(world)?;
         Ok(copy)

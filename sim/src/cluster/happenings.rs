@@ -31,7 +31,12 @@ impl Cluster {
                 self.on_dial(peer, life);
                 Ok(())
             }
-            Happening::Wake(node, life) => self.on_wake(node, life).and_then(|()| self.bury(node)),
+            Happening::Wake(node, life) => {
+                self.on_wake(node, life)?;
+                self.see_restored();
+                self.bury(node)
+            }
+            Happening::AcceptRestore => self.on_accept_restore(),
             Happening::Synced(node, life) => self.on_synced(node, life).and_then(|()| self.bury(node)),
             Happening::Release(node, life) => self.on_release(node, life).and_then(|()| self.bury(node)),
             Happening::Start(Node::Scheduler, life) if life == self.scheduler.life => self.start_scheduler(),
@@ -281,6 +286,7 @@ pub(super) fn kind(what: &Happening) -> u64 {
         Happening::Heal(_) => 10,
         Happening::Idle(connection, ..) => connection.0 << 8 | 11,
         Happening::Mend(_) => 13,
+        Happening::AcceptRestore => 15,
         Happening::Snapshot(_, life) => life << 8 | 14,
         Happening::Stop(number, ..) => (*number as u64) << 8 | 12,
     }
