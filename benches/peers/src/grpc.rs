@@ -6,6 +6,7 @@ use crate::{
     tag,
 };
 use bytes::{Buf, BufMut, Bytes};
+use futures_util::StreamExt;
 use std::{
     convert::Infallible,
     path::Path,
@@ -13,7 +14,10 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll},
 };
-use tokio::sync::{Mutex, mpsc};
+use tokio::{
+    net::TcpStream,
+    sync::{Mutex, mpsc},
+};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{
     Request, Response, Status, Streaming,
@@ -135,10 +139,14 @@ pub async fn serve(folder: &Path, control: Arc<Control>) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("{} {}", listener.local_addr().unwrap(), folder.display());
     let tls = ServerTlsConfig::new().identity(Identity::from_pem(read("cert.pem"), read("key.pem")));
-    let incoming = TcpListenerStream::new(listener);
-    let server = Server::builder().tls_config(tls).unwrap().tcp_nodelay(true).add_service(Peer(control));
+    let incoming = TcpListenerStream::new(listener).map(|socket| socket.and_then(without_delay));
+    let server = Server::builder().tls_config(tls).unwrap().add_service(Peer(control));
     tokio::spawn(async move { server.serve_with_incoming(incoming).await.unwrap() });
     address
+}
+
+fn without_delay(socket: TcpStream) -> std::io::Result<TcpStream> {
+    socket.set_nodelay(true).map(|()| socket)
 }
 
 pub struct Grpc {

@@ -4,10 +4,12 @@
 //! What is compared is the CPU time of all that stands between a client and the scheduler, the scheduler
 //! included: with a broker, the broker and its subscriber.
 
+#[allow(dead_code)]
 #[path = "../../benches/transport/load.rs"]
 mod load;
 #[path = "../../benches/transport/process.rs"]
 mod process;
+#[allow(dead_code)]
 #[path = "../../benches/transport/report.rs"]
 mod report;
 
@@ -93,8 +95,9 @@ where
     F: Future<Output = C> + Send + 'static,
 {
     let clients = runtime.block_on(async {
-        let (mut dials, mut clients) = (JoinSet::new(), Vec::new());
-        for number in 0..count {
+        // The first is the one that is answered.
+        let (mut dials, mut clients) = (JoinSet::new(), vec![Arc::new(connect(server.address.clone(), 0).await)]);
+        for number in 1..count {
             dials.spawn(connect(server.address.clone(), number));
             if dials.len() >= 8 {
                 clients.push(Arc::new(dials.join_next().await.unwrap().unwrap()));
@@ -119,7 +122,9 @@ where
         println!("| {name} | {pattern} | {count} | {} | {} | {trips} |", short(figure.cpu_us), rate(figure.per_second));
     }
     // Clients leave before their server does.
+    let inside = runtime.enter();
     drop(pair.clients);
+    drop(inside);
     runtime.shutdown_timeout(Duration::from_millis(200));
 }
 
