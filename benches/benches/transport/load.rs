@@ -115,7 +115,7 @@ impl<C: Client> Pair<C> {
             // What is still on its way is not the next slice's.
             let mut last = self.server.mark().messages;
             loop {
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                tokio::time::sleep((time / 16).max(Duration::from_millis(20))).await;
                 let now = self.server.mark().messages;
                 if now == last {
                     break;

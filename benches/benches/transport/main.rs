@@ -3,7 +3,7 @@
 //!
 //! `cargo bench --bench transport` takes about five minutes; `-- quick` one. Server and clients are two
 //! processes; `-- one-thread` opens frames on the thread that receives them, to tell what the scheduler's two threads
-//! cost. `-- only=WORD` and `connections=1,100` choose rows. Servers run for all connections of one kind, and take turns, a slice of half a second
+//! cost. `-- only=WORD` and `connections=1,100` choose rows. Servers run for all connections of one kind, and take turns, a slice of a third of a second
 //! each, so that whatever else the machine does falls on all of them; a ratio is the median of slices
 //! that ran beside each other. The figure to compare is the server's CPU time for a message.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, missing_docs)]
@@ -100,7 +100,7 @@ fn bench(arguments: &[String]) {
     let counts: Vec<usize> = counts.unwrap_or("1,100,1000").split(',').map(|count| count.parse().unwrap()).collect();
     let folder = tempfile::tempdir().unwrap();
     let place = Arc::new(Place::make(folder.path()));
-    let (slice, rounds) = if quick { (Duration::from_millis(250), 1) } else { (Duration::from_millis(400), 3) };
+    let (slice, rounds) = if quick { (Duration::from_millis(250), 1) } else { (Duration::from_millis(300), 3) };
     let bench = Bench { folder, place, runtime: runtime(), slice, rounds, ours, only };
     let files = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let files = rustix::process::Rlimit { current: files.maximum, ..files };
@@ -118,6 +118,7 @@ fn bench(arguments: &[String]) {
         let mut group = bench.group(connections);
         bench.receiving(&mut group);
         bench.sending(&mut group);
+        bench.sizes(&mut group);
     }
     println!("\nLoad of the machine after: {}", load_average());
 }
@@ -185,15 +186,19 @@ impl Bench {
                 short(gain)
             );
         }
-        for (name, bytes, burst) in
-            [("smallest", 64, 16), ("4 KB", 4 << 10, 4), ("64 KB", 64 << 10, 1), ("1 MB", 1 << 20, 1)]
-        {
-            self.row(group, name, Pattern::Saturating(Load::new(bytes, burst, 1)), false);
-        }
         if group.connections >= 1_000 {
             self.row(group, "sparse, 20,000/s", Pattern::Sparse(alone, 20_000), false);
             let beat = Load { heartbeat: true, ..Load::new(place::frame_bytes(&place::heartbeat()), 1, 1) };
             self.row(group, "heartbeats, 500/s", Pattern::Sparse(beat, 500), false);
+        }
+    }
+
+    /// Last, because what is still on its way when a slice ends takes long to arrive.
+    fn sizes(&self, group: &mut Group) {
+        for (name, bytes, burst) in
+            [("smallest", 64, 16), ("4 KB", 4 << 10, 4), ("64 KB", 64 << 10, 1), ("1 MB", 1 << 20, 1)]
+        {
+            self.row(group, name, Pattern::Saturating(Load::new(bytes, burst, 1)), false);
         }
     }
 
@@ -217,9 +222,9 @@ impl Bench {
         let (pattern, bytes) = real(pattern);
         let (mut row, serves) = (Row::default(), matches!(pattern, Pattern::Served(_)));
         // Where a whole message of each takes longer, a slice does, too.
-        let seconds = (*connections * bytes) as f64 / 200e6;
-        let slice = Duration::from_secs_f64(seconds.min(3.0)).max(self.slice);
-        for _ in 0..if seconds > 0.4 { 1 } else { self.rounds } {
+        let seconds = (*connections * bytes) as f64 / 50e6;
+        let slice = Duration::from_secs_f64(seconds.min(4.0)).max(self.slice);
+        for _ in 0..if seconds > 1.0 { 1 } else { self.rounds } {
             let ours = if single { &mut *singles } else { &mut *ours };
             row.ours.push(ours.run(&self.runtime, pattern, slice));
             row.bare.push(bare.run(&self.runtime, pattern, slice));
