@@ -5,6 +5,7 @@
 //! `FLEETWIRE_GOLDEN_FROM=DIR cargo test -p fleetwire-scheduler --test golden`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+use fleetwire_common::ids::JobKey;
 use fleetwire_disk::{DataFolder, FsDisk};
 use fleetwire_journal::{Identity, Journal, JournalConfig, Recovery, Summary, list_files};
 use fleetwire_scheduler::Replica;
@@ -117,6 +118,17 @@ fn keep(data: &Path) {
     fs::write(folder.join("state.txt"), told(&read(disk, 0).0)).unwrap();
 }
 
+/// A snapshot of a version that knew no keys of jobs gives none to its jobs, where the facts that it replaces do: nobody can
+/// tell such a job from another by its key, and that is all they may differ in.
+fn without_keys(mut state: State, beside: &State) -> State {
+    for (id, job) in &mut state.jobs {
+        let other = beside.jobs.get(id).map_or(JobKey::default(), |job| job.key);
+        assert!(!job.key.differs(other), "job {id}");
+        job.key = JobKey::default();
+    }
+    state
+}
+
 #[test]
 fn every_released_format_is_read_to_the_same_state() {
     if let Some(data) = std::env::var_os("FLEETWIRE_GOLDEN_FROM") {
@@ -135,6 +147,6 @@ fn every_released_format_is_read_to_the_same_state() {
         let (_place, disk) = unpacked(&version);
         let (elder, further) = read(disk, 1);
         assert!(further.facts > recovery.facts);
-        assert_eq!(elder, state, "{}", version.display());
+        assert_eq!(without_keys(elder, &state), without_keys(state.clone(), &state), "{}", version.display());
     }
 }
