@@ -10,7 +10,7 @@ use fleetwire_common::{
         verifier_options,
     },
     fb::{self, verify},
-    ids::{AttemptId, JobId, TaskId},
+    ids::{AttemptId, JobId, JobKey, TaskId},
     message::{Ack, Message, Status},
 };
 use libfuzzer_sys::{
@@ -48,7 +48,7 @@ fn honest(metrics: u8, kinds: u8, features: u8) -> Vec<u8> {
     let attempt = AttemptId { task: TaskId { job: JobId(7), entry: 0, index: u32::from(kinds) }, attempt: 1 };
     let metrics = (0..metrics % 65).map(|n| (Arc::from(format!("loss_{n}")), f64::from(n))).collect();
     let status = fb::TaskStatus::Running;
-    let update = Status { attempt, status, progress: 0.5, note: "a note".into(), metrics, end: None };
+    let update = Status { attempt, status, progress: 0.5, note: "a note".into(), metrics, end: None, job_key: JobKey(7) };
     let log = fb::LogChunkT { data: Some(vec![kinds; 40]), task_id: Some("7.0.1".into()), ..Default::default() };
     let all = [
         Message::Status(update),

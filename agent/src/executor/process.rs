@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -127,7 +128,7 @@ impl ProcessExecutor {
             match (self.link.send(lock, bytes), key) {
                 (Ok(_), Some(key)) => return Some(key),
                 // Its lock is free: the next look at the slots says that it is lost.
-                (Err(_), _) | (_, None) => self.next_sweep = Instant::now(),
+                (Err(_), _) | (_, None) => self.sweep_soon(),
             }
         }
         None
@@ -266,7 +267,11 @@ impl ProcessExecutor {
                 continue;
             }
             let woken = tokio::select! {
-                _ = self.events.readable() => Woken::Events,
+                readable = self.events.readable() => {
+                    // Forgotten before they are taken, so that what comes meanwhile wakes us again.
+                    readable.into_iter().for_each(|mut readable| readable.clear_ready());
+                    Woken::Events
+                }
                 news = self.link.news() => Woken::Link(news),
                 () = tokio::time::sleep_until(self.next_sweep), if sweep => Woken::Sweep,
             };
@@ -276,7 +281,7 @@ impl ProcessExecutor {
                 Woken::Link(LinkNews::Gone) => {
                     let restarted = self.link.on_gone();
                     // Requests that died with it are found by their free locks.
-                    self.next_sweep = Instant::now();
+                    self.sweep_soon();
                     self.tell_spawner_died(restarted.err());
                 }
                 Woken::Link(LinkNews::Restart) => {
@@ -314,26 +319,30 @@ impl ProcessExecutor {
         Ok(())
     }
 
+    /// The next wait begins with a look at the slots.
+    pub(super) fn sweep_soon(&mut self) {
+        self.next_sweep = Instant::now();
+    }
+
     fn tell_spawner_died(&mut self, error: Option<io::Error>) {
         let restart_failed = error.map(|error| error.to_string());
         self.ready.push_back(ExecutorEvent::SpawnerDied { restart_failed });
     }
 
+    /// Takes everything that supervisors have sent, also what tokio has not noticed yet: a look at the slots counts on
+    /// it.
     fn drain_events(&mut self) {
         let mut buffer = std::mem::take(&mut self.buffer);
         loop {
             buffer.clear();
-            let received = self.events.try_io(Interest::READABLE, |events| {
-                let spare = rustix::buffer::spare_capacity(&mut buffer);
-                Ok(recv(events, spare, RecvFlags::DONTWAIT)?)
-            });
-            match received {
+            let spare = rustix::buffer::spare_capacity(&mut buffer);
+            match recv(self.events.get_ref(), spare, RecvFlags::DONTWAIT) {
                 Ok((_, count)) if count > 0 => {
                     if let Ok((slot, mark, notice)) = Notice::decode(&buffer) {
                         self.on_notice(slot, mark, notice);
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(Errno::INTR) => {}
                 _ => break,
             }
         }

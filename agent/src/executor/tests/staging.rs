@@ -108,6 +108,27 @@ async fn a_killed_spawner_changes_nothing_for_what_is_staged() {
     assert_eq!(device.end().await, ("2".to_owned(), EndReason::Exited, None));
 }
 
+/// The look at the slots comes before anybody has seen that the socket has something: what a supervisor said is
+/// there nevertheless, and the staged attempt that it has taken is the one that follows.
+#[tokio::test]
+async fn a_look_at_the_slots_hears_what_a_supervisor_said_before_it_gave_up_its_lock() {
+    let mut device = Device::new(8);
+    let slot = device.sh("0", "exec sleep 600");
+    let main = device.started("0").await;
+    device.stage("1", "exec sleep 600");
+    device.stage("2", "exec sleep 600");
+    let lock = std::fs::File::open(device.folder.path().join(slot.0.to_string()).join("attempt")).unwrap();
+    kill_process(pid(main), Signal::KILL).unwrap();
+    until("the lock is free", || lock.try_lock_shared().is_ok());
+    lock.unlock().unwrap();
+    device.executor.sweep_soon();
+    assert_eq!(device.end().await, ("0".to_owned(), EndReason::Signalled, Some(key("1"))));
+    assert_eq!(device.executor.running(), 1);
+    assert!(device.executor.unstage("2", 1), "two have started in the room of one");
+    device.executor.cancel("1", 1, Duration::ZERO).unwrap();
+    assert_eq!(device.end().await, ("1".to_owned(), EndReason::Cancelled, None));
+}
+
 #[tokio::test]
 async fn room_that_was_free_before_is_given_to_the_first_on_demand() {
     let mut device = Device::new(8);
