@@ -4,13 +4,16 @@
 //! hands to them, a view into the verified frame. The frequent ones have types of their own, so that
 //! sealing them allocates nothing; the rare ones use the schema's owned tables.
 
+pub(crate) mod forward;
 mod metrics;
 mod read;
+mod record;
 mod write;
 
 pub use metrics::{MetricNameError, MetricNames, MetricNumbers};
 pub use read::{MessageRef, StatusRef, attempt_id};
-pub use write::{WriteContext, write_task_id};
+pub use record::write_task_id;
+pub(crate) use write::WriteContext;
 
 use crate::{
     fb,

@@ -8,7 +8,7 @@ use fleetwire_common::{
     envelope::{CONTROL_STREAM, Features, OpenError, Opener},
     fb::{self, SchedulerMessage as M},
     limits::*,
-    message::MessageRef,
+    message::{Ack, End, Message, MessageRef, Status},
 };
 use std::{collections::BTreeSet, fs, path::PathBuf};
 use support::*;
@@ -322,12 +322,53 @@ fn alike(messages: &[fb::SchedulerMessageT]) -> String {
     format!("{messages:?}").replace("Some([])", "None")
 }
 
+/// tests/interop/run has other implementations read what today's build seals as well: the golden files are of the
+/// version that they were made with.
+#[test]
+#[ignore = "writes frames for other implementations: tests/interop/run"]
+fn what_we_seal_today_is_written_for_others() {
+    let folder = PathBuf::from(std::env::var_os("FLEETWIRE_OUR_FRAMES").expect("the folder for our frames"));
+    fs::create_dir_all(&folder).unwrap();
+    let end = End { result: Some(vec![5; 9]), message: "it ended".into(), wall_us: 7, ..Default::default() };
+    let ended = Status { end: Some(Box::new(end)), status: fb::TaskStatus::Completed, ..plain_status() };
+    let frequent = [
+        assignment(300),
+        status(16),
+        Message::Status(ended),
+        heartbeat(),
+        Message::Acceptance(attempt()),
+        Message::Cancellation(attempt(), fb::EndReason::Cancelled),
+        Message::Recall(attempt()),
+        Message::Ack(Ack::Final(attempt())),
+        Message::Ack(Ack::Request(9)),
+    ];
+    let mut all: Vec<(String, Vec<u8>)> = Vec::new();
+    for (name, message) in samples::all() {
+        all.push((name.into(), sealed(&Message::Rare(message), Features::NONE)));
+    }
+    for (number, message) in frequent.iter().enumerate() {
+        all.push((format!("Frequent{number}"), sealed(message, Features(Features::ALL.0 & !Features::PACKED.0))));
+    }
+    for (name, features) in [("Batch", Features::BATCH), ("Packed", Features::ALL)] {
+        let mut frame = Vec::new();
+        assert_eq!(sealer(features).seal(NOW_MS, &frequent, &mut frame), frequent.len());
+        all.push((name.into(), frame));
+    }
+    let mut pieces = Vec::new();
+    sealer(Features::NONE).seal_bulk(NOW_MS, 1, &assignment(300_000), &mut pieces).unwrap();
+    all.push(("Chunks".into(), pieces));
+    // A piece alone is none that a session would take.
+    for (name, frame) in all.iter().filter(|(name, _)| name != "Chunk") {
+        fs::write(folder.join(format!("{name}.bin")), frame).unwrap();
+    }
+}
+
 /// tests/interop/run has other implementations read the golden files and seal what they read anew.
 #[test]
 #[ignore = "needs frames that another implementation sealed: tests/interop/run"]
 fn what_others_seal_is_opened_and_is_what_they_read() {
     let peer = PathBuf::from(std::env::var_os("FLEETWIRE_PEER_FRAMES").expect("the folder with their frames"));
-    let honest = folder().join("..");
+    let honest = std::env::var_os("FLEETWIRE_OUR_FRAMES").map_or(folder().join(".."), PathBuf::from);
     let older = peer.ends_with("python-previous");
     let mut count = 0;
     for file in fs::read_dir(&honest).unwrap().map(|file| file.unwrap().file_name()) {

@@ -12,7 +12,8 @@ pub(super) struct Packer {
     small: Option<CompressTable>,
     large: Option<CompressTable>,
     buffer: Vec<u8>,
-    paid: bool,
+    /// How many bytes of the buffer the last body takes; 0 if it was not compressed.
+    length: usize,
 }
 
 impl Packer {
@@ -20,7 +21,7 @@ impl Packer {
     /// The compressed form, unless the body is too small to try or does not shrink to 7/8. Random bytes
     /// cost 49 µs per MB to find out, so nothing is sampled beforehand.
     pub(super) fn pack(&mut self, raw: &[u8]) -> Option<&[u8]> {
-        self.paid = false;
+        self.length = 0;
         if raw.len() < COMPRESS_BYTES_MIN {
             return None;
         }
@@ -34,13 +35,15 @@ impl Packer {
             self.large.get_or_insert_with(CompressTable::large)
         };
         let length = compress_into_with_table(raw, &mut self.buffer, table).ok()?;
-        self.paid = length <= raw.len() / 8 * 7;
-        if self.paid { self.buffer.get(..length) } else { None }
+        if length <= raw.len() / 8 * 7 {
+            self.length = length;
+        }
+        self.packed()
     }
 
-    /// Whether the last body was compressed.
-    pub(super) fn paid(&self) -> bool {
-        self.paid
+    /// The last body's compressed form, if it was compressed.
+    pub(super) fn packed(&self) -> Option<&[u8]> {
+        self.buffer.get(..self.length).filter(|packed| !packed.is_empty())
     }
 
     /// Gives back a buffer beyond `keep` bytes.

@@ -1,21 +1,20 @@
 //! Sealing: messages in, frames out (docs/protocol.md#sealing).
 //!
-//! The signature vector is created first, so it is the last bytes of the frame. What is needed only
-//! while a frame is built (builders, compression tables, buffers) belongs to the thread, not to the
-//! session: it is used again and again, so that nothing is allocated once it has grown to the size of
+//! A frame is written from front to back, to where it is sent from, and the signature vector last. What is needed
+//! only while it is written (compression tables, buffers, a builder for rare messages) belongs to the thread, not
+//! to the session: it is used again and again, so that nothing is allocated once it has grown to the size of
 //! what is sent, and ten thousand idle sessions hold none of it.
 
-use super::{
-    CONTROL_STREAM, Features, SIGNATURE_BYTES, VERSION,
-    keys::{MacKey, TAG_BYTES},
-    pack::Packer,
-};
+use super::{CONTROL_STREAM, Features, VERSION, keys::MacKey, pack::Packer};
 use crate::{
     fb,
     limits::*,
-    message::{Message, MetricNumbers, WriteContext},
+    message::{
+        Message, MetricNumbers, WriteContext,
+        forward::{Kind, Place, Table, Writer},
+    },
 };
-use flatbuffers::{FlatBufferBuilder, WIPOffset};
+use flatbuffers::FlatBufferBuilder;
 use std::cell::RefCell;
 
 /// Seals what one peer sends in one session.
@@ -122,134 +121,154 @@ impl Sealer {
         // §stream-8
         let features = Features(self.features.0 & !Features::INTERNED_METRICS.0);
         let mut numbers = MetricNumbers::default();
-        let mut context = WriteContext { features, numbers: &mut numbers };
-        let Bench { frame, body, items, packer } = bench;
-        write_body(body, items, std::slice::from_ref(message), &mut context);
-        let raw = body.finished_data();
-        if raw.len() > BODY_BYTES_MAX {
-            return Err(SealError::TooLarge { found: raw.len() });
+        let Bench { aside, body, packer } = bench;
+        let mut context = WriteContext { features, numbers: &mut numbers, aside };
+        write_body(body, std::slice::from_ref(message), &mut context);
+        if body.len() > BODY_BYTES_MAX {
+            return Err(SealError::TooLarge { found: body.len() });
         }
-        let packed = if self.features.has(Features::PACKED) { packer.pack(raw) } else { None };
-        let (compression, raw_len) = match packed {
-            Some(_) => (fb::Compression::Lz4Block, raw.len() as u32),
-            None => (fb::Compression::None, 0),
-        };
-        let bytes = packed.unwrap_or(raw);
+        let packed = if self.features.has(Features::PACKED) { packer.pack(body) } else { None };
+        let raw_len = if packed.is_some() { body.len() as u32 } else { 0 };
+        let bytes = packed.unwrap_or(body);
         let mut offset = 0;
         for (sequence, piece) in (0..).zip(bytes.chunks(CHUNK_BYTES)) {
-            let mut args = self.begin(frame, now_ms, stream, sequence);
-            let data = Some(frame.create_vector(piece));
-            let chunk = fb::ChunkArgs { offset, total: bytes.len() as u64, data, compression, raw_len };
-            args.message_type = fb::SchedulerMessage::Chunk;
-            args.message = Some(fb::Chunk::create(frame, &chunk).as_union_value());
-            finish(frame, &args);
-            self.sign(frame.finished_data(), out);
+            let content = Content::Message(fb::SchedulerMessage::Chunk);
+            let mut frame = self.begin(out, now_ms, stream, sequence, content);
+            let mut table = Table::<14, 29>::new();
+            table.u64(fb::Chunk::VT_OFFSET, offset);
+            table.u64(fb::Chunk::VT_TOTAL, bytes.len() as u64);
+            let data = table.child(fb::Chunk::VT_DATA);
+            table.u32(fb::Chunk::VT_RAW_LEN, raw_len);
+            if raw_len != 0 {
+                table.u8(fb::Chunk::VT_COMPRESSION, fb::Compression::Lz4Block.0);
+            }
+            let chunk = frame.writer.table(frame.content, Kind::Single, table);
+            frame.writer.vector(chunk.place(data), piece);
+            self.finish(frame);
             offset += piece.len() as u64;
         }
         bench.tidy(self.frame_bytes_max);
         Ok(())
     }
 
-    /// One frame of the control stream, appended; its sequence and its size are the caller's to judge.
+    /// One frame of the control stream, appended; its sequence and its size are the caller's to judge. Returns how
+    /// many messages there was room for.
     fn seal_control(&mut self, bench: &mut Bench, now_ms: u64, messages: &[Message], out: &mut Vec<u8>) -> usize {
-        let names = self.numbers.count();
+        let (before, names) = (out.len(), self.numbers.count());
         let packs = self.features.has(Features::PACKED);
         // What surely is large enough is compressed first, and written plainly only if that does not pay.
         let first = packs && sum_reaches(messages, COMPRESS_BYTES_MIN);
         let mut taken = messages.len();
         if first {
-            taken = self.try_pack(bench, now_ms, messages);
+            taken = self.pack(bench, messages);
         }
-        if !first || !bench.packer.paid() {
+        if !first || bench.packer.packed().is_none() {
             self.numbers.roll_back(names);
-            taken = self.write_plain(bench, now_ms, messages.get(..taken).unwrap_or_default());
-            if packs && !first && bench.frame.finished_data().len() >= COMPRESS_BYTES_MIN {
+            let messages = messages.get(..taken).unwrap_or_default();
+            let mut frame = self.begin(out, now_ms, CONTROL_STREAM, self.sequence, Content::of(messages));
+            let mut context =
+                WriteContext { features: self.features, numbers: &mut self.numbers, aside: &mut bench.aside };
+            taken = write_content(&mut frame.writer, frame.content, messages, &mut context);
+            let tries = packs && !first && frame.writer.len() >= COMPRESS_BYTES_MIN;
+            if tries {
                 self.numbers.roll_back(names);
-                self.try_pack(bench, now_ms, messages.get(..taken).unwrap_or_default());
+                self.pack(bench, messages.get(..taken).unwrap_or_default());
             }
+            if !tries || bench.packer.packed().is_none() {
+                self.finish(frame);
+                return taken;
+            }
+            out.truncate(before);
         }
-        self.sign(bench.frame.finished_data(), out);
-        bench.tidy(self.frame_bytes_max);
+        self.write_packed(bench, now_ms, out);
         taken
     }
 
-    /// Leaves a frame with the messages as they are in the bench; returns how many there was room for.
-    fn write_plain(&mut self, bench: &mut Bench, now_ms: u64, messages: &[Message]) -> usize {
-        let Bench { frame, items, .. } = bench;
-        let mut args = self.begin(frame, now_ms, CONTROL_STREAM, self.sequence);
-        let mut context = WriteContext { features: self.features, numbers: &mut self.numbers };
-        let taken = match messages {
-            [message] => {
-                args.message_type = message.kind();
-                args.message = Some(message.write(frame, &mut context));
-                1
-            }
-            _ => {
-                args.batch = Some(write_items(frame, items, messages, &mut context));
-                items.len()
-            }
+    /// Compresses the messages' body, in the bench. Returns how many there was room for.
+    fn pack(&mut self, bench: &mut Bench, messages: &[Message]) -> usize {
+        let Bench { aside, body, packer } = bench;
+        let mut context = WriteContext { features: self.features, numbers: &mut self.numbers, aside };
+        let taken = write_body(body, messages, &mut context);
+        packer.pack(body);
+        taken
+    }
+
+    /// One frame with what the bench has compressed.
+    fn write_packed(&self, bench: &Bench, now_ms: u64, out: &mut Vec<u8>) {
+        let mut frame = self.begin(out, now_ms, CONTROL_STREAM, self.sequence, Content::Packed);
+        let mut table = Table::<10, 13>::new();
+        table.u32(fb::Packed::VT_RAW_LEN, bench.body.len() as u32);
+        let data = table.child(fb::Packed::VT_DATA);
+        table.u8(fb::Packed::VT_COMPRESSION, fb::Compression::Lz4Block.0);
+        let packed = frame.writer.table(frame.content, Kind::Single, table);
+        frame.writer.vector(packed.place(data), bench.packer.packed().unwrap_or_default());
+        self.finish(frame);
+    }
+
+    // §seal-2
+    /// Begins a frame: the envelope's table, whose content is to follow, and then its end.
+    fn begin<'o>(&self, out: &'o mut Vec<u8>, now_ms: u64, stream: u32, sequence: u64, content: Content) -> Frame<'o> {
+        type Wire = fb::MessageEnvelope<'static>;
+        const { assert!(VERSION == 1, "what is absent reads as version 1") };
+        let (mut writer, root) = Writer::new(out, true);
+        let mut table = Table::<22, 33>::new();
+        table.u64(Wire::VT_TIMESTAMP, now_ms);
+        table.u64(Wire::VT_SEQUENCE, sequence);
+        let signature = table.child(Wire::VT_SIGNATURE);
+        let child = match content {
+            Content::Message(_) => table.child(Wire::VT_MESSAGE),
+            Content::Packed => table.child(Wire::VT_PACKED),
+            Content::Batch => table.child(Wire::VT_BATCH),
         };
-        finish(frame, &args);
-        taken
+        table.u32(Wire::VT_STREAM, stream);
+        if let Content::Message(kind) = content {
+            table.u8(Wire::VT_MESSAGE_TYPE, kind.0);
+        }
+        let envelope = writer.table(root, Kind::Single, table);
+        Frame { content: envelope.place(child), signature: envelope.place(signature), writer }
     }
 
-    /// Leaves a frame with the messages compressed in the bench if that pays, else leaves the bench's
-    /// frame alone; [`Packer::paid`] says which. Returns how many there was room for.
-    fn try_pack(&mut self, bench: &mut Bench, now_ms: u64, messages: &[Message]) -> usize {
-        let Bench { frame, body, items, packer } = bench;
-        let mut context = WriteContext { features: self.features, numbers: &mut self.numbers };
-        let taken = write_body(body, items, messages, &mut context);
-        let raw = body.finished_data();
-        let raw_len = raw.len() as u32;
-        if let Some(data) = packer.pack(raw) {
-            let mut args = self.begin(frame, now_ms, CONTROL_STREAM, self.sequence);
-            let data = Some(frame.create_vector(data));
-            let packed = fb::PackedArgs { compression: fb::Compression::Lz4Block, raw_len, data };
-            args.packed = Some(fb::Packed::create(frame, &packed));
-            finish(frame, &args);
-        }
-        taken
-    }
-
-    // §seal-1
-    /// Begins a frame with what must be its last bytes: the signature vector, key id and room for the tag.
-    fn begin(&self, frame: &mut Builder, now_ms: u64, stream: u32, sequence: u64) -> fb::MessageEnvelopeArgs<'static> {
-        frame.reset();
-        let mut tail = [0u8; SIGNATURE_BYTES];
-        if let Some(id) = tail.first_chunk_mut::<4>() {
-            *id = self.key_id.to_le_bytes();
-        }
-        let signature = Some(frame.create_vector(&tail));
-        // §seal-2
-        fb::MessageEnvelopeArgs {
-            version: VERSION,
-            timestamp: now_ms,
-            signature,
-            stream,
-            sequence,
-            ..Default::default()
-        }
-    }
-
-    // §seal-3
-    /// Appends a frame with its tag: the one copy that sealing makes of what was built.
-    fn sign(&self, frame: &[u8], out: &mut Vec<u8>) {
-        let before = out.len();
-        out.extend_from_slice(frame.get(..frame.len() - TAG_BYTES).unwrap_or_default());
-        let tag = self.key.tag(out.get(before..).unwrap_or_default());
-        out.extend_from_slice(&tag);
+    // §seal-1 §seal-3
+    /// Ends a frame with the signature vector: the key id, and the tag over everything before the tag.
+    fn finish(&self, frame: Frame<'_>) {
+        let Frame { mut writer, signature, .. } = frame;
+        writer.end_frame(signature, self.key_id);
+        let tag = self.key.tag(writer.bytes());
+        writer.push(tag);
     }
 }
 
-type Builder = FlatBufferBuilder<'static>;
-type Items = Vec<WIPOffset<fb::Item<'static>>>;
+/// A frame that is being written.
+struct Frame<'o> {
+    writer: Writer<'o>,
+    /// Where the offset to what it carries lies, and the one to the signature.
+    content: Place,
+    signature: Place,
+}
+
+/// What a frame carries.
+#[derive(Clone, Copy)]
+enum Content {
+    Message(fb::SchedulerMessage),
+    Batch,
+    Packed,
+}
+
+impl Content {
+    fn of(messages: &[Message]) -> Content {
+        match messages {
+            [message] => Content::Message(message.kind()),
+            _ => Content::Batch,
+        }
+    }
+}
 
 /// What sealing needs while it works on a frame; holds nothing between two frames.
 #[derive(Default)]
 struct Bench {
-    frame: Builder,
-    body: Builder,
-    items: Items,
+    /// Where rare messages are built.
+    aside: FlatBufferBuilder<'static>,
+    body: Vec<u8>,
     packer: Packer,
 }
 
@@ -262,10 +281,11 @@ impl Bench {
     /// small.
     fn tidy(&mut self, frame_bytes_max: usize) {
         let keep = frame_bytes_max / 2;
-        for builder in [&mut self.frame, &mut self.body] {
-            if builder.unfinished_data().len() > keep {
-                *builder = Builder::new();
-            }
+        if self.aside.unfinished_data().len() > keep {
+            self.aside = FlatBufferBuilder::new();
+        }
+        if self.body.len() > keep {
+            self.body = Vec::new();
         }
         self.packer.tidy(keep);
     }
@@ -291,45 +311,42 @@ fn sum_reaches(messages: &[Message], bytes: usize) -> bool {
     })
 }
 
-fn finish(frame: &mut Builder, args: &fb::MessageEnvelopeArgs<'static>) {
-    let root = fb::MessageEnvelope::create(frame, args);
-    frame.finish_size_prefixed(root, None);
-}
-
-/// Writes a whole `Body`: one message, or a batch; returns how many there was room for.
-fn write_body(body: &mut Builder, items: &mut Items, messages: &[Message], context: &mut WriteContext<'_>) -> usize {
-    body.reset();
-    let mut args = fb::BodyArgs::default();
-    let taken = match messages {
-        [message] => {
-            args.message_type = message.kind();
-            args.message = Some(message.write(body, context));
-            1
+/// Writes a whole `Body` into `body`: one message, or a batch; returns how many there was room for.
+fn write_body(body: &mut Vec<u8>, messages: &[Message], context: &mut WriteContext<'_>) -> usize {
+    body.clear();
+    let (mut writer, root) = Writer::new(body, false);
+    let mut table = Table::<10, 9>::new();
+    let content = match Content::of(messages) {
+        Content::Message(kind) => {
+            let child = table.child(fb::Body::VT_MESSAGE);
+            table.u8(fb::Body::VT_MESSAGE_TYPE, kind.0);
+            child
         }
-        _ => {
-            args.batch = Some(write_items(body, items, messages, context));
-            items.len()
-        }
+        _ => table.child(fb::Body::VT_BATCH),
     };
-    let root = fb::Body::create(body, &args);
-    body.finish_minimal(root);
-    taken
+    let written = writer.table(root, Kind::Single, table);
+    write_content(&mut writer, written.place(content), messages, context)
 }
 
-/// Writes messages as batch items until there are enough; `items` holds those that were.
-fn write_items(
-    builder: &mut Builder,
-    items: &mut Items,
-    messages: &[Message],
-    context: &mut WriteContext<'_>,
-) -> WIPOffset<flatbuffers::Vector<'static, flatbuffers::ForwardsUOffset<fb::Item<'static>>>> {
-    items.clear();
+/// Writes one message, or several as the items of a batch, until there are enough; returns how many there was room for.
+fn write_content(writer: &mut Writer<'_>, place: Place, messages: &[Message], context: &mut WriteContext<'_>) -> usize {
+    if let [message] = messages {
+        message.write(writer, place, context);
+        return 1;
+    }
+    let items = writer.offsets(place, messages.len());
+    let mut taken = 0;
     for message in messages {
-        let value = Some(message.write(builder, context));
-        items.push(fb::Item::create(builder, &fb::ItemArgs { message_type: message.kind(), message: value }));
-        if builder.unfinished_data().len() > BATCH_BYTES_MAX {
+        let mut table = Table::<8, 9>::new();
+        let child = table.child(fb::Item::VT_MESSAGE);
+        table.u8(fb::Item::VT_MESSAGE_TYPE, message.kind().0);
+        let item = writer.table(items.place(taken), Kind::Item, table);
+        message.write(writer, item.place(child), context);
+        taken += 1;
+        if writer.len() > BATCH_BYTES_MAX {
             break;
         }
     }
-    builder.create_vector(items)
+    writer.shorten(items, taken);
+    taken
 }

@@ -29,6 +29,15 @@ impl MetricNumbers {
         Some((number, true))
     }
 
+    /// How many of these metrics, from the first one on, have a number each that follows the one before, beginning with
+    /// `first`, by the very name that was given it, and a finite value: nearly always all of them.
+    pub(crate) fn run(&self, metrics: &[(Arc<str>, f64)], first: u16) -> usize {
+        let known = self.names.get(usize::from(first)..).unwrap_or_default();
+        let good =
+            |((name, value), known): &(&(Arc<str>, f64), &Arc<str>)| Arc::ptr_eq(name, known) && value.is_finite();
+        metrics.iter().zip(known).take_while(good).count()
+    }
+
     /// How many names have a number: what [`MetricNumbers::roll_back`] goes back to.
     pub(crate) fn count(&self) -> usize {
         self.names.len()

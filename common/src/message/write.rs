@@ -1,263 +1,368 @@
-//! Writing messages into a FlatBuffer that is being built (docs/protocol.md#sealing).
+//! Writing messages for the wire, front to back (docs/protocol.md#sealing).
 //!
-//! Nothing here allocates for the frequent messages: lists of offsets are gathered on the stack. What
-//! a peer would refuse is not written: numbers that are none, metrics beyond their bounds.
+//! The frequent messages are written straight into the frame, and allocate nothing. Rare ones are built aside with the
+//! generated builder and copied. What a peer would refuse is not written: numbers that are none, metrics beyond their
+//! bounds.
 
-use super::{Ack, Assignment, End, Message, MetricNumbers, Status, nearest_seed_status};
+use super::{
+    Ack, Assignment, End, Message, MetricNumbers, Status,
+    forward::{Kind, Place, Table, Writer},
+    nearest_seed_status,
+};
 use crate::{
     envelope::Features,
     fb,
     ids::{AttemptId, TaskId},
     limits::{METRIC_NAME_BYTES_MAX, METRICS_MAX},
+    resources::Resources,
 };
 use smallvec::SmallVec;
 use std::sync::Arc;
 
-/// Lists up to this length are gathered on the stack: what keeps sealing free of allocations.
-const INLINE: usize = METRICS_MAX;
-
-/// What writing a message needs to know of its session.
-#[derive(Debug)]
-pub struct WriteContext<'s> {
+/// What writing a message needs to know of its session, and where rare ones are built.
+pub(crate) struct WriteContext<'s> {
     /// What both peers know.
-    pub features: Features,
+    pub(crate) features: Features,
     /// The numbers given so far.
-    pub numbers: &'s mut MetricNumbers,
+    pub(crate) numbers: &'s mut MetricNumbers,
+    /// Where rare messages are built.
+    pub(crate) aside: &'s mut flatbuffers::FlatBufferBuilder<'static>,
 }
-
-type Builder = flatbuffers::FlatBufferBuilder<'static>;
-type Union = flatbuffers::WIPOffset<flatbuffers::UnionWIPOffset>;
 
 // §seal-5
 impl Message {
-    /// Writes it into the builder, as a union value to be put into an envelope, an item or a body.
-    pub fn write(&self, builder: &mut Builder, context: &mut WriteContext<'_>) -> Union {
+    /// Writes its table, where `place` leads: the value of a union in an envelope, an item or a body.
+    pub(crate) fn write(&self, writer: &mut Writer<'_>, place: Place, context: &mut WriteContext<'_>) {
         match self {
-            Message::Assignment(assignment) => assignment.write(builder).as_union_value(),
-            Message::Status(status) => status.write(builder, context).as_union_value(),
+            Message::Assignment(assignment) => assignment.write_forward(writer, place),
+            Message::Status(status) => status.write(writer, place, context),
             Message::Heartbeat(beat) => {
-                let args = fb::HeartbeatArgs {
-                    cpu: beat.usage.cpu,
-                    memory: beat.usage.memory,
-                    gpu: beat.usage.gpu,
-                    storage: beat.usage.storage,
-                    running: beat.running,
-                    answer: beat.answer,
-                };
-                fb::Heartbeat::create(builder, &args).as_union_value()
+                let mut table = Table::<16, 25>::new();
+                table.u32(fb::Heartbeat::VT_CPU, beat.usage.cpu);
+                table.u32(fb::Heartbeat::VT_MEMORY, beat.usage.memory);
+                table.u32(fb::Heartbeat::VT_GPU, beat.usage.gpu);
+                table.u32(fb::Heartbeat::VT_STORAGE, beat.usage.storage);
+                table.u32(fb::Heartbeat::VT_RUNNING, beat.running);
+                table.u8(fb::Heartbeat::VT_ANSWER, beat.answer.into());
+                writer.table(place, Kind::Heartbeat, table);
             }
             Message::Acceptance(id) => {
-                let task_id = Some(write_task_id(builder, id.task));
-                let args = fb::TaskAcceptanceArgs { task_id, attempt: id.attempt };
-                fb::TaskAcceptance::create(builder, &args).as_union_value()
+                let mut table = Table::<8, 12>::new();
+                let task_id = table.child(fb::TaskAcceptance::VT_TASK_ID);
+                table.u32(fb::TaskAcceptance::VT_ATTEMPT, id.attempt);
+                let written = writer.table(place, Kind::Acceptance, table);
+                write_task_id(writer, written.place(task_id), id.task);
             }
-            Message::Cancellation(id, reason) => write_cancellation(builder, *id, *reason, false),
-            Message::Recall(id) => write_cancellation(builder, *id, fb::EndReason::Released, true),
-            Message::Ack(ack) => {
-                let mut args = fb::AckArgs::default();
-                match ack {
-                    Ack::Request(request) => args.request = *request,
-                    Ack::Final(id) => {
-                        args.task_id = Some(write_task_id(builder, id.task));
-                        args.attempt = id.attempt;
-                    }
-                    Ack::Heartbeat(echo) => args.echo = *echo,
-                }
-                fb::Ack::create(builder, &args).as_union_value()
-            }
-            Message::Rare(message) => match message.pack(builder) {
-                Some(value) => value,
+            Message::Cancellation(id, reason) => write_cancellation(writer, place, *id, *reason, false),
+            Message::Recall(id) => write_cancellation(writer, place, *id, fb::EndReason::Released, true),
+            Message::Ack(ack) => write_ack(writer, place, ack),
+            Message::Rare(message) => {
+                context.aside.reset();
+                let root = message.pack(context.aside);
                 // `NONE` packs to nothing; an empty Deregister-like table would change its meaning, so
                 // it becomes a Nack that says what it is.
-                None => {
-                    fb::Nack::create(builder, &fb::NackArgs { code: fb::ErrorCode::Internal, ..Default::default() })
-                        .as_union_value()
-                }
-            },
+                let root = root.unwrap_or_else(|| {
+                    let args = fb::NackArgs { code: fb::ErrorCode::Internal, ..Default::default() };
+                    fb::Nack::create(context.aside, &args).as_union_value()
+                });
+                context.aside.finish_minimal(root);
+                writer.embed(place, context.aside.finished_data());
+            }
         }
     }
 }
 
-fn write_cancellation(builder: &mut Builder, id: AttemptId, reason: fb::EndReason, if_waiting: bool) -> Union {
-    let task_id = Some(write_task_id(builder, id.task));
-    let args = fb::TaskCancellationArgs { task_id, attempt: id.attempt, reason, if_waiting };
-    fb::TaskCancellation::create(builder, &args).as_union_value()
+fn write_cancellation(writer: &mut Writer<'_>, place: Place, id: AttemptId, reason: fb::EndReason, if_waiting: bool) {
+    let mut table = Table::<12, 14>::new();
+    let task_id = table.child(fb::TaskCancellation::VT_TASK_ID);
+    table.u32(fb::TaskCancellation::VT_ATTEMPT, id.attempt);
+    table.u8(fb::TaskCancellation::VT_REASON, reason.0);
+    table.u8(fb::TaskCancellation::VT_IF_WAITING, if_waiting.into());
+    let written = writer.table(place, Kind::Cancellation, table);
+    write_task_id(writer, written.place(task_id), id.task);
+}
+
+fn write_ack(writer: &mut Writer<'_>, place: Place, ack: &Ack) {
+    let mut table = Table::<12, 12>::new();
+    match ack {
+        Ack::Request(request) => table.u64(fb::Ack::VT_REQUEST, *request),
+        Ack::Heartbeat(echo) => table.u64(fb::Ack::VT_ECHO, *echo),
+        Ack::Final(id) => {
+            let task_id = table.child(fb::Ack::VT_TASK_ID);
+            table.u32(fb::Ack::VT_ATTEMPT, id.attempt);
+            let written = writer.table(place, Kind::Ack, table);
+            return write_task_id(writer, written.place(task_id), id.task);
+        }
+    }
+    writer.table(place, Kind::Ack, table);
 }
 
 impl Assignment {
-    /// Writes the table.
-    pub fn write<'b>(
-        &self,
-        builder: &mut flatbuffers::FlatBufferBuilder<'b>,
-    ) -> flatbuffers::WIPOffset<fb::TaskAssignment<'b>> {
+    fn write_forward(&self, writer: &mut Writer<'_>, place: Place) {
+        type Wire = fb::TaskAssignment<'static>;
         let spec = &*self.spec;
-        let some_string = |builder: &mut flatbuffers::FlatBufferBuilder<'b>, text: &str| {
-            (!text.is_empty()).then(|| builder.create_string(text))
-        };
-        let task_id = Some(write_task_id(builder, self.attempt.task));
-        let resources = Some(fb::ResourceSpec::create(builder, &spec.resources.args()));
-        let command = some_string(builder, &spec.command);
-        let arguments = write_list(builder, &spec.arguments, |builder, text| builder.create_string(text));
-        let environment = write_list(builder, &spec.environment, |builder, (key, value)| {
-            let key = Some(builder.create_string(key));
-            let value = Some(builder.create_string(value));
-            fb::KeyValue::create(builder, &fb::KeyValueArgs { key, value })
-        });
-        let files = write_list(builder, &spec.files, |builder, file| {
-            let path = Some(builder.create_string(&file.path));
-            let data = Some(builder.create_vector(&file.data));
-            fb::File::create(builder, &fb::FileArgs { path, data, executable: file.executable })
-        });
-        let parameters = some_string(builder, &spec.parameters);
-        let result_path = some_string(builder, &spec.result_path);
-        let args = fb::TaskAssignmentArgs {
-            task_id,
-            agent_type: spec.agent_type.unwrap_or_default(),
-            resources,
-            storage_backend: spec.storage_backend,
-            timeout: spec.timeout_s,
-            attempt: self.attempt.attempt,
-            incarnation: self.receipt.incarnation(),
-            executor: spec.executor,
-            command,
-            arguments,
-            environment,
-            parameters,
-            files,
-            priority: spec.priority,
-            deadline: self.deadline_ms,
-            any_agent_type: spec.agent_type.is_none(),
-            receipt: Some(&self.receipt),
-            kill_grace_ms: spec.kill_grace_ms,
-            result_path,
-            stop_on_disconnect_after_ms: self.stop_on_disconnect_after_ms,
-            job_key: self.job_key.0,
-        };
-        fb::TaskAssignment::create(builder, &args)
+        let mut table = Table::<46, 128>::new();
+        table.put(Wire::VT_RECEIPT, self.receipt.0);
+        table.u64(Wire::VT_INCARNATION, self.receipt.incarnation());
+        table.u64(Wire::VT_TIMEOUT, spec.timeout_s);
+        table.u64(Wire::VT_DEADLINE, self.deadline_ms);
+        table.u64(Wire::VT_STOP_ON_DISCONNECT_AFTER_MS, self.stop_on_disconnect_after_ms);
+        table.u64(Wire::VT_JOB_KEY, self.job_key.0);
+        table.u32(Wire::VT_ATTEMPT, self.attempt.attempt);
+        table.u32(Wire::VT_KILL_GRACE_MS, spec.kill_grace_ms);
+        let task_id = table.child(Wire::VT_TASK_ID);
+        let resources = table.child(Wire::VT_RESOURCES);
+        let command = table.child_if(!spec.command.is_empty(), Wire::VT_COMMAND);
+        let arguments = table.child_if(!spec.arguments.is_empty(), Wire::VT_ARGUMENTS);
+        let environment = table.child_if(!spec.environment.is_empty(), Wire::VT_ENVIRONMENT);
+        let parameters = table.child_if(!spec.parameters.is_empty(), Wire::VT_PARAMETERS);
+        let files = table.child_if(!spec.files.is_empty(), Wire::VT_FILES);
+        let result_path = table.child_if(!spec.result_path.is_empty(), Wire::VT_RESULT_PATH);
+        table.u8(Wire::VT_AGENT_TYPE, spec.agent_type.unwrap_or_default().0.cast_unsigned());
+        table.u8(Wire::VT_STORAGE_BACKEND, spec.storage_backend.0.cast_unsigned());
+        table.u8(Wire::VT_EXECUTOR, spec.executor.0);
+        table.u8(Wire::VT_PRIORITY, spec.priority.cast_unsigned());
+        table.u8(Wire::VT_ANY_AGENT_TYPE, spec.agent_type.is_none().into());
+        let written = writer.table(place, Kind::Assignment, table);
+        write_task_id(writer, written.place(task_id), self.attempt.task);
+        write_resources(writer, written.place(resources), spec.resources);
+        for (child, text) in
+            [(command, &spec.command), (parameters, &spec.parameters), (result_path, &spec.result_path)]
+        {
+            if let Some(child) = child {
+                writer.text(written.place(child), text);
+            }
+        }
+        if let Some(child) = arguments {
+            write_list(writer, written.place(child), &spec.arguments, |writer, place, text| writer.text(place, text));
+        }
+        if let Some(child) = environment {
+            write_list(writer, written.place(child), &spec.environment, |writer, place, (key, value)| {
+                let mut table = Table::<8, 12>::new();
+                let children = [table.child(fb::KeyValue::VT_KEY), table.child(fb::KeyValue::VT_VALUE)];
+                let written = writer.table(place, Kind::Pair, table);
+                for (child, text) in children.into_iter().zip([key, value]) {
+                    writer.text(written.place(child), text);
+                }
+            });
+        }
+        if let Some(child) = files {
+            write_list(writer, written.place(child), &spec.files, |writer, place, file| {
+                let mut table = Table::<10, 13>::new();
+                let path = table.child(fb::File::VT_PATH);
+                let data = table.child(fb::File::VT_DATA);
+                table.u8(fb::File::VT_EXECUTABLE, file.executable.into());
+                let written = writer.table(place, Kind::File, table);
+                writer.text(written.place(path), &file.path);
+                writer.vector(written.place(data), &file.data);
+            });
+        }
+    }
+}
+
+fn write_resources(writer: &mut Writer<'_>, place: Place, resources: Resources) {
+    let mut table = Table::<12, 20>::new();
+    table.u32(fb::ResourceSpec::VT_CPU, resources.cpu);
+    table.u32(fb::ResourceSpec::VT_MEMORY, resources.memory);
+    table.u32(fb::ResourceSpec::VT_GPU, resources.gpu);
+    table.u32(fb::ResourceSpec::VT_STORAGE, resources.storage);
+    writer.table(place, Kind::Resources, table);
+}
+
+/// Writes a list of tables or texts.
+fn write_list<S>(writer: &mut Writer<'_>, place: Place, list: &[S], write: impl Fn(&mut Writer<'_>, Place, &S)) {
+    let offsets = writer.offsets(place, list.len());
+    for (number, item) in list.iter().enumerate() {
+        write(writer, offsets.place(number), item);
     }
 }
 
 impl Status {
     /// Writes the table. Statuses beyond the seed's four become the nearest of them for peers that do
     /// not know better (docs/protocol.md#statuses).
-    fn write<'b>(
-        &self,
-        builder: &mut flatbuffers::FlatBufferBuilder<'b>,
-        context: &mut WriteContext<'_>,
-    ) -> flatbuffers::WIPOffset<fb::StatusUpdate<'b>> {
-        let task_id = Some(write_task_id(builder, self.attempt.task));
-        let note = (!self.note.is_empty()).then(|| builder.create_string(&self.note));
+    fn write(&self, writer: &mut Writer<'_>, place: Place, context: &mut WriteContext<'_>) {
+        type Wire = fb::StatusUpdate<'static>;
         let known = context.features.has(Features::EXTENDED_STATUS);
+        let implied;
         let end = match &self.end {
-            Some(end) => Some(end.write(builder)),
+            Some(end) => Some(&**end),
             None if known => None,
             // What the nearest status does not say, the reason does.
-            None => implied_reason(self.status).map(|reason| End { reason, ..End::default() }.write(builder)),
+            None => {
+                implied = implied_reason(self.status).map(|reason| End { reason, ..End::default() });
+                implied.as_ref()
+            }
         };
-        let mut args = fb::StatusUpdateArgs {
-            task_id,
-            status: if known { self.status } else { nearest_seed_status(self.status) },
-            progress: written_progress(self.progress),
-            attempt: self.attempt.attempt,
-            note,
-            end,
-            job_key: self.job_key.0,
-            ..Default::default()
-        };
-        if context.features.has(Features::INTERNED_METRICS) && !self.metrics.is_empty() {
-            self.write_interned(builder, context, &mut args);
-        } else {
-            let plain: SmallVec<[_; INLINE]> = self.sendable().map(|metric| write_metric(builder, metric)).collect();
-            args.metrics = (!plain.is_empty()).then(|| builder.create_vector(&plain));
+        let status = if known { self.status } else { nearest_seed_status(self.status) };
+        let numbers = context.features.has(Features::INTERNED_METRICS).then_some(&mut *context.numbers);
+        let metrics = Metrics::of(self, numbers);
+
+        let mut table = Table::<26, 45>::new();
+        table.u64(Wire::VT_JOB_KEY, self.job_key.0);
+        let task_id = table.child(Wire::VT_TASK_ID);
+        table.u32(Wire::VT_ATTEMPT, self.attempt.attempt);
+        table.u32(Wire::VT_PROGRESS, written_progress(self.progress).to_bits());
+        let ids = table.child_if(metrics.count > 0, Wire::VT_METRIC_IDS);
+        let values = table.child_if(metrics.count > 0, Wire::VT_METRIC_VALUES);
+        let names = table.child_if(!metrics.defined.is_empty(), Wire::VT_METRIC_NAMES);
+        let plain = table.child_if(!metrics.plain.is_empty(), Wire::VT_METRICS);
+        let ended = table.child_if(end.is_some(), Wire::VT_END);
+        let note = table.child_if(!self.note.is_empty(), Wire::VT_NOTE);
+        table.u8(Wire::VT_STATUS, status.0.cast_unsigned());
+        let written = writer.table(place, Kind::Status, table);
+        write_task_id(writer, written.place(task_id), self.attempt.task);
+        if let (Some(ids), Some(values)) = (ids, values) {
+            metrics.write_numbered(writer, written.place(ids), written.place(values));
         }
-        fb::StatusUpdate::create(builder, &args)
-    }
-
-    /// The metrics that a peer takes: finite, named, and no more than it bears.
-    fn sendable(&self) -> impl Iterator<Item = (&Arc<str>, f64)> {
-        let good =
-            |(name, value): &&(Arc<str>, f64)| value.is_finite() && (1..=METRIC_NAME_BYTES_MAX).contains(&name.len());
-        self.metrics.iter().filter(good).map(|(name, value)| (name, *value)).take(METRICS_MAX)
-    }
-
-    fn write_interned<'b>(
-        &self,
-        builder: &mut flatbuffers::FlatBufferBuilder<'b>,
-        context: &mut WriteContext<'_>,
-        args: &mut fb::StatusUpdateArgs<'b>,
-    ) {
-        let mut ids = SmallVec::<[u16; INLINE]>::new();
-        let mut values = SmallVec::<[f64; INLINE]>::new();
-        let mut plain = SmallVec::<[_; INLINE]>::new();
-        let mut defined = SmallVec::<[_; INLINE]>::new();
-        let mut guess = 0;
-        for (name, value) in self.sendable() {
-            match context.numbers.number(name, guess) {
-                Some((number, new)) => {
-                    guess = number + 1;
-                    if new {
-                        let name = Some(builder.create_string(name));
-                        defined.push(fb::MetricName::create(builder, &fb::MetricNameArgs { id: number, name }));
-                    }
-                    ids.push(number);
-                    values.push(value);
+        if let Some(names) = names {
+            write_list(writer, written.place(names), &metrics.defined, |writer, place, (number, name)| {
+                let mut table = Table::<8, 10>::new();
+                let child = table.child(fb::MetricName::VT_NAME);
+                if *number != 0 {
+                    table.put(fb::MetricName::VT_ID, number.to_le_bytes());
                 }
-                None => plain.push(write_metric(builder, (name, value))),
+                let written = writer.table(place, Kind::MetricName, table);
+                writer.text(written.place(child), name);
+            });
+        }
+        if let Some(plain) = plain {
+            write_list(writer, written.place(plain), &metrics.plain, |writer, place, (name, value)| {
+                let mut table = Table::<8, 16>::new();
+                table.u64(fb::Metric::VT_VALUE, value.to_bits());
+                let child = table.child(fb::Metric::VT_NAME);
+                let written = writer.table(place, Kind::Metric, table);
+                writer.text(written.place(child), name);
+            });
+        }
+        if let (Some(child), Some(end)) = (ended, end) {
+            end.write_forward(writer, written.place(child));
+        }
+        if let Some(child) = note {
+            writer.text(written.place(child), &self.note);
+        }
+    }
+}
+
+/// The metrics of a status that a peer takes: finite, named, and no more than it bears.
+struct Metrics<'m> {
+    /// The numbers of those whose names the session knows, and their values, as bytes.
+    ids: [[u8; 2]; METRICS_MAX],
+    values: [[u8; 8]; METRICS_MAX],
+    count: usize,
+    /// The names that are given numbers here.
+    defined: SmallVec<[(u16, &'m str); METRICS_MAX]>,
+    /// Those whose names are sent as text.
+    plain: SmallVec<[(&'m str, f64); METRICS_MAX]>,
+}
+
+impl<'m> Metrics<'m> {
+    fn of(status: &'m Status, mut numbers: Option<&mut MetricNumbers>) -> Metrics<'m> {
+        let mut metrics = Metrics {
+            ids: [[0; 2]; METRICS_MAX],
+            values: [[0; 8]; METRICS_MAX],
+            count: 0,
+            defined: SmallVec::new(),
+            plain: SmallVec::new(),
+        };
+        let mut next = 0;
+        let mut rest = status.metrics.as_slice();
+        while metrics.count + metrics.plain.len() < METRICS_MAX {
+            if let Some(numbers) = &numbers {
+                let room = METRICS_MAX - metrics.count - metrics.plain.len();
+                let run = numbers.run(rest.get(..room).unwrap_or(rest), next);
+                metrics.push_run(rest.get(..run).unwrap_or_default(), next);
+                next += run as u16;
+                rest = rest.get(run..).unwrap_or_default();
+                if run == room {
+                    break;
+                }
+            }
+            let Some(((name, value), after)) = rest.split_first() else { break };
+            rest = after;
+            if !value.is_finite() || !(1..=METRIC_NAME_BYTES_MAX).contains(&name.len()) {
+                continue;
+            }
+            match numbers.as_mut().and_then(|numbers| numbers.number(name, next)) {
+                Some((number, new)) => {
+                    if new {
+                        metrics.defined.push((number, name));
+                    }
+                    metrics.push(number, *value);
+                    next = number + 1;
+                }
+                None => metrics.plain.push((name, *value)),
             }
         }
-        args.metric_ids = (!ids.is_empty()).then(|| builder.create_vector(&ids));
-        args.metric_values = (!values.is_empty()).then(|| builder.create_vector(&values));
-        args.metric_names = (!defined.is_empty()).then(|| builder.create_vector(&defined));
-        args.metrics = (!plain.is_empty()).then(|| builder.create_vector(&plain));
+        metrics
+    }
+
+    fn push(&mut self, number: u16, value: f64) {
+        if let (Some(id), Some(place)) = (self.ids.get_mut(self.count), self.values.get_mut(self.count)) {
+            (*id, *place) = (number.to_le_bytes(), value.to_le_bytes());
+            self.count += 1;
+        }
+    }
+
+    /// Adds metrics whose numbers follow each other.
+    fn push_run(&mut self, run: &[(Arc<str>, f64)], first: u16) {
+        let ids = self.ids.get_mut(self.count..).unwrap_or_default();
+        for (place, number) in ids.iter_mut().take(run.len()).zip(first..) {
+            *place = number.to_le_bytes();
+        }
+        let values = self.values.get_mut(self.count..).unwrap_or_default();
+        for (place, (_, value)) in values.iter_mut().zip(run) {
+            *place = value.to_le_bytes();
+        }
+        self.count += run.len();
+    }
+
+    fn write_numbered(&self, writer: &mut Writer<'_>, ids: Place, values: Place) {
+        let numbers = self.ids.get(..self.count).unwrap_or_default();
+        writer.vector_of(ids, numbers.as_flattened(), numbers.len(), 4);
+        let numbers = self.values.get(..self.count).unwrap_or_default();
+        writer.vector_of(values, numbers.as_flattened(), numbers.len(), 8);
     }
 }
 
 impl End {
-    /// Writes the table.
-    pub fn write<'b>(
-        &self,
-        builder: &mut flatbuffers::FlatBufferBuilder<'b>,
-    ) -> flatbuffers::WIPOffset<fb::AttemptEnd<'b>> {
-        let usage = fb::ResourceUsage::create(
-            builder,
-            &fb::ResourceUsageArgs {
-                user_us: self.user_us,
-                system_us: self.system_us,
-                memory_peak_kb: self.memory_peak_kb,
-                wall_us: self.wall_us,
-            },
-        );
-        let message = (!self.message.is_empty()).then(|| builder.create_string(&self.message));
-        let result = self.result.as_ref().map(|result| builder.create_vector(result));
-        let args = fb::AttemptEndArgs {
-            reason: self.reason,
-            exit_code: self.exit_code,
-            signal: self.signal,
-            message,
-            result,
-            usage: Some(usage),
-            stdout_bytes: self.stdout_bytes,
-            stderr_bytes: self.stderr_bytes,
-            started_at: self.started_at_ms,
-            ended_at: self.ended_at_ms,
-        };
-        fb::AttemptEnd::create(builder, &args)
+    fn write_forward(&self, writer: &mut Writer<'_>, place: Place) {
+        type Wire = fb::AttemptEnd<'static>;
+        let mut table = Table::<24, 54>::new();
+        table.u64(Wire::VT_STDOUT_BYTES, self.stdout_bytes);
+        table.u64(Wire::VT_STDERR_BYTES, self.stderr_bytes);
+        table.u64(Wire::VT_STARTED_AT, self.started_at_ms);
+        table.u64(Wire::VT_ENDED_AT, self.ended_at_ms);
+        table.u32(Wire::VT_EXIT_CODE, self.exit_code.cast_unsigned());
+        let usage = table.child(Wire::VT_USAGE);
+        let message = table.child_if(!self.message.is_empty(), Wire::VT_MESSAGE);
+        let result = table.child_if(self.result.is_some(), Wire::VT_RESULT);
+        table.u8(Wire::VT_REASON, self.reason.0);
+        table.u8(Wire::VT_SIGNAL, self.signal);
+        let written = writer.table(place, Kind::End, table);
+        let mut table = Table::<12, 36>::new();
+        table.u64(fb::ResourceUsage::VT_USER_US, self.user_us);
+        table.u64(fb::ResourceUsage::VT_SYSTEM_US, self.system_us);
+        table.u64(fb::ResourceUsage::VT_MEMORY_PEAK_KB, self.memory_peak_kb);
+        table.u64(fb::ResourceUsage::VT_WALL_US, self.wall_us);
+        writer.table(written.place(usage), Kind::Usage, table);
+        if let Some(child) = message {
+            writer.text(written.place(child), &self.message);
+        }
+        if let (Some(child), Some(bytes)) = (result, &self.result) {
+            writer.vector(written.place(child), bytes);
+        }
     }
 }
 
-/// Writes a task id's text without allocating.
-pub fn write_task_id<'b>(
-    builder: &mut flatbuffers::FlatBufferBuilder<'b>,
-    task: TaskId,
-) -> flatbuffers::WIPOffset<&'b str> {
-    builder.create_string(task_id_text(task, &mut [0; TASK_ID_BYTES_MAX]))
+fn write_task_id(writer: &mut Writer<'_>, place: Place, task: TaskId) {
+    writer.text(place, task_id_text(task, &mut [0; TASK_ID_BYTES_MAX]));
 }
 
 /// The longest text of a task id: three numbers of 64, 16 and 32 bits, and two dots.
-const TASK_ID_BYTES_MAX: usize = 20 + 5 + 10 + 2;
+pub(super) const TASK_ID_BYTES_MAX: usize = 20 + 5 + 10 + 2;
 
 /// What a task id's `Display` writes, without a formatter: nearly every message has one.
-fn task_id_text(task: TaskId, room: &mut [u8; TASK_ID_BYTES_MAX]) -> &str {
+pub(super) fn task_id_text(task: TaskId, room: &mut [u8; TASK_ID_BYTES_MAX]) -> &str {
     let mut start = room.len();
     let mut places = room.iter_mut().rev();
     let mut put = |byte| {
@@ -282,14 +387,6 @@ fn task_id_text(task: TaskId, room: &mut [u8; TASK_ID_BYTES_MAX]) -> &str {
     room.get(start..).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default()
 }
 
-fn write_metric<'b>(
-    builder: &mut flatbuffers::FlatBufferBuilder<'b>,
-    (name, value): (&Arc<str>, f64),
-) -> flatbuffers::WIPOffset<fb::Metric<'b>> {
-    let name = Some(builder.create_string(name));
-    fb::Metric::create(builder, &fb::MetricArgs { name, value })
-}
-
 /// The progress that a peer takes: NaN says nothing, and less than nothing or more than all is cut.
 fn written_progress(progress: f32) -> f32 {
     if progress.is_nan() { 0.0 } else { progress.clamp(0.0, 1.0) }
@@ -303,21 +400,6 @@ fn implied_reason(status: fb::TaskStatus) -> Option<fb::EndReason> {
         fb::TaskStatus::Lost => Some(fb::EndReason::AgentLost),
         _ => None,
     }
-}
-
-type OffsetList<'b, T> = flatbuffers::WIPOffset<flatbuffers::Vector<'b, flatbuffers::ForwardsUOffset<T>>>;
-
-/// Writes a list of tables or strings; an empty one is absent.
-fn write_list<'b, S, T>(
-    builder: &mut flatbuffers::FlatBufferBuilder<'b>,
-    from: &[S],
-    write: impl Fn(&mut flatbuffers::FlatBufferBuilder<'b>, &S) -> flatbuffers::WIPOffset<T>,
-) -> Option<OffsetList<'b, T>> {
-    if from.is_empty() {
-        return None;
-    }
-    let offsets: SmallVec<[_; INLINE]> = from.iter().map(|item| write(builder, item)).collect();
-    Some(builder.create_vector(&offsets))
 }
 
 #[cfg(test)]
