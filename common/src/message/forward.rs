@@ -146,16 +146,32 @@ impl<'o> Writer<'o> {
     /// Writes a vector of bytes.
     #[inline]
     pub(crate) fn vector(&mut self, place: Place, bytes: &[u8]) {
-        self.vector_of(place, bytes, bytes.len(), 4);
+        self.begin_vector(place, bytes.len(), 4);
+        self.out.extend_from_slice(bytes);
     }
 
-    /// Writes a vector of numbers, given as their bytes.
+    /// Writes a vector of `count` numbers, given as their bytes.
     #[inline]
-    pub(crate) fn vector_of(&mut self, place: Place, bytes: &[u8], count: usize, alignment: usize) {
+    pub(crate) fn numbers<const N: usize>(
+        &mut self,
+        place: Place,
+        count: usize,
+        numbers: impl Iterator<Item = [u8; N]>,
+    ) {
+        self.begin_vector(place, count, N.max(4));
+        let at = self.out.len();
+        self.out.resize(at + N * count, 0);
+        let (places, _) = self.out.get_mut(at..).unwrap_or_default().as_chunks_mut();
+        for (place, number) in places.iter_mut().zip(numbers) {
+            *place = number;
+        }
+    }
+
+    #[inline]
+    fn begin_vector(&mut self, place: Place, count: usize, alignment: usize) {
         self.align(alignment, 4);
         self.link(place, self.len());
         self.push((count as u32).to_le_bytes());
-        self.out.extend_from_slice(bytes);
     }
 
     /// Writes the signature vector, with which a frame ends, up to its tag, and sets the length prefix.

@@ -1,6 +1,6 @@
 //! Metric names as numbers that a session defines (docs/protocol.md#metrics).
 
-use crate::limits::{METRIC_NAME_BYTES_MAX, METRIC_NAMES_MAX};
+use crate::limits::{METRIC_NAME_BYTES_MAX, METRIC_NAMES_MAX, METRICS_MAX};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// The numbers that a session gave to metric names, on the sending side. Bounded: names beyond
@@ -29,13 +29,16 @@ impl MetricNumbers {
         Some((number, true))
     }
 
-    /// How many of these metrics, from the first one on, have a number each that follows the one before, beginning with
-    /// `first`, by the very name that was given it, and a finite value: nearly always all of them.
-    pub(crate) fn run(&self, metrics: &[(Arc<str>, f64)], first: u16) -> usize {
-        let known = self.names.get(usize::from(first)..).unwrap_or_default();
-        let good =
-            |((name, value), known): &(&(Arc<str>, f64), &Arc<str>)| Arc::ptr_eq(name, known) && value.is_finite();
-        metrics.iter().zip(known).take_while(good).count()
+    /// The first one's number, if these metrics are no more than a peer takes, each has a finite value and the very
+    /// name that was given the next number. What is not found so may yet be fine: it is looked at one by one.
+    pub(crate) fn run(&self, metrics: &[(Arc<str>, f64)]) -> Option<u16> {
+        let (name, _) = metrics.first()?;
+        let is_first = self.names.first().is_some_and(|first| Arc::ptr_eq(first, name));
+        let first = if is_first { 0 } else { *self.numbers.get(name)? };
+        let known = self.names.get(usize::from(first)..)?.get(..metrics.len())?;
+        let good = |((name, value), known): (&(Arc<str>, f64), &Arc<str>)| Arc::ptr_eq(name, known) & value.is_finite();
+        // A name that was given a number is neither empty nor too long.
+        (metrics.len() <= METRICS_MAX && metrics.iter().zip(known).all(good)).then_some(first)
     }
 
     /// How many names have a number: what [`MetricNumbers::roll_back`] goes back to.

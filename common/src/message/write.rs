@@ -195,15 +195,21 @@ impl Status {
         };
         let status = if known { self.status } else { nearest_seed_status(self.status) };
         let numbers = context.features.has(Features::INTERNED_METRICS).then_some(&mut *context.numbers);
-        let metrics = Metrics::of(self, numbers);
+        let mut metrics = Metrics::default();
+        // Nearly always a task sends the metrics that it sent before, whose numbers follow each other.
+        let run = numbers.as_ref().and_then(|numbers| numbers.run(&self.metrics));
+        if run.is_none() {
+            metrics.gather(self, numbers);
+        }
+        let numbered = run.is_some() || !metrics.ids.is_empty();
 
         let mut table = Table::<26, 45>::new();
         table.u64(Wire::VT_JOB_KEY, self.job_key.0);
         let task_id = table.child(Wire::VT_TASK_ID);
         table.u32(Wire::VT_ATTEMPT, self.attempt.attempt);
         table.u32(Wire::VT_PROGRESS, written_progress(self.progress).to_bits());
-        let ids = table.child_if(metrics.count > 0, Wire::VT_METRIC_IDS);
-        let values = table.child_if(metrics.count > 0, Wire::VT_METRIC_VALUES);
+        let ids = table.child_if(numbered, Wire::VT_METRIC_IDS);
+        let values = table.child_if(numbered, Wire::VT_METRIC_VALUES);
         let names = table.child_if(!metrics.defined.is_empty(), Wire::VT_METRIC_NAMES);
         let plain = table.child_if(!metrics.plain.is_empty(), Wire::VT_METRICS);
         let ended = table.child_if(end.is_some(), Wire::VT_END);
@@ -212,7 +218,15 @@ impl Status {
         let written = writer.table(place, Kind::Status, table);
         write_task_id(writer, written.place(task_id), self.attempt.task);
         if let (Some(ids), Some(values)) = (ids, values) {
-            metrics.write_numbered(writer, written.place(ids), written.place(values));
+            let (ids, values) = (written.place(ids), written.place(values));
+            if let Some(first) = run {
+                let count = self.metrics.len();
+                writer.numbers(ids, count, (first..).map(u16::to_le_bytes));
+                writer.numbers(values, count, self.metrics.iter().map(|(_, value)| value.to_le_bytes()));
+            } else {
+                writer.numbers(ids, metrics.ids.len(), metrics.ids.iter().map(|id| id.to_le_bytes()));
+                writer.numbers(values, metrics.values.len(), metrics.values.iter().map(|value| value.to_le_bytes()));
+            }
         }
         if let Some(names) = names {
             write_list(writer, written.place(names), &metrics.defined, |writer, place, (number, name)| {
@@ -244,11 +258,11 @@ impl Status {
 }
 
 /// The metrics of a status that a peer takes: finite, named, and no more than it bears.
+#[derive(Default)]
 struct Metrics<'m> {
-    /// The numbers of those whose names the session knows, and their values, as bytes.
-    ids: [[u8; 2]; METRICS_MAX],
-    values: [[u8; 8]; METRICS_MAX],
-    count: usize,
+    /// Those whose names the session has numbered.
+    ids: SmallVec<[u16; METRICS_MAX]>,
+    values: SmallVec<[f64; METRICS_MAX]>,
     /// The names that are given numbers here.
     defined: SmallVec<[(u16, &'m str); METRICS_MAX]>,
     /// Those whose names are sent as text.
@@ -256,71 +270,22 @@ struct Metrics<'m> {
 }
 
 impl<'m> Metrics<'m> {
-    fn of(status: &'m Status, mut numbers: Option<&mut MetricNumbers>) -> Metrics<'m> {
-        let mut metrics = Metrics {
-            ids: [[0; 2]; METRICS_MAX],
-            values: [[0; 8]; METRICS_MAX],
-            count: 0,
-            defined: SmallVec::new(),
-            plain: SmallVec::new(),
-        };
-        let mut next = 0;
-        let mut rest = status.metrics.as_slice();
-        while metrics.count + metrics.plain.len() < METRICS_MAX {
-            if let Some(numbers) = &numbers {
-                let room = METRICS_MAX - metrics.count - metrics.plain.len();
-                let run = numbers.run(rest.get(..room).unwrap_or(rest), next);
-                metrics.push_run(rest.get(..run).unwrap_or_default(), next);
-                next += run as u16;
-                rest = rest.get(run..).unwrap_or_default();
-                if run == room {
-                    break;
-                }
-            }
-            let Some(((name, value), after)) = rest.split_first() else { break };
-            rest = after;
-            if !value.is_finite() || !(1..=METRIC_NAME_BYTES_MAX).contains(&name.len()) {
+    fn gather(&mut self, status: &'m Status, mut numbers: Option<&mut MetricNumbers>) {
+        let good =
+            |(name, value): &&(Arc<str>, f64)| value.is_finite() && (1..=METRIC_NAME_BYTES_MAX).contains(&name.len());
+        let mut guess = 0;
+        for (name, value) in status.metrics.iter().filter(good).take(METRICS_MAX) {
+            let Some((number, new)) = numbers.as_mut().and_then(|numbers| numbers.number(name, guess)) else {
+                self.plain.push((name, *value));
                 continue;
+            };
+            guess = number + 1;
+            if new {
+                self.defined.push((number, name));
             }
-            match numbers.as_mut().and_then(|numbers| numbers.number(name, next)) {
-                Some((number, new)) => {
-                    if new {
-                        metrics.defined.push((number, name));
-                    }
-                    metrics.push(number, *value);
-                    next = number + 1;
-                }
-                None => metrics.plain.push((name, *value)),
-            }
+            self.ids.push(number);
+            self.values.push(*value);
         }
-        metrics
-    }
-
-    fn push(&mut self, number: u16, value: f64) {
-        if let (Some(id), Some(place)) = (self.ids.get_mut(self.count), self.values.get_mut(self.count)) {
-            (*id, *place) = (number.to_le_bytes(), value.to_le_bytes());
-            self.count += 1;
-        }
-    }
-
-    /// Adds metrics whose numbers follow each other.
-    fn push_run(&mut self, run: &[(Arc<str>, f64)], first: u16) {
-        let ids = self.ids.get_mut(self.count..).unwrap_or_default();
-        for (place, number) in ids.iter_mut().take(run.len()).zip(first..) {
-            *place = number.to_le_bytes();
-        }
-        let values = self.values.get_mut(self.count..).unwrap_or_default();
-        for (place, (_, value)) in values.iter_mut().zip(run) {
-            *place = value.to_le_bytes();
-        }
-        self.count += run.len();
-    }
-
-    fn write_numbered(&self, writer: &mut Writer<'_>, ids: Place, values: Place) {
-        let numbers = self.ids.get(..self.count).unwrap_or_default();
-        writer.vector_of(ids, numbers.as_flattened(), numbers.len(), 4);
-        let numbers = self.values.get(..self.count).unwrap_or_default();
-        writer.vector_of(values, numbers.as_flattened(), numbers.len(), 8);
     }
 }
 
