@@ -1,8 +1,8 @@
-// Writes the verification pass for what comes off the wire (schemas/src/verifier_generated.rs) from flatc's own
+// Writes the verification pass for what comes off the wire or from a journal (schemas/src/verifier_generated.rs) from flatc's own
 // generated code: each `visit_…` line of its verifier becomes one line of ours, so that the two check the same
 // fields. What it does not know how to translate stops it.
 
-const ROOTS = ["MessageEnvelope", "Body"];
+const ROOTS = ["MessageEnvelope", "Body", "JobSpec", "FactRecord"];
 const SCALARS = { bool: 1, u8: 1, i8: 1, u16: 2, i16: 2, u32: 4, i32: 4, f32: 4, u64: 8, i64: 8, f64: 8 };
 
 /** The verifier's Rust for the tables that the roots can reach. */

@@ -7,6 +7,7 @@ use crate::{
     ids::{Name, NameError},
     limits::*,
     resources::Resources,
+    verified,
 };
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -212,10 +213,7 @@ impl JobSpec {
     /// Reads and checks what [`JobSpec::to_wire`] wrote, which may take more bytes than the form in which the
     /// job was submitted: who writes the wire may let equal texts share their bytes.
     pub fn from_own_wire(bytes: &[u8]) -> Result<JobSpec, JobError> {
-        let unreadable = |error: flatbuffers::InvalidFlatbuffer| JobError::Unreadable(error.to_string());
-        let wire =
-            flatbuffers::root_with_opts::<fb::JobSpec<'_>>(&crate::envelope::verifier_options(bytes.len()), bytes)
-                .map_err(unreadable)?;
+        let wire = verified::job_spec(bytes).map_err(|error| JobError::Unreadable(error.to_string()))?;
         let name = named("name of the job", wire.name())?;
         let tasks = wire.tasks().into_iter().flatten().map(TaskSpec::from_wire).collect::<Result<_, _>>()?;
         JobSpec::new(name, tasks, Terms::from_wire(wire)?)

@@ -18,6 +18,7 @@ pub mod roles;
 pub mod terms;
 pub mod time;
 pub mod token;
+pub mod verified;
 
 /// The generated schema types, under the short name that the code uses.
 pub use fleetwire_schemas as fb;

@@ -7,11 +7,11 @@ use fleetwire_common::{
     envelope::{
         Features, Sealer,
         keys::{MacKey, Secret},
-        verifier_options,
     },
     fb::{self, verify},
     ids::{AttemptId, JobId, JobKey, TaskId},
     message::{Ack, Message, Status},
+    verified::verifier_options,
 };
 use libfuzzer_sys::{
     arbitrary::{self, Arbitrary},
@@ -23,6 +23,8 @@ use std::sync::Arc;
 enum Input<'a> {
     Envelope(&'a [u8]),
     Body(&'a [u8]),
+    Job(&'a [u8]),
+    Fact(&'a [u8]),
     /// An honest frame, and bytes of it that change.
     Changed { metrics: u8, kinds: u8, features: u8, changes: Vec<(u16, u8)> },
 }
@@ -42,6 +44,22 @@ fn compare_body(bytes: &[u8]) -> bool {
     let ours = verify::body(&options, bytes);
     assert!(ours.is_none() || theirs.is_ok(), "accepted what the generated verifier refuses");
     ours.is_some_and(|body| !format!("{body:?}").is_empty())
+}
+
+fn compare_job(bytes: &[u8]) -> bool {
+    let options = verifier_options(bytes.len());
+    let theirs = flatbuffers::root_with_opts::<fb::JobSpec<'_>>(&options, bytes);
+    let ours = verify::job_spec(&options, bytes);
+    assert!(ours.is_none() || theirs.is_ok(), "accepted what the generated verifier refuses");
+    ours.is_some_and(|job| !format!("{job:?}").is_empty())
+}
+
+fn compare_fact(bytes: &[u8]) -> bool {
+    let options = verifier_options(bytes.len());
+    let theirs = flatbuffers::root_with_opts::<fb::FactRecord<'_>>(&options, bytes);
+    let ours = verify::fact_record(&options, bytes);
+    assert!(ours.is_none() || theirs.is_ok(), "accepted what the generated verifier refuses");
+    ours.is_some_and(|fact| !format!("{fact:?}").is_empty())
 }
 
 fn honest(metrics: u8, kinds: u8, features: u8) -> Vec<u8> {
@@ -68,6 +86,8 @@ fuzz_target!(|input: Input<'_>| {
     match input {
         Input::Envelope(bytes) => drop(compare_envelope(bytes)),
         Input::Body(bytes) => drop(compare_body(bytes)),
+        Input::Job(bytes) => drop(compare_job(bytes)),
+        Input::Fact(bytes) => drop(compare_fact(bytes)),
         Input::Changed { metrics, kinds, features, changes } => {
             let mut frame = honest(metrics, kinds, features);
             assert!(compare_envelope(&frame), "an honest frame is asked about twice");

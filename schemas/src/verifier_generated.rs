@@ -849,3 +849,598 @@ pub(super) fn body(v: &mut Verifier<'_>, at: usize) -> Option<()> {
     }
     table.finish(v)
 }
+
+fn constraint(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 9)?;
+    if let Some(at) = table.offset(v, 4)? {
+        v.text(at)?;
+    }
+    table.inline(6, 1, 1);
+    if let Some(at) = table.offset(v, 8)? {
+        v.text(at)?;
+    }
+    table.finish(v)
+}
+
+fn task_spec(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 78)?;
+    if let Some(at) = table.offset(v, 4)? {
+        v.text(at)?;
+    }
+    table.inline(6, 4, 4);
+    table.inline(8, 1, 1);
+    table.inline(10, 1, 1);
+    table.inline(12, 1, 1);
+    if let Some(at) = table.offset(v, 14)? {
+        resource_spec(v, at)?;
+    }
+    table.inline(16, 1, 1);
+    table.inline(18, 1, 1);
+    if let Some(at) = table.offset(v, 20)? {
+        v.text(at)?;
+    }
+    if let Some(at) = table.offset(v, 22)? {
+        v.each(at, Verifier::text)?;
+    }
+    if let Some(at) = table.offset(v, 24)? {
+        v.each(at, key_value)?;
+    }
+    if let Some(at) = table.offset(v, 26)? {
+        v.text(at)?;
+    }
+    if let Some(at) = table.offset(v, 28)? {
+        v.each(at, file)?;
+    }
+    table.inline(30, 1, 1);
+    if let Some(at) = table.offset(v, 32)? {
+        v.each(at, constraint)?;
+    }
+    table.inline(34, 8, 8);
+    table.inline(36, 8, 8);
+    table.inline(38, 4, 4);
+    table.inline(40, 4, 4);
+    table.inline(42, 4, 4);
+    table.inline(44, 4, 4);
+    if let Some(at) = table.offset(v, 46)? {
+        v.text(at)?;
+    }
+    table.finish(v)
+}
+
+pub(super) fn job_spec(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 27)?;
+    if let Some(at) = table.offset(v, 4)? {
+        v.text(at)?;
+    }
+    if let Some(at) = table.offset(v, 6)? {
+        v.each(at, task_spec)?;
+    }
+    table.inline(8, 8, 8);
+    table.inline(10, 8, 8);
+    table.inline(12, 1, 1);
+    table.inline(14, 1, 1);
+    table.inline(16, 1, 1);
+    table.finish(v)
+}
+
+fn incarnation_started(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 24)?;
+    table.inline(4, 8, 8);
+    if let Some(at) = table.offset(v, 6)? {
+        v.vector(at, 1, 1)?;
+    }
+    if let Some(at) = table.offset(v, 8)? {
+        v.text(at)?;
+    }
+    table.inline(10, 8, 8);
+    table.finish(v)
+}
+
+fn token_issued(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 21)?;
+    table.inline(4, 4, 4);
+    table.inline(6, 1, 1);
+    table.inline(8, 4, 4);
+    table.inline(10, 8, 8);
+    if let Some(at) = table.offset(v, 12)? {
+        v.text(at)?;
+    }
+    table.finish(v)
+}
+
+fn principal_enrolled(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 13)?;
+    table.inline(4, 1, 1);
+    if let Some(at) = table.offset(v, 6)? {
+        v.text(at)?;
+    }
+    if let Some(at) = table.offset(v, 8)? {
+        v.vector(at, 1, 1)?;
+    }
+    table.inline(10, 4, 4);
+    table.finish(v)
+}
+
+fn agent_registered(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 36)?;
+    table.inline(4, 4, 4);
+    if let Some(at) = table.offset(v, 6)? {
+        v.text(at)?;
+    }
+    if let Some(at) = table.offset(v, 8)? {
+        resource_spec(v, at)?;
+    }
+    if let Some(at) = table.offset(v, 10)? {
+        v.each(at, key_value)?;
+    }
+    if let Some(at) = table.offset(v, 12)? {
+        v.vector(at, 1, 1)?;
+    }
+    if let Some(at) = table.offset(v, 14)? {
+        v.vector(at, 1, 1)?;
+    }
+    if let Some(at) = table.offset(v, 16)? {
+        v.vector(at, 1, 1)?;
+    }
+    if let Some(at) = table.offset(v, 18)? {
+        v.text(at)?;
+    }
+    if let Some(at) = table.offset(v, 20)? {
+        v.text(at)?;
+    }
+    table.finish(v)
+}
+
+fn agent_unreachable(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 4)?;
+    table.inline(4, 4, 4);
+    table.finish(v)
+}
+
+fn agent_returned(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 4)?;
+    table.inline(4, 4, 4);
+    table.finish(v)
+}
+
+fn agent_deregistered(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 4)?;
+    table.inline(4, 4, 4);
+    table.finish(v)
+}
+
+fn job_accepted(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 28)?;
+    table.inline(4, 8, 8);
+    if let Some(at) = table.offset(v, 6)? {
+        v.vector(at, 1, 1)?;
+    }
+    if let Some(at) = table.offset(v, 8)? {
+        v.vector(at, 1, 1)?;
+    }
+    if let Some(at) = table.offset(v, 10)? {
+        v.text(at)?;
+    }
+    if let Some(at) = table.offset(v, 12)? {
+        v.vector(at, 1, 1)?;
+    }
+    if let Some(at) = table.offset(v, 14)? {
+        v.vector(at, 40, 1)?;
+    }
+    table.finish(v)
+}
+
+fn attempt_assigned(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 22)?;
+    table.inline(4, 8, 8);
+    table.inline(6, 2, 2);
+    table.inline(8, 4, 4);
+    table.inline(10, 4, 4);
+    table.inline(12, 4, 4);
+    table.finish(v)
+}
+
+fn attempt_ended(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 71)?;
+    table.inline(4, 8, 8);
+    table.inline(6, 2, 2);
+    table.inline(8, 4, 4);
+    table.inline(10, 4, 4);
+    table.inline(12, 1, 1);
+    table.inline(14, 1, 1);
+    table.inline(16, 8, 8);
+    table.inline(18, 1, 1);
+    table.inline(20, 1, 1);
+    if let Some(at) = table.offset(v, 22)? {
+        attempt_end(v, at)?;
+    }
+    if let Some(at) = table.offset(v, 24)? {
+        v.each(at, metric)?;
+    }
+    table.inline(26, 1, 1);
+    table.inline(28, 32, 1);
+    table.finish(v)
+}
+
+fn tasks_ended(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 20)?;
+    table.inline(4, 8, 8);
+    table.inline(6, 2, 2);
+    table.inline(8, 4, 4);
+    table.inline(10, 4, 4);
+    table.inline(12, 1, 1);
+    table.inline(14, 1, 1);
+    table.finish(v)
+}
+
+fn cancel_requested(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 15)?;
+    table.inline(4, 8, 8);
+    table.inline(6, 1, 1);
+    table.inline(8, 2, 2);
+    table.inline(10, 4, 4);
+    table.finish(v)
+}
+
+fn data_created(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 40)?;
+    if let Some(at) = table.offset(v, 4)? {
+        v.vector(at, 1, 1)?;
+    }
+    table.inline(6, 32, 1);
+    if let Some(at) = table.offset(v, 8)? {
+        v.vector(at, 1, 1)?;
+    }
+    table.finish(v)
+}
+
+fn assignment_kept(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 9)?;
+    if let Some(at) = table.offset(v, 4)? {
+        task_assignment(v, at)?;
+    }
+    table.inline(6, 1, 1);
+    if let Some(at) = table.offset(v, 8)? {
+        v.vector(at, 1, 1)?;
+    }
+    table.finish(v)
+}
+
+fn result_kept(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let table = v.table(at, 4)?;
+    if let Some(at) = table.offset(v, 4)? {
+        status_update(v, at)?;
+    }
+    table.finish(v)
+}
+
+fn attempt_settled(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 8)?;
+    if let Some(at) = table.offset(v, 4)? {
+        v.text(at)?;
+    }
+    table.inline(6, 4, 4);
+    table.finish(v)
+}
+
+fn job_forgotten(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 8)?;
+    table.inline(4, 8, 8);
+    table.finish(v)
+}
+
+fn incarnation_kept(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 20)?;
+    table.inline(4, 8, 8);
+    if let Some(at) = table.offset(v, 6)? {
+        v.vector(at, 1, 1)?;
+    }
+    table.inline(8, 8, 8);
+    table.finish(v)
+}
+
+fn backup_restored(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 32)?;
+    table.inline(4, 8, 8);
+    if let Some(at) = table.offset(v, 6)? {
+        v.vector(at, 1, 1)?;
+    }
+    table.inline(8, 8, 8);
+    if let Some(at) = table.offset(v, 10)? {
+        v.text(at)?;
+    }
+    table.inline(12, 8, 8);
+    table.finish(v)
+}
+
+fn snapshot_begun(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 76)?;
+    table.inline(4, 8, 8);
+    if let Some(at) = table.offset(v, 6)? {
+        v.vector(at, 1, 1)?;
+    }
+    table.inline(8, 4, 4);
+    table.inline(10, 8, 8);
+    if let Some(at) = table.offset(v, 12)? {
+        v.each(at, Verifier::text)?;
+    }
+    if let Some(at) = table.offset(v, 14)? {
+        v.each(at, incarnation_kept)?;
+    }
+    if let Some(at) = table.offset(v, 16)? {
+        backup_restored(v, at)?;
+    }
+    table.inline(18, 8, 8);
+    table.inline(20, 8, 8);
+    table.inline(22, 8, 8);
+    table.inline(24, 8, 8);
+    table.inline(26, 8, 8);
+    table.finish(v)
+}
+
+fn token_use(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 9)?;
+    table.inline(4, 1, 1);
+    if let Some(at) = table.offset(v, 6)? {
+        v.text(at)?;
+    }
+    if let Some(at) = table.offset(v, 8)? {
+        v.vector(at, 1, 1)?;
+    }
+    table.finish(v)
+}
+
+fn token_kept(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 29)?;
+    table.inline(4, 4, 4);
+    table.inline(6, 1, 1);
+    table.inline(8, 4, 4);
+    table.inline(10, 8, 8);
+    table.inline(12, 8, 8);
+    if let Some(at) = table.offset(v, 14)? {
+        v.each(at, token_use)?;
+    }
+    table.finish(v)
+}
+
+fn submit_kept(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 16)?;
+    if let Some(at) = table.offset(v, 4)? {
+        v.vector(at, 1, 1)?;
+    }
+    if let Some(at) = table.offset(v, 6)? {
+        v.vector(at, 1, 1)?;
+    }
+    table.inline(8, 8, 8);
+    table.finish(v)
+}
+
+fn indices(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 8)?;
+    table.inline(4, 4, 4);
+    if let Some(at) = table.offset(v, 6)? {
+        v.vector(at, 8, 8)?;
+    }
+    table.finish(v)
+}
+
+fn entry_kept(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let table = v.table(at, 16)?;
+    if let Some(at) = table.offset(v, 4)? {
+        v.vector(at, 4, 4)?;
+    }
+    if let Some(at) = table.offset(v, 6)? {
+        indices(v, at)?;
+    }
+    if let Some(at) = table.offset(v, 8)? {
+        indices(v, at)?;
+    }
+    if let Some(at) = table.offset(v, 10)? {
+        indices(v, at)?;
+    }
+    table.finish(v)
+}
+
+fn job_kept(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 57)?;
+    table.inline(4, 8, 8);
+    if let Some(at) = table.offset(v, 6)? {
+        v.text(at)?;
+    }
+    table.inline(8, 8, 8);
+    table.inline(10, 8, 8);
+    table.inline(12, 1, 1);
+    table.inline(14, 8, 8);
+    if let Some(at) = table.offset(v, 16)? {
+        v.vector(at, 1, 1)?;
+    }
+    if let Some(at) = table.offset(v, 18)? {
+        v.each(at, entry_kept)?;
+    }
+    if let Some(at) = table.offset(v, 20)? {
+        v.vector(at, 40, 1)?;
+    }
+    table.inline(22, 8, 8);
+    table.finish(v)
+}
+
+fn end_kept(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 62)?;
+    table.inline(4, 4, 4);
+    table.inline(6, 4, 4);
+    table.inline(8, 4, 4);
+    table.inline(10, 4, 4);
+    table.inline(12, 4, 4);
+    table.inline(14, 1, 1);
+    table.inline(16, 1, 1);
+    if let Some(at) = table.offset(v, 18)? {
+        attempt_end(v, at)?;
+    }
+    if let Some(at) = table.offset(v, 20)? {
+        v.each(at, metric)?;
+    }
+    table.inline(22, 32, 1);
+    table.finish(v)
+}
+
+fn task_kept(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 56)?;
+    table.inline(4, 8, 8);
+    table.inline(6, 2, 2);
+    table.inline(8, 4, 4);
+    table.inline(10, 1, 1);
+    table.inline(12, 4, 4);
+    table.inline(14, 4, 4);
+    table.inline(16, 4, 4);
+    table.inline(18, 4, 4);
+    table.inline(20, 4, 4);
+    table.inline(22, 4, 4);
+    table.inline(24, 4, 4);
+    table.inline(26, 1, 1);
+    table.inline(28, 8, 8);
+    if let Some(at) = table.offset(v, 30)? {
+        end_kept(v, at)?;
+    }
+    table.finish(v)
+}
+
+fn attempt_started(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 8)?;
+    if let Some(at) = table.offset(v, 4)? {
+        v.text(at)?;
+    }
+    table.inline(6, 4, 4);
+    table.finish(v)
+}
+
+fn restore_accepted(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 8)?;
+    table.inline(4, 8, 8);
+    table.finish(v)
+}
+
+fn agent_forgotten(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 4)?;
+    table.inline(4, 4, 4);
+    table.finish(v)
+}
+
+fn fact_body(v: &mut Verifier<'_>, kind: fb::FactBody, place: usize) -> Option<()> {
+    match kind {
+        fb::FactBody::IncarnationStarted => {
+            let at = v.follow(place)?;
+            incarnation_started(v, at)
+        }
+        fb::FactBody::TokenIssued => {
+            let at = v.follow(place)?;
+            token_issued(v, at)
+        }
+        fb::FactBody::PrincipalEnrolled => {
+            let at = v.follow(place)?;
+            principal_enrolled(v, at)
+        }
+        fb::FactBody::AgentRegistered => {
+            let at = v.follow(place)?;
+            agent_registered(v, at)
+        }
+        fb::FactBody::AgentUnreachable => {
+            let at = v.follow(place)?;
+            agent_unreachable(v, at)
+        }
+        fb::FactBody::AgentReturned => {
+            let at = v.follow(place)?;
+            agent_returned(v, at)
+        }
+        fb::FactBody::AgentDeregistered => {
+            let at = v.follow(place)?;
+            agent_deregistered(v, at)
+        }
+        fb::FactBody::JobAccepted => {
+            let at = v.follow(place)?;
+            job_accepted(v, at)
+        }
+        fb::FactBody::AttemptAssigned => {
+            let at = v.follow(place)?;
+            attempt_assigned(v, at)
+        }
+        fb::FactBody::AttemptEnded => {
+            let at = v.follow(place)?;
+            attempt_ended(v, at)
+        }
+        fb::FactBody::TasksEnded => {
+            let at = v.follow(place)?;
+            tasks_ended(v, at)
+        }
+        fb::FactBody::CancelRequested => {
+            let at = v.follow(place)?;
+            cancel_requested(v, at)
+        }
+        fb::FactBody::DataCreated => {
+            let at = v.follow(place)?;
+            data_created(v, at)
+        }
+        fb::FactBody::AssignmentKept => {
+            let at = v.follow(place)?;
+            assignment_kept(v, at)
+        }
+        fb::FactBody::ResultKept => {
+            let at = v.follow(place)?;
+            result_kept(v, at)
+        }
+        fb::FactBody::AttemptSettled => {
+            let at = v.follow(place)?;
+            attempt_settled(v, at)
+        }
+        fb::FactBody::JobForgotten => {
+            let at = v.follow(place)?;
+            job_forgotten(v, at)
+        }
+        fb::FactBody::SnapshotBegun => {
+            let at = v.follow(place)?;
+            snapshot_begun(v, at)
+        }
+        fb::FactBody::TokenKept => {
+            let at = v.follow(place)?;
+            token_kept(v, at)
+        }
+        fb::FactBody::SubmitKept => {
+            let at = v.follow(place)?;
+            submit_kept(v, at)
+        }
+        fb::FactBody::JobKept => {
+            let at = v.follow(place)?;
+            job_kept(v, at)
+        }
+        fb::FactBody::TaskKept => {
+            let at = v.follow(place)?;
+            task_kept(v, at)
+        }
+        fb::FactBody::AttemptStarted => {
+            let at = v.follow(place)?;
+            attempt_started(v, at)
+        }
+        fb::FactBody::BackupRestored => {
+            let at = v.follow(place)?;
+            backup_restored(v, at)
+        }
+        fb::FactBody::RestoreAccepted => {
+            let at = v.follow(place)?;
+            restore_accepted(v, at)
+        }
+        fb::FactBody::AgentForgotten => {
+            let at = v.follow(place)?;
+            agent_forgotten(v, at)
+        }
+        // Nobody reads what is not known.
+        _ => Some(()),
+    }
+}
+
+pub(super) fn fact_record(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 13)?;
+    table.inline(4, 8, 8);
+    if let Some((kind, place)) = table.union(v, 6, 8)? {
+        fact_body(v, fb::FactBody(kind), place)?;
+    }
+    table.finish(v)
+}

@@ -1,4 +1,5 @@
-//! The verification pass for what comes off the wire: envelopes and bodies, before anyone reads them.
+//! The verification pass for what comes off the wire or from a journal: envelopes, bodies, jobs and facts, before anyone
+//! reads them.
 //!
 //! It checks what flatc's generated verifier checks, and accepts nothing that this refuses; it takes a
 //! quarter of its time, for it looks at a table's vtable once, keeps its books per table instead of per
@@ -32,13 +33,32 @@ pub fn envelope<'b>(options: &VerifierOptions, frame: &'b [u8]) -> Option<fb::Me
 }
 
 /// The body in these bytes, if the pass finds nothing wrong with it under these bounds.
-#[expect(unsafe_code, reason = "a second verifier needs the accessors that do not run the first")]
 pub fn body<'b>(options: &VerifierOptions, bytes: &'b [u8]) -> Option<fb::Body<'b>> {
+    root::<fb::Body<'b>>(options, bytes, tables::body)
+}
+
+/// The job in these bytes, if the pass finds nothing wrong with it under these bounds.
+pub fn job_spec<'b>(options: &VerifierOptions, bytes: &'b [u8]) -> Option<fb::JobSpec<'b>> {
+    root::<fb::JobSpec<'b>>(options, bytes, tables::job_spec)
+}
+
+/// The fact in these bytes, if the pass finds nothing wrong with it under these bounds.
+pub fn fact_record<'b>(options: &VerifierOptions, bytes: &'b [u8]) -> Option<fb::FactRecord<'b>> {
+    root::<fb::FactRecord<'b>>(options, bytes, tables::fact_record)
+}
+
+/// What begins at the bytes' root, if `pass`, which is the one for `T`, finds nothing wrong with it.
+#[expect(unsafe_code, reason = "a second verifier needs the accessors that do not run the first")]
+fn root<'b, T: flatbuffers::Follow<'b> + 'b>(
+    options: &VerifierOptions,
+    bytes: &'b [u8],
+    pass: fn(&mut Verifier<'_>, usize) -> Option<()>,
+) -> Option<T::Inner> {
     let mut verifier = Verifier::new(options, bytes)?;
     let root = verifier.follow(0)?;
-    tables::body(&mut verifier, root)?;
-    // SAFETY: as for `envelope`.
-    Some(unsafe { flatbuffers::root_unchecked::<fb::Body<'b>>(bytes) })
+    pass(&mut verifier, root)?;
+    // SAFETY: as for `envelope`; the three callers stand above, each with its own type's pass.
+    Some(unsafe { flatbuffers::root_unchecked::<T>(bytes) })
 }
 
 /// The bytes, and how much of the bounds is left.

@@ -8,13 +8,14 @@
 use crate::{limits::SPEC_KEPT_BYTES_MAX, spec::spec_of};
 use flatbuffers::{FlatBufferBuilder, WIPOffset};
 use fleetwire_common::{
-    envelope::{handshake::Proof, verifier_options},
+    envelope::handshake::Proof,
     fb,
     ids::{AttemptId, JobKey, TaskIdError},
     job::TaskSpec,
     message::{Assignment, End, Status, attempt_id, write_task_id},
     resources::Resources,
     time::Time,
+    verified,
 };
 use std::{borrow::Cow, sync::Arc};
 
@@ -128,8 +129,7 @@ impl<'a> Fact<'a> {
 
     /// Reads a `FactRecord`.
     pub fn decode(bytes: &[u8]) -> Result<(Time, Fact<'static>), FactError> {
-        let record = flatbuffers::root_with_opts::<fb::FactRecord<'_>>(&verifier_options(bytes.len()), bytes)
-            .map_err(|error| FactError::Unreadable(error.to_string()))?;
+        let record = verified::fact_record(bytes).map_err(|error| FactError::Unreadable(error.to_string()))?;
         let at = Time(record.at());
         if let Some(created) = record.fact_as_data_created() {
             let id = created.id().and_then(|id| id.bytes().try_into().ok()).ok_or(FactError::Field("id"))?;

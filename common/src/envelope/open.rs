@@ -13,6 +13,7 @@ use crate::{
     fb,
     limits::*,
     message::{MessageRef, MetricNames},
+    verified,
 };
 
 /// Opens what one peer sends in one session.
@@ -223,38 +224,12 @@ impl Opener {
     }
 }
 
-// §open-4
-/// The bounds under which a FlatBuffer of `length` bytes is verified: hostile ones cost no more than
-/// honest ones, which need at most 1.26 × their length.
-pub fn verifier_options(length: usize) -> flatbuffers::VerifierOptions {
-    flatbuffers::VerifierOptions {
-        max_depth: 16,
-        max_tables: length / 8 + 16,
-        max_apparent_size: 4 * length + 4096,
-        ignore_missing_null_terminator: false,
-    }
-}
-
-const _: () = assert!(fb::verify::DEPTH <= 16, "what is honest is verified by our own pass");
-
-// Our own pass says yes to what is honest; to what it does not like, the generated verifier says why, or yes.
 pub(super) fn verify_envelope(frame: &[u8]) -> Result<fb::MessageEnvelope<'_>, OpenError> {
-    let options = verifier_options(frame.len());
-    match fb::verify::envelope(&options, frame) {
-        Some(envelope) => Ok(envelope),
-        None => flatbuffers::size_prefixed_root_with_opts::<fb::MessageEnvelope<'_>>(&options, frame)
-            .map_err(|error| OpenError::Malformed { what: "envelope", error: error.to_string() }),
-    }
+    verified::envelope(frame).map_err(|error| OpenError::Malformed { what: "envelope", error: error.to_string() })
 }
 
-// §stream-7
 pub(super) fn verify_body(bytes: &[u8]) -> Result<fb::Body<'_>, OpenError> {
-    let options = verifier_options(bytes.len());
-    match fb::verify::body(&options, bytes) {
-        Some(body) => Ok(body),
-        None => flatbuffers::root_with_opts::<fb::Body<'_>>(&options, bytes)
-            .map_err(|error| OpenError::Malformed { what: "body", error: error.to_string() }),
-    }
+    verified::body(bytes).map_err(|error| OpenError::Malformed { what: "body", error: error.to_string() })
 }
 
 /// The bytes of a body that arrived in pieces, in `scratch`.

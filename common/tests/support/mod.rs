@@ -3,6 +3,7 @@
 // A field that a later version appends must not break the samples of this one.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::needless_update)]
 
+pub mod facts;
 pub mod samples;
 
 use flatbuffers::FlatBufferBuilder;

@@ -13,12 +13,12 @@ use crate::{
 use flatbuffers::{FlatBufferBuilder, UnionWIPOffset, WIPOffset};
 use fleetwire_common::{
     blob::BlobRef,
-    envelope::verifier_options,
     fb,
     ids::{AgentId, AttemptId, JobId, Name, Position, Principal, SubmitId, TaskId, TokenId},
     job::{JobError, JobSpec},
     message::End,
     time::Time,
+    verified,
 };
 use std::{borrow::Cow, sync::Arc};
 
@@ -270,8 +270,7 @@ impl<'a> Fact<'a> {
 
     /// Reads a fact and its time.
     pub fn decode(bytes: &'a [u8]) -> Result<(Time, Fact<'a>), FactError> {
-        let record = flatbuffers::root_with_opts::<fb::FactRecord<'a>>(&verifier_options(bytes.len()), bytes)
-            .map_err(|error| FactError::Malformed(error.to_string()))?;
+        let record = verified::fact_record(bytes).map_err(|error| FactError::Malformed(error.to_string()))?;
         let fact = match record.fact_type() {
             fb::FactBody::AttemptAssigned => record.fact_as_attempt_assigned().map(|table| {
                 Ok(Fact::AttemptAssigned {

@@ -23,13 +23,13 @@ use fleetwire_common::{
         Features, SIGNATURE_BYTES,
         handshake::HelloInfo,
         keys::{RootKeys, Secret},
-        verifier_options,
     },
     fb,
     ids::{Name, Principal, SessionId},
     limits::STALE_AFTER_MS,
     message::{Message, MessageRef},
     time::Time,
+    verified::verifier_options,
 };
 use fleetwire_scheduler_core::{Config, Effect, Effects, Event, Origin, Policy, Scheduler};
 use std::{fs, path::PathBuf, time::Duration};
