@@ -8,7 +8,7 @@ mod support;
 use fleetwire_common::{
     envelope::{
         Features, Opener, Sealer,
-        keys::{Direction, Epoch, RootKeys, Secret, session_key},
+        keys::{Epoch, RootKeys, Secret, session_keys},
     },
     fb,
     ids::{Name, Principal, TokenId, role_name},
@@ -95,7 +95,7 @@ fn example() -> String {
     let epoch_key = epoch.key(&principal);
     let salt = [hello, welcome].concat();
     let derived = |label: &[u8]| epoch_key.derive(&salt, &[b"fleetwire session", label]);
-    let to = session_key(&epoch_key, &hello, &welcome, Direction::ToScheduler);
+    let to = session_keys(&epoch_key, &hello, &welcome).to_scheduler;
 
     let mut sealer = Sealer::new(to.clone(), epoch.number, Features::ALL);
     let mut frame = Vec::new();

@@ -3,7 +3,7 @@
 
 use super::{
     CONTROL_STREAM, ENROLMENT_KEY_ID, Features, MINOR, OpenError, Opener, Sealer,
-    keys::{Direction, Epoch, Secret, plain_key, session_key},
+    keys::{Epoch, MacKey, Secret, plain_keys, session_keys},
 };
 use crate::{fb, ids::Principal, message::Message, message::MessageRef, time::Time};
 
@@ -97,7 +97,8 @@ pub enum HandshakeError {
 #[derive(Debug)]
 pub struct Greeting {
     nonce: [u8; 16],
-    enrolment: Secret,
+    /// Of the `Welcome`.
+    reply_key: MacKey,
 }
 
 impl Greeting {
@@ -115,13 +116,14 @@ impl Greeting {
             software: Some(info.software.clone()),
         };
         let message = Message::Rare(fb::SchedulerMessageT::Hello(Box::new(hello)));
-        first_sealer(enrolment, Direction::ToScheduler).seal(local_ms, &[message], out);
-        Greeting { nonce, enrolment: enrolment.clone() }
+        let keys = plain_keys(enrolment);
+        first_sealer(keys.to_scheduler).seal(local_ms, &[message], out);
+        Greeting { nonce, reply_key: keys.from_scheduler }
     }
 
     /// Opens the `Welcome` and agrees on the session.
     pub fn on_welcome(self, frame: &[u8]) -> Result<(Session, WelcomeInfo), HandshakeError> {
-        let mut opener = first_opener(&self.enrolment, Direction::FromScheduler);
+        let mut opener = first_opener(self.reply_key);
         let opened = opener.open(frame, CONTROL_STREAM, 0, u64::MAX)?;
         let welcome = match opened.message() {
             Some(MessageRef::Welcome(welcome)) => welcome,
@@ -148,10 +150,10 @@ impl Greeting {
             software: welcome.software().unwrap_or_default().to_owned(),
         };
         // §session-3
-        let key = |direction| session_key(&epoch_key, &self.nonce, &nonce, direction);
+        let keys = session_keys(&epoch_key, &self.nonce, &nonce);
         let session = Session {
-            sealer: Sealer::new(key(Direction::ToScheduler), welcome.epoch(), features),
-            opener: Opener::new(key(Direction::FromScheduler), welcome.epoch()),
+            sealer: Sealer::new(keys.to_scheduler, welcome.epoch(), features),
+            opener: Opener::new(keys.from_scheduler, welcome.epoch()),
         };
         Ok((session, info))
     }
@@ -163,13 +165,15 @@ pub struct Greeted {
     /// What the peer said.
     pub hello: HelloInfo,
     nonce: [u8; 16],
-    enrolment: Secret,
+    /// Of the `Welcome`, or of a refusal.
+    reply_key: MacKey,
 }
 
 impl Greeted {
     /// Opens a `Hello` under the principal's enrolment key.
     pub fn on_hello(enrolment: &Secret, frame: &[u8]) -> Result<Greeted, HandshakeError> {
-        let mut opener = first_opener(enrolment, Direction::ToScheduler);
+        let keys = plain_keys(enrolment);
+        let mut opener = first_opener(keys.to_scheduler);
         let opened = opener.open(frame, CONTROL_STREAM, 0, u64::MAX)?;
         let hello = match opened.message() {
             Some(MessageRef::Hello(hello)) => hello,
@@ -182,7 +186,7 @@ impl Greeted {
             receipt: Proof::read(hello.receipt(), hello.incarnation_id()),
             software: crate::message::cut(hello.software().unwrap_or_default()).to_owned(),
         };
-        Ok(Greeted { hello: info, nonce: array(hello.nonce(), "nonce")?, enrolment: enrolment.clone() })
+        Ok(Greeted { hello: info, nonce: array(hello.nonce(), "nonce")?, reply_key: keys.from_scheduler })
     }
 
     /// Seals the `Welcome` into `out` and agrees on the session. `nonce` is random.
@@ -211,11 +215,11 @@ impl Greeted {
             software: Some(info.software.clone()),
         };
         let message = Message::Rare(fb::SchedulerMessageT::Welcome(Box::new(welcome)));
-        first_sealer(&self.enrolment, Direction::FromScheduler).seal(info.cluster_time.as_ms(), &[message], out);
-        let key = |direction| session_key(&epoch_key, &self.nonce, &nonce, direction);
+        first_sealer(self.reply_key).seal(info.cluster_time.as_ms(), &[message], out);
+        let keys = session_keys(&epoch_key, &self.nonce, &nonce);
         Session {
-            sealer: Sealer::new(key(Direction::FromScheduler), epoch.number, features),
-            opener: Opener::new(key(Direction::ToScheduler), epoch.number),
+            sealer: Sealer::new(keys.from_scheduler, epoch.number, features),
+            opener: Opener::new(keys.to_scheduler, epoch.number),
         }
     }
 
@@ -223,7 +227,7 @@ impl Greeted {
     pub fn refuse(self, now: Time, code: fb::ErrorCode, message: &str, out: &mut Vec<u8>) {
         let nack = fb::NackT { code, message: Some(message.to_owned()), ..Default::default() };
         let message = Message::Rare(fb::SchedulerMessageT::Nack(Box::new(nack)));
-        first_sealer(&self.enrolment, Direction::FromScheduler).seal(now.as_ms(), &[message], out);
+        first_sealer(self.reply_key).seal(now.as_ms(), &[message], out);
     }
 }
 
@@ -235,12 +239,12 @@ pub fn clock_offset_us(hello_sent_us: u64, welcome_came_us: u64, cluster_time: T
 }
 
 // §key-3
-fn first_sealer(enrolment: &Secret, direction: Direction) -> Sealer {
-    Sealer::new(plain_key(enrolment, direction), ENROLMENT_KEY_ID, Features::NONE)
+fn first_sealer(key: MacKey) -> Sealer {
+    Sealer::new(key, ENROLMENT_KEY_ID, Features::NONE)
 }
 
-fn first_opener(enrolment: &Secret, direction: Direction) -> Opener {
-    Opener::new(plain_key(enrolment, direction), ENROLMENT_KEY_ID)
+fn first_opener(key: MacKey) -> Opener {
+    Opener::new(key, ENROLMENT_KEY_ID)
 }
 
 fn unexpected(expected: fb::SchedulerMessage, found: Option<MessageRef<'_>>) -> HandshakeError {

@@ -36,16 +36,20 @@ impl Secret {
     // §key-1
     /// HKDF-SHA256 (RFC 5869) of this secret: `info` is the length-prefixed concatenation of its parts.
     pub fn derive(&self, salt: &[u8], info: &[&[u8]]) -> Secret {
-        let mut joined = Vec::with_capacity(64);
-        for part in info {
-            joined.extend_from_slice(&(part.len() as u32).to_le_bytes());
-            joined.extend_from_slice(part);
-        }
-        let mut derived = Secret([0; 32]);
-        let expanded = Hkdf::<Sha256>::new(Some(salt), &self.0).expand(&joined, &mut derived.0);
-        assert!(expanded.is_ok(), "32 bytes are far below HKDF's limit of 8,160");
-        derived
+        expand(&Hkdf::new(Some(salt), &self.0), info)
     }
+}
+
+fn expand(extracted: &Hkdf<Sha256>, info: &[&[u8]]) -> Secret {
+    let mut joined = Vec::with_capacity(64);
+    for part in info {
+        joined.extend_from_slice(&(part.len() as u32).to_le_bytes());
+        joined.extend_from_slice(part);
+    }
+    let mut derived = Secret([0; 32]);
+    let expanded = extracted.expand(&joined, &mut derived.0);
+    assert!(expanded.is_ok(), "32 bytes are far below HKDF's limit of 8,160");
+    derived
 }
 
 impl std::fmt::Debug for Secret {
@@ -134,20 +138,36 @@ pub enum Direction {
     FromScheduler,
 }
 
-/// The key of one direction of one session: HKDF(epoch key, both nonces, direction).
-pub fn session_key(epoch_key: &Secret, hello: &[u8; 16], welcome: &[u8; 16], direction: Direction) -> MacKey {
+/// The keys of a session, one for each direction.
+#[derive(Debug)]
+pub struct SessionKeys {
+    /// For what whoever connected to the scheduler sends.
+    pub to_scheduler: MacKey,
+    /// For what the scheduler sends.
+    pub from_scheduler: MacKey,
+}
+
+/// The keys of one session: HKDF(epoch key, both nonces, direction). What HKDF extracts is the same for both.
+pub fn session_keys(epoch_key: &Secret, hello: &[u8; 16], welcome: &[u8; 16]) -> SessionKeys {
     let mut salt = [0u8; 32];
     for (to, from) in salt.iter_mut().zip(hello.iter().chain(welcome)) {
         *to = *from;
     }
-    let label: &[u8] = match direction {
-        Direction::ToScheduler => b"to scheduler",
-        Direction::FromScheduler => b"from scheduler",
-    };
-    MacKey::new(&epoch_key.derive(&salt, &[b"fleetwire session", label]))
+    let extracted = Hkdf::new(Some(&salt), epoch_key.bytes());
+    let key = |direction: &[u8]| MacKey::new(&expand(&extracted, &[b"fleetwire session", direction]));
+    SessionKeys { to_scheduler: key(b"to scheduler"), from_scheduler: key(b"from scheduler") }
 }
 
-/// The key of one direction under an enrolment or token secret, where there are no nonces yet.
+/// The keys under an enrolment or token secret, where there are no nonces yet.
+pub fn plain_keys(secret: &Secret) -> SessionKeys {
+    session_keys(secret, &[0; 16], &[0; 16])
+}
+
+/// That of one direction.
 pub fn plain_key(secret: &Secret, direction: Direction) -> MacKey {
-    session_key(secret, &[0; 16], &[0; 16], direction)
+    let keys = plain_keys(secret);
+    match direction {
+        Direction::ToScheduler => keys.to_scheduler,
+        Direction::FromScheduler => keys.from_scheduler,
+    }
 }
