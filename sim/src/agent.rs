@@ -26,6 +26,7 @@ use fleetwire_common::{
     envelope::{
         Features,
         handshake::{Greeting, HelloInfo},
+        keys::Secret,
     },
     fb,
     ids::{AttemptId, Name, Position, Principal},
@@ -53,6 +54,8 @@ pub struct AgentNode {
     pub name: Name,
     /// Whom its certificate names.
     pub principal: Principal,
+    /// What its `Hello` is sealed with.
+    enrolment: Secret,
     /// What it offers.
     pub offer: Offer,
     /// The machine.
@@ -141,9 +144,11 @@ impl std::fmt::Debug for Running {
 impl AgentNode {
     /// A device on which nothing ran yet.
     pub fn new(number: usize, name: Name, offer: Offer, disk: SimDisk, world: &mut World) -> AgentNode {
+        let principal = Principal { role: fb::Role::Agent, name: name.clone() };
         AgentNode {
             number,
-            principal: Principal { role: fb::Role::Agent, name: name.clone() },
+            enrolment: world.keys.enrolment_key(&principal),
+            principal,
             device: Device::new(
                 name.as_str(),
                 offer.capacity,
@@ -205,9 +210,8 @@ impl AgentNode {
             receipt: up.core.receipt(),
             software: "sim".to_owned(),
         };
-        let enrolment = world.keys.enrolment_key(&self.principal);
         let mut frame = Vec::new();
-        let greeting = Greeting::hello(&enrolment, world.random.bytes(), &info, now.as_ms(), &mut frame);
+        let greeting = Greeting::hello(&self.enrolment, world.random.bytes(), &info, now.as_ms(), &mut frame);
         up.link = Link::Greeting(connection, greeting, now.0);
         up.bulk_streams = 0;
         world.send_frames(connection, End::Scheduler, 0, &frame);

@@ -15,6 +15,7 @@ use fleetwire_common::{
     envelope::{
         Features,
         handshake::{Greeting, HelloInfo},
+        keys::{RootKeys, Secret},
     },
     fb,
     ids::{JobId, Name, Principal, SubmitId, TaskId},
@@ -49,6 +50,8 @@ pub struct ClientNode {
     number: usize,
     /// Whom its certificate names.
     pub principal: Principal,
+    /// What its `Hello` is sealed with.
+    enrolment: Secret,
     link: Link,
     plans: VecDeque<(Time, Wish)>,
     open: BTreeMap<u64, (Wish, Time)>,
@@ -72,10 +75,12 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 impl ClientNode {
     /// A client that wants nothing yet.
-    pub fn new(number: usize, name: Name) -> ClientNode {
+    pub fn new(number: usize, name: Name, keys: &RootKeys) -> ClientNode {
+        let principal = Principal { role: fb::Role::Operator, name };
         ClientNode {
             number,
-            principal: Principal { role: fb::Role::Operator, name },
+            enrolment: keys.enrolment_key(&principal),
+            principal,
             link: Link::Down,
             plans: VecDeque::new(),
             open: BTreeMap::new(),
@@ -132,9 +137,8 @@ impl ClientNode {
             receipt: None,
             software: "sim".to_owned(),
         };
-        let enrolment = world.keys.enrolment_key(&self.principal);
         let mut frame = Vec::new();
-        let greeting = Greeting::hello(&enrolment, world.random.bytes(), &info, 0, &mut frame);
+        let greeting = Greeting::hello(&self.enrolment, world.random.bytes(), &info, 0, &mut frame);
         self.link = Link::Greeting(connection, greeting, 0);
         self.bulk_streams = 0;
         world.send_frames(connection, End::Scheduler, 0, &frame);

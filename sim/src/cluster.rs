@@ -86,8 +86,9 @@ impl Cluster {
             .zip(offers)
             .map(|(number, offer)| AgentNode::new(number, name(&agent_name(number)), offer, SimDisk::new(), &mut world))
             .collect();
-        let clients: Vec<ClientNode> =
-            (0..world.setting.clients).map(|number| ClientNode::new(number, name(&format!("op-{number}")))).collect();
+        let clients: Vec<ClientNode> = (0..world.setting.clients)
+            .map(|number| ClientNode::new(number, name(&format!("op-{number}")), &world.keys))
+            .collect();
         let scheduler = SchedulerNode::new(SimDisk::new());
         let mut cluster = Cluster {
             world,

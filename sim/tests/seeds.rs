@@ -28,6 +28,14 @@ fn seeds_100_to_200_keep_every_promise() {
     hold(100..200);
 }
 
+/// Each of these once found a bug while devices were copied, backups put back and journals begun anew.
+#[test]
+fn seeds_that_once_broke_a_promise_keep_every_promise() {
+    for seed in [5_332, 602_334, 613_121, 613_623] {
+        hold(seed..seed + 1);
+    }
+}
+
 /// Luck is no proof: what the fixed seeds never reach, they do not test.
 #[test]
 fn the_fixed_seeds_reach_every_arm_that_they_can() {
