@@ -7,13 +7,14 @@ mod support;
 
 use flatbuffers::FlatBufferBuilder;
 use fleetwire_common::{
-    envelope::{Features, SIGNATURE_BYTES, verifier_options},
+    envelope::{Features, SIGNATURE_BYTES},
     fb::{self, SchedulerMessageT as M, verify},
     ids::{AttemptId, JobId, JobKey, Name, TaskId},
     job::{FileSpec, TaskSpec},
     limits::*,
     message::{Ack, Assignment, End, Heartbeat, Message, Status},
     resources::Resources,
+    verified::verifier_options,
 };
 use std::sync::Arc;
 use support::*;
