@@ -10,8 +10,9 @@ use crate::{
 };
 use fleetwire_common::{
     blob::BlobRef,
+    envelope::keys::sha256,
     fb,
-    ids::{AttemptId, JobId, Position, SubmitId, TaskId},
+    ids::{AttemptId, JobId, JobKey, Position, SubmitId, TaskId},
     job::JobSpec,
     message::{End, is_final},
     verified,
@@ -50,6 +51,8 @@ pub struct JobHistory {
     pub accepted: Position,
     /// What was accepted.
     pub spec: JobSpec,
+    /// What tells it from a job that bears its number in another journal.
+    pub key: JobKey,
     /// Where the whole of it was cancelled.
     pub cancelled: Option<Position>,
     /// Its tasks that have not ended.
@@ -279,11 +282,15 @@ impl History {
         if let Some(first) = self.submits.insert(submit, job) {
             return broken("P2", format!("one submit became two jobs: {first} and {job}"));
         }
+        // §job-1
+        let digest = fact.digest().map(|digest| digest.bytes()).unwrap_or_default();
+        let named = sha256(&[&submit.0, digest, owner.as_bytes()].concat());
+        let key = JobKey(u64::from_le_bytes(named.first_chunk().copied().unwrap_or_default()).max(1));
         let open = spec.task_count();
         self.tasks_open += open;
         if self
             .jobs
-            .insert(job, JobHistory { accepted: position, spec, cancelled: None, open, forgotten: false })
+            .insert(job, JobHistory { accepted: position, spec, key, cancelled: None, open, forgotten: false })
             .is_some()
         {
             return broken("P2", format!("the number {job} was given to two jobs"));

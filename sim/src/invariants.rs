@@ -10,7 +10,7 @@ use crate::{
 use fleetwire_common::{
     envelope::OpenError,
     fb,
-    ids::{AttemptId, JobId, Position, TaskId},
+    ids::{AttemptId, JobId, JobKey, Position, TaskId},
     message::{Ack, End, Message, attempt_id, is_final},
     resources::Resources,
 };
@@ -113,21 +113,21 @@ pub fn invariant_p2_commits_are_what_happened(
     device: &Device,
     agent: &AgentHistory,
     runs_processes: bool,
-    (attempt, status, end): (AttemptId, fb::TaskStatus, &End),
+    (attempt, key, status, end): (AttemptId, JobKey, fb::TaskStatus, &End),
 ) -> Result<(), Violation> {
     let own = matches!(
         end.reason,
         fb::EndReason::Exited | fb::EndReason::Signalled | fb::EndReason::SpawnFailed | fb::EndReason::Disconnected
     );
-    // A number that a journal and its backup both gave, before anybody could prove it, may be another job's here.
-    if !own || agent.has_outlived(attempt) {
+    if !own {
         return Ok(());
     }
-    if agent.ever(attempt) != Some(status) {
-        let had = agent.ever(attempt);
+    let had = agent.ever(attempt, key);
+    if had != Some(status) {
         return broken("P2", format!("{attempt} committed as {status:?}; {} had {had:?}", device.name));
     }
-    if !runs_processes {
+    // What a device remembers of a number that a journal and its backup both gave may be the other job's.
+    if !runs_processes || agent.has_outlived(attempt) {
         return Ok(());
     }
     match device.truth(attempt) {

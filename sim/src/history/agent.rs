@@ -7,7 +7,7 @@ use crate::{
 };
 use fleetwire_common::{
     fb,
-    ids::{AttemptId, Position},
+    ids::{AttemptId, JobKey, Position},
     message::attempt_id,
     verified,
 };
@@ -20,11 +20,15 @@ pub struct AgentHistory {
     pub durable: Position,
     facts: Vec<Vec<u8>>,
     kept: BTreeMap<AttemptId, Position>,
+    /// Whose each is, as its assignment said last.
+    keys: BTreeMap<AttemptId, JobKey>,
     /// Attempts that may have processes.
     started: BTreeMap<AttemptId, Position>,
     results: BTreeMap<AttemptId, (Position, fb::TaskStatus)>,
+    /// The same by whose they are: of two jobs that bear one number, each has its own.
+    of_jobs: BTreeMap<(AttemptId, JobKey), (Position, fb::TaskStatus)>,
     /// What was durable on disks that the device no longer has.
-    before: BTreeMap<AttemptId, fb::TaskStatus>,
+    before: BTreeMap<(AttemptId, JobKey), fb::TaskStatus>,
     /// What was kept before the scheduler went on with a backup: it may be assigned again, by the same number.
     outlived: BTreeSet<AttemptId>,
 }
@@ -50,6 +54,7 @@ impl AgentHistory {
             if self.kept.insert(id, position).is_some() && !self.outlived.contains(&id) {
                 return broken("P2", format!("an agent took {id} on twice"));
             }
+            self.keys.insert(id, JobKey(assignment.job_key()));
             if record.fact_as_assignment_kept().is_some_and(|fact| !fact.waits()) {
                 self.started.insert(id, position);
             }
@@ -65,6 +70,8 @@ impl AgentHistory {
             if self.results.insert(id, (position, update.status())).is_some() && !self.outlived.contains(&id) {
                 return broken("P2", format!("an agent kept two results of {id}"));
             }
+            let key = self.keys.get(&id).copied().unwrap_or_default();
+            self.of_jobs.insert((id, key), (position, update.status()));
         }
         Ok(())
     }
@@ -106,7 +113,7 @@ impl AgentHistory {
     /// The device gets another disk. What was durable on the old one may still be under way.
     pub fn begin_anew(&mut self) {
         let mut before = std::mem::take(&mut self.before);
-        let durable = self.results.iter().filter(|(_, (position, _))| *position <= self.durable);
+        let durable = self.of_jobs.iter().filter(|(_, (position, _))| *position <= self.durable);
         before.extend(durable.map(|(attempt, (_, status))| (*attempt, *status)));
         *self = AgentHistory { before, outlived: std::mem::take(&mut self.outlived), ..AgentHistory::default() };
     }
@@ -126,9 +133,10 @@ impl AgentHistory {
         self.outlived.contains(&attempt)
     }
 
-    /// What the attempt ended as, on this disk or on an earlier one.
-    pub fn ever(&self, attempt: AttemptId) -> Option<fb::TaskStatus> {
-        self.result(attempt).or_else(|| self.before.get(&attempt).copied())
+    /// What the attempt of that job ended as, on this disk or on an earlier one.
+    pub fn ever(&self, attempt: AttemptId, key: JobKey) -> Option<fb::TaskStatus> {
+        let here = self.of_jobs.get(&(attempt, key)).filter(|(position, _)| *position <= self.durable);
+        here.map(|(_, status)| *status).or_else(|| self.before.get(&(attempt, key)).copied())
     }
 
     /// Whether the assignment is durable.

@@ -23,7 +23,7 @@ use fleetwire_common::{
         handshake::{Greeted, WelcomeInfo},
     },
     fb,
-    ids::{AgentId, AttemptId, Principal, SessionId, TaskId},
+    ids::{AgentId, AttemptId, JobKey, Principal, SessionId, TaskId},
     job::JobSpec,
     message::{Message, MessageRef},
     resources::Resources,
@@ -207,7 +207,8 @@ impl Running {
                 // A device and its copy have one name: one of them ran what was committed, and one of their
                 // journals has it, maybe copied before it was durable in the first.
                 let nodes = || agents.iter().filter(|node| node.name.as_str() == agent);
-                let commit = (*attempt, *status, end);
+                let key = history.job(attempt.task.job).map_or(JobKey(0), |job| job.key);
+                let commit = (*attempt, key, *status, end);
                 let checked = nodes().flat_map(|ran| nodes().map(move |kept| (ran, kept))).map(|(ran, kept)| {
                     invariant_p2_commits_are_what_happened(&ran.device, &kept.history, processes, commit)
                 });
