@@ -224,20 +224,22 @@ fn sum(bytes: &[u8]) -> u64 {
     rest.iter().fold(words, |sum, byte| sum.wrapping_add(u64::from(*byte)))
 }
 
-/// Reads what a receiver would act on.
-fn read(message: MessageRef<'_>) -> f64 {
+/// Reads what a receiver would act on. Numbers are added as integers, for sums of floats have to wait for each other.
+fn read(message: MessageRef<'_>) -> u64 {
     match message {
         MessageRef::StatusUpdate(status) => {
-            let metrics: f64 = status.metrics().map(|(name, value)| name.len() as f64 + value).sum();
-            f64::from(status.update.progress()) + metrics + status.update.task_id().map_or(0.0, |id| id.len() as f64)
+            let sum = |sum: u64, (name, value): (&str, f64)| sum.wrapping_add(name.len() as u64 ^ value.to_bits());
+            let update = status.update;
+            let begin = u64::from(update.progress().to_bits()) + update.task_id().map_or(0, |id| id.len() as u64);
+            status.metrics().fold(begin, sum)
         }
         MessageRef::TaskAssignment(task) => {
             let resources = Resources::from_wire(task.resources());
             let texts = [task.task_id(), task.command(), task.parameters()].into_iter().flatten().map(str::len);
             let arguments = task.arguments().into_iter().flatten().map(str::len);
-            (texts.chain(arguments).sum::<usize>() as f64) + f64::from(resources.cpu) + f64::from(task.attempt())
+            texts.chain(arguments).sum::<usize>() as u64 + u64::from(resources.cpu) + u64::from(task.attempt())
         }
-        other => f64::from(other.kind().0),
+        other => u64::from(other.kind().0),
     }
 }
 

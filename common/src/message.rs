@@ -11,6 +11,7 @@ mod record;
 mod write;
 
 pub use metrics::{MetricNameError, MetricNames, MetricNumbers};
+pub(crate) use metrics::{SIGN, carry_if_not_finite};
 pub use read::{MessageRef, StatusRef, attempt_id};
 pub use record::write_task_id;
 pub(crate) use write::WriteContext;

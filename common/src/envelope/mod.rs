@@ -18,7 +18,7 @@ mod seal;
 
 pub use error::OpenError;
 pub use examine::{Examined, Examiner, Knowledge, Violation};
-pub use open::{Opened, Opener};
+pub use open::{Messages, Opened, Opener};
 pub use seal::{SealError, Sealer};
 
 /// Optional parts of the protocol that both peers must know before either uses them.

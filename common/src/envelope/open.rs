@@ -54,16 +54,14 @@ pub(super) enum Content<'a> {
 impl<'a> Opened<'a> {
     /// Its messages with their batch items, in order, without those that were refused. Empty while a
     /// chunked body is incomplete.
-    pub fn messages(&self) -> impl Iterator<Item = (u16, MessageRef<'a>)> + use<'a> {
-        let (names, refused) = (self.names, self.refused);
-        let (one, batch) = match self.content {
-            Content::Partial => (None, None),
-            Content::Envelope(envelope) => (MessageRef::of_envelope(envelope, names), envelope.batch()),
-            Content::Body(body) => (MessageRef::of_body(body, names), body.batch()),
+    pub fn messages(&self) -> Messages<'a> {
+        let batch = match self.content {
+            Content::Partial => None,
+            Content::Envelope(envelope) => envelope.batch(),
+            Content::Body(body) => body.batch(),
         };
-        let items = batch.into_iter().flatten().filter_map(move |item| MessageRef::of_item(item, names));
-        let stands = |item: u16| refused.is_empty() || refused.binary_search_by_key(&item, |(item, _)| *item).is_err();
-        (0..).zip(one.into_iter().chain(items)).filter(move |(item, _)| stands(*item))
+        let single = if batch.is_none() { self.content } else { Content::Partial };
+        Messages { single, items: batch.map(|batch| batch.iter()), next: 0, names: self.names, refused: self.refused }
     }
 
     /// The batch items that were refused, in order, each to be answered by a `Nack` that names it. A
@@ -75,6 +73,41 @@ impl<'a> Opened<'a> {
     /// The first message, for those who expect exactly one.
     pub fn message(&self) -> Option<MessageRef<'a>> {
         self.messages().next().map(|(_, message)| message)
+    }
+}
+
+/// The messages of an envelope, each with its place in the batch.
+#[derive(Debug)]
+pub struct Messages<'a> {
+    /// What holds the only message, until it is given.
+    single: Content<'a>,
+    items: Option<flatbuffers::VectorIter<'a, flatbuffers::ForwardsUOffset<fb::Item<'a>>>>,
+    next: u16,
+    names: &'a MetricNames,
+    refused: &'a [(u16, OpenError)],
+}
+
+impl<'a> Iterator for Messages<'a> {
+    type Item = (u16, MessageRef<'a>);
+
+    #[inline]
+    fn next(&mut self) -> Option<(u16, MessageRef<'a>)> {
+        let Some(items) = &mut self.items else {
+            let message = match std::mem::replace(&mut self.single, Content::Partial) {
+                Content::Partial => None,
+                Content::Envelope(envelope) => MessageRef::of_envelope(envelope, self.names),
+                Content::Body(body) => MessageRef::of_body(body, self.names),
+            };
+            return message.map(|message| (0, message));
+        };
+        loop {
+            let item = items.next()?;
+            let number = self.next;
+            self.next += 1;
+            if self.refused.is_empty() || self.refused.binary_search_by_key(&number, |(item, _)| *item).is_err() {
+                return MessageRef::of_item(item, self.names).map(|message| (number, message));
+            }
+        }
     }
 }
 
@@ -122,11 +155,8 @@ impl Opener {
         self.check_order(&envelope, stream, arrived_ms, tolerance_ms)?;
         let (timestamp_ms, sequence) = (envelope.timestamp(), envelope.sequence());
         // §envelope-1 §open-9
-        let parts = [
-            envelope.message_type() != fb::SchedulerMessage::NONE,
-            envelope.packed().is_some(),
-            envelope.batch().is_some(),
-        ];
+        let (kind, packed) = (envelope.message_type(), envelope.packed());
+        let parts = [kind != fb::SchedulerMessage::NONE, packed.is_some(), envelope.batch().is_some()];
         if parts.into_iter().filter(|part| *part).count() != 1 {
             return Err(OpenError::Content("expected exactly one of message, packed and batch"));
         }
@@ -136,12 +166,14 @@ impl Opener {
         }
         self.refused.clear();
         let this: &'a mut Self = self;
-        let content = if let Some(packed) = envelope.packed().filter(|_| stream == CONTROL_STREAM) {
+        let content = if let Some(packed) = packed.filter(|_| stream == CONTROL_STREAM) {
             let data = packed.data().map(|data| data.bytes()).unwrap_or_default();
             // §open-10
             check_packed(packed.compression(), data.len(), packed.raw_len())?;
             Content::Body(verify_body(unpack(data, packed.raw_len(), &mut this.scratch)?)?)
-        } else if let Some(chunk) = envelope.message_as_chunk() {
+        } else if kind == fb::SchedulerMessage::Chunk
+            && let Some(chunk) = envelope.message_as_chunk()
+        {
             // §stream-3
             if stream == CONTROL_STREAM {
                 return Err(OpenError::Content("a chunk on the control stream"));

@@ -18,8 +18,8 @@ pub(crate) struct Writer<'o> {
     out: &'o mut Vec<u8>,
     /// Where it begins in `out`.
     start: usize,
-    /// Where the last vtable of each kind of table lies; 0 = nowhere yet.
-    vtables: [usize; KINDS],
+    /// The last vtable of each kind of table: the fields that it has, and where it lies.
+    vtables: [(u32, u32); KINDS],
 }
 
 /// The kinds of tables whose vtables are shared: those that a buffer may have several of.
@@ -58,7 +58,7 @@ impl<'o> Writer<'o> {
     pub(crate) fn new(out: &'o mut Vec<u8>, prefixed: bool) -> (Writer<'o>, Place) {
         let start = out.len();
         let root = if prefixed { 4 } else { 0 };
-        let mut writer = Writer { out, start, vtables: [0; KINDS] };
+        let mut writer = Writer { out, start, vtables: [(0, 0); KINDS] };
         writer.push_some([0; 8], root + 4);
         (writer, Place(root))
     }
@@ -118,21 +118,22 @@ impl<'o> Writer<'o> {
         kind: Kind,
         mut table: Table<V, I>,
     ) -> Written {
-        let length = table.slots_end;
-        table.slot(0, length);
-        table.slot(2, table.end);
-        let mut vtable = self.vtables.get(kind as usize).copied().unwrap_or_default();
-        let same = |at| self.bytes().get(at..).and_then(|bytes| bytes.get(..length)) == table.vtable.get(..length);
-        if vtable == 0 || !same(vtable) {
+        // Those with the same fields have them in the same places.
+        let last = self.vtables.get(kind as usize).copied().unwrap_or_default();
+        let vtable = if kind != Kind::Single && last.0 == table.fields && last.1 != 0 {
+            last.1 as usize
+        } else {
             self.align(2, 0);
-            vtable = self.len();
+            let vtable = self.len();
+            let length = 4 + 2 * (u32::BITS - table.fields.leading_zeros()) as usize;
+            table.slot(0, length);
+            table.slot(2, table.end);
             self.push_some(table.vtable, length);
-            if kind != Kind::Single
-                && let Some(last) = self.vtables.get_mut(kind as usize)
-            {
-                *last = vtable;
+            if let Some(last) = self.vtables.get_mut(kind as usize) {
+                *last = (table.fields, vtable as u32);
             }
-        }
+            vtable
+        };
         self.align(table.alignment, 4);
         let at = self.len();
         if let Some(back) = table.inline.first_chunk_mut() {
@@ -189,6 +190,13 @@ impl<'o> Writer<'o> {
     pub(crate) fn text(&mut self, place: Place, text: &str) {
         self.vector(place, text.as_bytes());
         self.out.push(0);
+    }
+
+    /// Writes a text of ASCII, given with the zero byte behind it.
+    #[inline]
+    pub(crate) fn ascii(&mut self, place: Place, text_and_zero: &[u8]) {
+        self.begin_vector(place, text_and_zero.len() - 1, 4);
+        self.out.extend_from_slice(text_and_zero);
     }
 
     /// Writes a vector of offsets, all to be filled in.
@@ -248,8 +256,8 @@ pub(crate) struct Child(usize);
 #[derive(Debug)]
 pub(crate) struct Table<const V: usize, const I: usize> {
     vtable: [u8; V],
-    /// Where the vtable's last slot in use ends.
-    slots_end: usize,
+    /// Bit `n`: it has the field of id `n`.
+    fields: u32,
     inline: [u8; I],
     end: usize,
     alignment: usize,
@@ -260,7 +268,7 @@ impl<const V: usize, const I: usize> Table<V, I> {
     /// the vtable included.
     #[inline]
     pub(crate) fn new() -> Table<V, I> {
-        Table { vtable: [0; V], slots_end: 4, inline: [0; I], end: 4, alignment: 4 }
+        Table { vtable: [0; V], fields: 0, inline: [0; I], end: 4, alignment: 4 }
     }
 
     #[inline]
@@ -281,7 +289,7 @@ impl<const V: usize, const I: usize> Table<V, I> {
             *place = bytes;
         }
         self.slot(slot.into(), at);
-        self.slots_end = self.slots_end.max(usize::from(slot) + 2);
+        self.fields |= 1 << (slot / 2 - 2);
         if N >= 8 {
             self.alignment = 8;
         }

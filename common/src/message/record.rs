@@ -103,7 +103,9 @@ pub fn write_task_id<'b>(
     builder: &mut flatbuffers::FlatBufferBuilder<'b>,
     task: TaskId,
 ) -> flatbuffers::WIPOffset<&'b str> {
-    builder.create_string(task_id_text(task, &mut [0; TASK_ID_BYTES_MAX]))
+    let mut room = [0; TASK_ID_BYTES_MAX];
+    let text = task_id_text(task, &mut room).strip_suffix(&[0]).and_then(|text| std::str::from_utf8(text).ok());
+    builder.create_string(text.unwrap_or_default())
 }
 
 type OffsetList<'b, T> = flatbuffers::WIPOffset<flatbuffers::Vector<'b, flatbuffers::ForwardsUOffset<T>>>;

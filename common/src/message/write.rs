@@ -320,20 +320,19 @@ impl End {
 }
 
 fn write_task_id(writer: &mut Writer<'_>, place: Place, task: TaskId) {
-    writer.text(place, task_id_text(task, &mut [0; TASK_ID_BYTES_MAX]));
+    writer.ascii(place, task_id_text(task, &mut [0; TASK_ID_BYTES_MAX]));
 }
 
-/// The longest text of a task id: three numbers of 64, 16 and 32 bits, and two dots.
-pub(super) const TASK_ID_BYTES_MAX: usize = 20 + 5 + 10 + 2;
+/// The longest text of a task id: three numbers of 64, 16 and 32 bits, two dots, and the zero byte behind it.
+pub(super) const TASK_ID_BYTES_MAX: usize = 20 + 5 + 10 + 2 + 1;
 
-/// What a task id's `Display` writes, without a formatter: nearly every message has one.
-pub(super) fn task_id_text(task: TaskId, room: &mut [u8; TASK_ID_BYTES_MAX]) -> &str {
-    let mut start = room.len();
-    let mut places = room.iter_mut().rev();
+/// What a task id's `Display` writes, and a zero byte, without a formatter: nearly every message has one.
+pub(super) fn task_id_text(task: TaskId, room: &mut [u8; TASK_ID_BYTES_MAX]) -> &[u8] {
+    let mut start = room.len() - 1;
     let mut put = |byte| {
-        if let Some(place) = places.next() {
+        start -= 1;
+        if let Some(place) = room.get_mut(start) {
             *place = byte;
-            start -= 1;
         }
     };
     for (part, number) in [u64::from(task.index), u64::from(task.entry), task.job.0].into_iter().enumerate() {
@@ -349,7 +348,7 @@ pub(super) fn task_id_text(task: TaskId, room: &mut [u8; TASK_ID_BYTES_MAX]) -> 
             }
         }
     }
-    room.get(start..).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default()
+    room.get(start..).unwrap_or_default()
 }
 
 /// The progress that a peer takes: NaN says nothing, and less than nothing or more than all is cut.
@@ -379,7 +378,7 @@ mod tests {
             for entry in numbers {
                 for index in numbers {
                     let task = TaskId { job: JobId(job), entry: entry as u16, index: index as u32 };
-                    assert_eq!(task_id_text(task, &mut [0; TASK_ID_BYTES_MAX]), task.to_string());
+                    assert_eq!(task_id_text(task, &mut [0; TASK_ID_BYTES_MAX]), format!("{task}\0").as_bytes());
                 }
             }
         }
