@@ -45,16 +45,16 @@ pub(super) fn check_content(
         return Err(OpenError::Content("a batch that is empty or too long"));
     }
     for (number, item) in (0..).zip(batch) {
+        if let Some(update) = item.message_as_status_update() {
+            define_names(update, stream, names)?;
+            if let Err(error) = check_status(update, names) {
+                refused.push((number, error));
+            }
+            continue;
+        }
         match item.message_type() {
             fb::SchedulerMessage::NONE => return Err(OpenError::Content("a batch item without a message")),
             fb::SchedulerMessage::Chunk => return Err(OpenError::Content("a chunk inside a batch")),
-            fb::SchedulerMessage::StatusUpdate => {
-                let Some(update) = item.message_as_status_update() else { continue };
-                define_names(update, stream, names)?;
-                if let Err(error) = check_status(update, names) {
-                    refused.push((number, error));
-                }
-            }
             _ => {}
         }
     }
@@ -64,6 +64,7 @@ pub(super) fn check_content(
 // §metric-1
 /// Takes the names that a status update defines, also when the rest of it is refused: the messages that
 /// follow use them.
+#[inline]
 fn define_names(update: fb::StatusUpdate<'_>, stream: u32, names: &mut MetricNames) -> Result<(), OpenError> {
     let Some(definitions) = update.metric_names() else { return Ok(()) };
     for definition in definitions {

@@ -36,11 +36,12 @@ impl MetricNumbers {
         let is_first = self.names.first().is_some_and(|first| Arc::ptr_eq(first, name));
         let first = if is_first { 0 } else { *self.numbers.get(name)? };
         let known = self.names.get(usize::from(first)..)?.get(..metrics.len())?;
-        // A name that was given a number is neither empty nor too long. Two names that begin at one address are one.
-        let differences = metrics.iter().zip(known).fold(0, |all, ((name, value), known)| {
-            all | (name.as_ptr().addr() ^ known.as_ptr().addr()) as u64 | (carry_if_not_finite(value.to_bits()) & SIGN)
+        // A name that was given a number is neither empty nor too long. Names that begin at one address are one.
+        let (apart, carried) = metrics.iter().zip(known).fold((0, 0), |(apart, carried), ((name, value), known)| {
+            let distance = name.as_ptr().addr().wrapping_sub(known.as_ptr().addr());
+            (apart | distance, carried | carry_if_not_finite(value.to_bits()))
         });
-        (metrics.len() <= METRICS_MAX && differences == 0).then_some(first)
+        (metrics.len() <= METRICS_MAX && apart == 0 && carried & SIGN == 0).then_some(first)
     }
 
     /// How many names have a number: what [`MetricNumbers::roll_back`] goes back to.
