@@ -152,6 +152,15 @@ fn a_final_status_with_a_result_that_does_not_compress() {
 }
 
 #[test]
+fn a_log_chunk() {
+    for message in [log_chunk(noise(60_000)), log_chunk(json_text(60_000).into_bytes())] {
+        for features in [Features::ALL, Features::NONE] {
+            assert_eq!(steady_state(features, std::slice::from_ref(&message)), (0, 0));
+        }
+    }
+}
+
+#[test]
 fn a_batch_of_many_kinds() {
     let mut messages = Vec::new();
     for n in 0..100 {

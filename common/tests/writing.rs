@@ -128,8 +128,27 @@ impl Any {
         }
     }
 
+    fn body(&mut self) -> M {
+        let some = |any: &mut Self| (any.below(4) > 0).then(|| any.bytes());
+        if self.below(2) == 0 {
+            let (submit_id, job) = (some(self), some(self));
+            return M::SubmitJob(Box::new(fb::SubmitJobT { request: self.number(), submit_id, job }));
+        }
+        M::LogChunk(Box::new(fb::LogChunkT {
+            request: self.number(),
+            task_id: (self.below(4) > 0).then(|| self.text()),
+            attempt: self.number() as u32,
+            stream: fb::LogStream(self.below(2) as u8),
+            offset: self.number(),
+            data: some(self),
+            ended: self.below(2) == 0,
+            dropped: self.number(),
+            size: self.number(),
+        }))
+    }
+
     fn message(&mut self, names: &[Arc<str>], rare: &[M]) -> Message {
-        match self.below(9) {
+        match self.below(10) {
             0 => Message::Assignment(self.assignment()),
             1 | 2 => Message::Status(self.status(names)),
             3 => Message::Heartbeat(Heartbeat {
@@ -145,6 +164,7 @@ impl Any {
                 1 => Ack::Final(self.attempt()),
                 _ => Ack::Heartbeat(self.number()),
             }),
+            8 => Message::Rare(self.body()),
             _ => Message::Rare(rare[self.below(rare.len() as u64) as usize].clone()),
         }
     }

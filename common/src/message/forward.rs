@@ -43,9 +43,10 @@ pub(crate) enum Kind {
     Cancellation,
     Ack,
     LogChunk,
+    SubmitJob,
 }
 
-const KINDS: usize = Kind::LogChunk as usize + 1;
+const KINDS: usize = Kind::SubmitJob as usize + 1;
 
 /// Where an offset lies that is not filled in yet.
 #[derive(Clone, Copy, Debug)]

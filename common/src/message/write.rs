@@ -56,6 +56,9 @@ impl Message {
             Message::Cancellation(id, reason) => write_cancellation(writer, place, *id, *reason, false),
             Message::Recall(id) => write_cancellation(writer, place, *id, fb::EndReason::Released, true),
             Message::Ack(ack) => write_ack(writer, place, ack),
+            // What carries a large body is copied once, to its place.
+            Message::Rare(fb::SchedulerMessageT::LogChunk(chunk)) => write_log_chunk(writer, place, chunk),
+            Message::Rare(fb::SchedulerMessageT::SubmitJob(submit)) => write_submit(writer, place, submit),
             Message::Rare(message) => {
                 context.aside.reset();
                 let root = message.pack(context.aside);
@@ -95,6 +98,40 @@ fn write_ack(writer: &mut Writer<'_>, place: Place, ack: &Ack) {
         }
     }
     writer.table(place, Kind::Ack, table);
+}
+
+fn write_log_chunk(writer: &mut Writer<'_>, place: Place, chunk: &fb::LogChunkT) {
+    type Wire = fb::LogChunk<'static>;
+    let mut table = Table::<22, 50>::new();
+    table.u64(Wire::VT_REQUEST, chunk.request);
+    table.u64(Wire::VT_OFFSET, chunk.offset);
+    table.u64(Wire::VT_DROPPED, chunk.dropped);
+    table.u64(Wire::VT_SIZE, chunk.size);
+    table.u32(Wire::VT_ATTEMPT, chunk.attempt);
+    let task_id = table.child_if(chunk.task_id.is_some(), Wire::VT_TASK_ID);
+    let data = table.child_if(chunk.data.is_some(), Wire::VT_DATA);
+    table.u8(Wire::VT_STREAM, chunk.stream.0);
+    table.u8(Wire::VT_ENDED, chunk.ended.into());
+    let written = writer.table(place, Kind::LogChunk, table);
+    if let (Some(child), Some(text)) = (task_id, &chunk.task_id) {
+        writer.text(written.place(child), text);
+    }
+    if let (Some(child), Some(bytes)) = (data, &chunk.data) {
+        writer.vector(written.place(child), bytes);
+    }
+}
+
+fn write_submit(writer: &mut Writer<'_>, place: Place, submit: &fb::SubmitJobT) {
+    let mut table = Table::<10, 20>::new();
+    table.u64(fb::SubmitJob::VT_REQUEST, submit.request);
+    let submit_id = table.child_if(submit.submit_id.is_some(), fb::SubmitJob::VT_SUBMIT_ID);
+    let job = table.child_if(submit.job.is_some(), fb::SubmitJob::VT_JOB);
+    let written = writer.table(place, Kind::SubmitJob, table);
+    for (child, bytes) in [(submit_id, &submit.submit_id), (job, &submit.job)] {
+        if let (Some(child), Some(bytes)) = (child, bytes) {
+            writer.vector(written.place(child), bytes);
+        }
+    }
 }
 
 impl Assignment {
