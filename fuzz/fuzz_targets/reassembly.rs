@@ -2,6 +2,14 @@
 //! stream that is cut anywhere is the body that was sent.
 #![no_main]
 
+// These alone: the rest of the link would bring a whole QUIC stack into this build.
+#[allow(dead_code)]
+#[path = "../../common/link/src/frames.rs"]
+mod frames;
+#[allow(dead_code)]
+#[path = "../../common/link/src/limits.rs"]
+mod limits;
+
 use bytes::Bytes;
 use fleetwire_common::{
     envelope::{
@@ -11,7 +19,7 @@ use fleetwire_common::{
     fb,
     message::{Message, MessageRef},
 };
-use fleetwire_link::{Arrival, FrameReader};
+use frames::{Arrival, FrameReader};
 use libfuzzer_sys::fuzz_target;
 
 const MAX: usize = 4096;
