@@ -1,4 +1,4 @@
-// @generated stamp 891ad712bb8ba40c8f1c2731b4e37088502b2ea6e52c924d5538e03a7bcd6b07 flatc 25.12.19
+// @generated stamp f796ac95391dc5e9c10749b29757cc9f69c8f99177a897ccfdb273a51bf6af52 flatc 25.12.19
 use super::{Verifier, fb};
 
 /// How deep tables can lie in each other: no schema here holds itself.
@@ -1154,7 +1154,7 @@ fn backup_restored(v: &mut Verifier<'_>, at: usize) -> Option<()> {
 }
 
 fn snapshot_begun(v: &mut Verifier<'_>, at: usize) -> Option<()> {
-    let mut table = v.table(at, 76)?;
+    let mut table = v.table(at, 84)?;
     table.inline(4, 8, 8);
     if let Some(at) = table.offset(v, 6)? {
         v.vector(at, 1, 1)?;
@@ -1175,6 +1175,7 @@ fn snapshot_begun(v: &mut Verifier<'_>, at: usize) -> Option<()> {
     table.inline(22, 8, 8);
     table.inline(24, 8, 8);
     table.inline(26, 8, 8);
+    table.inline(28, 8, 8);
     table.finish(v)
 }
 

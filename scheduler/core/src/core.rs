@@ -153,6 +153,19 @@ impl Core {
         }
     }
 
+    /// When nothing can be left of an exclusive job's attempts that are not in this journal, because it is a backup of
+    /// one that had assigned them: from then on its tasks are assigned. Their agents were heard by the other journal's
+    /// scheduler until the operator went on with this one at the latest.
+    pub fn settled_at(&self, id: JobId) -> Time {
+        let Some(job) = self.state.jobs.get(&id).filter(|job| job.spec.terms.exclusive) else { return Time::ZERO };
+        let accepted_at = self.state.chain.accepted_at;
+        let grace_ms = job.entries.iter().map(|entry| entry.spec.kill_grace_ms).max().unwrap_or_default();
+        match job.spec.terms.gone_after(grace_ms) {
+            Some(after) if accepted_at > Time::ZERO => accepted_at + after,
+            _ => Time::ZERO,
+        }
+    }
+
     /// How an attempt enters a ledger that knows nothing of it.
     pub fn new_held(&self, attempt: AttemptId) -> Held {
         let resources = self.state.task_spec(attempt.task).map(|spec| spec.resources).unwrap_or_default();
@@ -173,9 +186,13 @@ impl Core {
     /// A job that was just accepted, or that the state had at start: its classes, its waiting tasks,
     /// its queue timeouts.
     pub fn enter_job(&mut self, id: JobId) {
+        let settled_at = self.settled_at(id);
         let Some(job) = self.state.jobs.get(&id) else { return };
         let live = &mut self.live;
         live.version += 1;
+        if settled_at > self.now {
+            live.deadlines.arm(settled_at, Deadline::Settled(id));
+        }
         let mut entered = JobLive { version: live.version, ..JobLive::default() };
         for (ordinal, entry) in job.ordinals().zip(&job.entries) {
             let agents = &self.state.agents;
@@ -186,8 +203,10 @@ impl Core {
                 eligible
             });
             entered.classes.push(class);
-            for range in entry.unstarted.ranges(()) {
-                live.queue.push(class, id, ordinal, range.start, range.end);
+            if settled_at <= self.now {
+                for range in entry.unstarted.ranges(()) {
+                    live.queue.push(class, id, ordinal, range.start, range.end);
+                }
             }
             if entry.spec.queue_timeout_s > 0 && entry.unstarted.count() > 0 {
                 let due = job.submitted_at + Duration::from_secs(entry.spec.queue_timeout_s);
@@ -197,9 +216,20 @@ impl Core {
         live.jobs.insert(id, entered);
     }
 
+    /// Tasks of an exclusive job that had waited, because they might still run somewhere, may be assigned.
+    pub fn on_settled(&mut self, id: JobId) {
+        let (Some(job), Some(entered)) = (self.state.jobs.get(&id), self.live.jobs.get(&id)) else { return };
+        for ((ordinal, entry), class) in job.ordinals().zip(&job.entries).zip(&entered.classes) {
+            for range in entry.unstarted.ranges(()) {
+                self.live.queue.push(*class, id, ordinal, range.start, range.end);
+            }
+        }
+    }
+
     /// A job that has ended: nothing waits for it any more.
     pub fn leave_job(&mut self, id: JobId) {
         let Some(left) = self.live.jobs.remove(&id) else { return };
+        self.live.deadlines.disarm(self.settled_at(id), Deadline::Settled(id));
         for class in left.classes {
             if let Some(gone) = self.live.queue.leave(class) {
                 self.live.index.forget_class(gone);
@@ -216,8 +246,7 @@ impl Core {
 
     /// A task that was started and waits again: at once, or when its retry is due.
     pub fn await_agent(&mut self, task: TaskId) {
-        let Some(record) = self.state.tasks.get(&task) else { return };
-        let since = record.pending_since;
+        let Some(since) = self.waits_until(task) else { return };
         if since > self.now {
             self.live.deadlines.arm(since, Deadline::Retry(task));
         } else {
@@ -230,12 +259,18 @@ impl Core {
 
     /// A task that was started and waits no longer.
     pub fn cease_waiting(&mut self, task: TaskId) {
-        let Some(since) = self.state.tasks.get(&task).map(|record| record.pending_since) else { return };
+        let Some(since) = self.waits_until(task) else { return };
         self.live.deadlines.disarm(since, Deadline::Retry(task));
         self.live.dequeue(task);
         if let Some(due) = self.queue_timeout(task) {
             self.live.deadlines.disarm(due, Deadline::TaskQueued(task));
         }
+    }
+
+    /// Before which moment a task that was started is not tried again.
+    fn waits_until(&self, task: TaskId) -> Option<Time> {
+        let retry_at = self.state.tasks.get(&task)?.pending_since;
+        Some(retry_at.max(self.settled_at(task.job)))
     }
 
     /// When a task that was started before has waited too long.

@@ -14,6 +14,8 @@ use crate::queue::ClassId;
 /// What is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Deadline {
+    /// Nothing can be left of what the journal that a backup stands for had assigned of an exclusive job.
+    Settled(JobId),
     /// A task's wait for its next attempt is over.
     Retry(TaskId),
     /// A task that was started before has waited too long for an agent.

@@ -59,6 +59,14 @@ impl Core {
                 if let Some(notice) = self.notice() {
                     return format!("waits: {notice}");
                 }
+                let settled_at = self.settled_at(task.job);
+                if settled_at > self.now {
+                    let wait = settled_at.since(self.now).as_secs_f64();
+                    return format!(
+                        "waits {wait:.1} s more: it is exclusive, and an attempt that the restored backup does not know may \
+                         still run until its agent stops it"
+                    );
+                }
                 if let Some(record) = self.state.tasks.get(&task).filter(|record| record.pending_since > self.now) {
                     let wait = record.pending_since.since(self.now);
                     let failures = record.failures;

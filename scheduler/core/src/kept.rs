@@ -74,6 +74,7 @@ impl<'a> Kept<'a> {
                     incarnations: Some(chain.starts.iter().map(write_start).collect()),
                     restored: chain.restored.as_ref().map(|restored| Box::new(restored.to_wire())),
                     accepted: chain.accepted,
+                    accepted_at: chain.accepted_at.0,
                     base_job: chain.base_job.0,
                     told_job: chain.told_job.0,
                     blob_segment: stream.segment,
@@ -231,6 +232,7 @@ fn read_begun<'a>(table: fb::SnapshotBegun<'a>) -> Result<Kept<'a>, FactError> {
         starts: starts.ok_or(FactError::Field { fact: "SnapshotBegun", field: "incarnations" })?,
         restored: table.restored().map(Restored::from_wire).transpose()?,
         accepted: table.accepted(),
+        accepted_at: Time(table.accepted_at()),
         base_job: JobId(table.base_job()),
         told_job: JobId(table.told_job()),
     };

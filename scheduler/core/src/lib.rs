@@ -241,6 +241,7 @@ fn on_deadline(core: &mut Core, effects: &mut Effects) {
     for _ in 0..core.config.policy.deadlines_per_step {
         let Some(deadline) = core.live.deadlines.take_due(core.now) else { return };
         match deadline {
+            Deadline::Settled(job) => core.on_settled(job),
             Deadline::Retry(task) => core.on_retry_due(task),
             Deadline::TaskQueued(task) => core.on_task_queued_too_long(task, effects),
             Deadline::EntryQueued(job, entry) => core.on_entry_queued_too_long(job, entry, effects),

@@ -6,6 +6,7 @@
 use fleetwire_common::{
     envelope::handshake::Proof,
     ids::{JobId, Name, Position},
+    time::Time,
 };
 use std::collections::BTreeMap;
 
@@ -36,6 +37,8 @@ pub struct Chain {
     pub restored: Option<Restored>,
     /// Receipts of incarnations before this, from other chains, are no news any more.
     pub accepted: u64,
+    /// When the operator last went on with a backup; 0 = never.
+    pub accepted_at: Time,
     /// The last job's number when the latest other chain was first heard of,
     pub base_job: JobId,
     /// and up to which it may have given numbers.
@@ -76,7 +79,8 @@ impl Chain {
         }
     }
 
-    pub(crate) fn accept(&mut self, incarnation: u64) {
+    pub(crate) fn accept(&mut self, incarnation: u64, at: Time) {
+        self.accepted_at = at;
         self.restored = None;
         self.accepted = self.accepted.max(incarnation);
     }
@@ -123,7 +127,7 @@ mod tests {
         assert_eq!(judge(&chain, 2, 2, 70), Verdict::Beyond(10));
         assert_eq!(judge(&chain, 2, 9, 3), Verdict::Beyond(3), "a fork of the same number");
         assert_eq!(judge(&chain, 3, 3, 0), Verdict::Beyond(1));
-        chain.accept(4);
+        chain.accept(4, Time(1));
         assert_eq!(judge(&chain, 3, 3, 80), Verdict::Known(80));
         assert_eq!(judge(&chain, 4, 4, 80), Verdict::Beyond(80));
     }

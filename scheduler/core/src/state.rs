@@ -127,7 +127,7 @@ impl State {
                 self.last_job = self.last_job.max(self.chain.told_job);
                 // The next start is later than any that others may have had.
                 self.incarnation = self.incarnation.max(incarnation.saturating_sub(1));
-                self.chain.accept(*incarnation);
+                self.chain.accept(*incarnation, at);
                 Ok(())
             }
             Fact::TokenIssued { token, role, uses, expires_at, issued_by: _ } => {

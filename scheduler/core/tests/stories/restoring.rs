@@ -4,7 +4,7 @@ use crate::harness::*;
 use fleetwire_common::{
     envelope::handshake::Proof,
     fb::{self, ErrorCode as C},
-    job::TaskSpec,
+    job::{TaskSpec, Terms},
     resources::Resources,
 };
 
@@ -58,6 +58,48 @@ fn a_restored_backup_assigns_nothing_until_it_is_accepted() {
     assert_eq!(t.facts.len(), facts, "what was accepted is no news");
     let next = t.submit(vec![task()]);
     assert!(next > 2 && next <= 2 + proved, "the second job's number was given before: {next}");
+}
+
+/// The journal that went on had assigned what the backup takes for unstarted, and what it takes for lost.
+#[test]
+fn exclusive_work_waits_after_a_restored_backup_until_nothing_can_be_left_of_it_anywhere() {
+    let terms = Terms { exclusive: true, stop_on_disconnect_after_ms: 90_000, ..Terms::lost_after(120) };
+    let waits = terms.gone_after(task().kill_grace_ms).unwrap();
+    let mut t = T::new();
+    t.agent("a").register();
+    let started = t.submit_with(TaskSpec { max_attempts: 3, backoff_ms: 10, ..task() }, terms).unwrap();
+    t.agent("a").runs(attempt(started, 0, 1));
+    t.agent("a").fails(attempt(started, 0, 1));
+    t.agent("a").lose();
+    let unstarted = t.submit_with(TaskSpec { count: 2, ..task() }, terms).unwrap();
+    let facts = t.facts.clone();
+    t.agent("a").register();
+    t.agent("a").model().proof = Some(t.scheduler.proof(t.scheduler.position()));
+    t.restore(facts, 4, false);
+    let _ = t.agent("a").connect();
+    let facts = t.facts.clone();
+    t.restore(facts, 5, true);
+
+    t.agent("b").register();
+    assert_eq!(t.agent("b").assigned(), []);
+    let other = t.submit(vec![task()]);
+    assert_eq!(t.agent("b").assigned(), [attempt(other, 0, 1)], "what may run twice waits for nothing");
+    let query = fb::QueryT {
+        kind: fb::QueryKind::Explain,
+        task_id: Some(id(unstarted, 0, 1).to_string()),
+        ..Default::default()
+    };
+    let summary = t.query(query).unwrap().explanation.unwrap().summary.unwrap();
+    assert!(summary.contains("it is exclusive"), "{summary}");
+    // A restart makes it neither shorter nor longer.
+    t.pass_beating(waits - secs(2));
+    t.restart();
+    t.agent("b").register();
+    assert_eq!(t.agent("b").assigned(), []);
+    t.pass(secs(2));
+    let mut assigned = t.agent("b").assigned();
+    assigned.sort();
+    assert_eq!(assigned, [attempt(started, 0, 2), attempt(unstarted, 0, 1), attempt(unstarted, 1, 1)]);
 }
 
 #[test]
