@@ -190,9 +190,6 @@ impl Core {
         let Some(job) = self.state.jobs.get(&id) else { return };
         let live = &mut self.live;
         live.version += 1;
-        if settled_at > self.now {
-            live.deadlines.arm(settled_at, Deadline::Settled(id));
-        }
         let mut entered = JobLive { version: live.version, ..JobLive::default() };
         for (ordinal, entry) in job.ordinals().zip(&job.entries) {
             let agents = &self.state.agents;
@@ -203,20 +200,21 @@ impl Core {
                 eligible
             });
             entered.classes.push(class);
-            if settled_at <= self.now {
-                for range in entry.unstarted.ranges(()) {
-                    live.queue.push(class, id, ordinal, range.start, range.end);
-                }
-            }
             if entry.spec.queue_timeout_s > 0 && entry.unstarted.count() > 0 {
                 let due = job.submitted_at + Duration::from_secs(entry.spec.queue_timeout_s);
                 live.deadlines.arm(due, Deadline::EntryQueued(id, ordinal));
             }
         }
         live.jobs.insert(id, entered);
+        if settled_at > self.now {
+            live.deadlines.arm(settled_at, Deadline::Settled(id));
+        } else {
+            self.on_settled(id);
+        }
     }
 
-    /// Tasks of an exclusive job that had waited, because they might still run somewhere, may be assigned.
+    /// The tasks of a job that were never started may be assigned: at once, but those of an exclusive job that might still
+    /// run somewhere.
     pub fn on_settled(&mut self, id: JobId) {
         let (Some(job), Some(entered)) = (self.state.jobs.get(&id), self.live.jobs.get(&id)) else { return };
         for ((ordinal, entry), class) in job.ordinals().zip(&job.entries).zip(&entered.classes) {
