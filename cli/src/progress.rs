@@ -119,7 +119,13 @@ impl Drop for Progress {
 fn counts(job: &JobView) -> String {
     let counts = job.counts;
     let mut words = format!("{} of {} tasks done, {}", counts.ended(), counts.total(), percent(job.progress));
-    for (count, state) in [(counts.running, "running"), (counts.failed, "failed"), (counts.cancelled, "cancelled")] {
+    let states = [
+        (counts.running, "running"),
+        (counts.failed, "failed"),
+        (counts.cancelled, "cancelled"),
+        (counts.skipped, "skipped"),
+    ];
+    for (count, state) in states {
         if count > 0 {
             words.push_str(&format!(", {count} {state}"));
         }

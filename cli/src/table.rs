@@ -121,6 +121,7 @@ pub fn job(job: &JobView, now_ms: u64) -> String {
         (counts.completed, "completed"),
         (counts.failed, "failed"),
         (counts.cancelled, "cancelled"),
+        (counts.skipped, "skipped"),
     ];
     let some: Vec<String> =
         states.iter().filter(|(count, _)| *count > 0).map(|(count, state)| format!("{count} {state}")).collect();

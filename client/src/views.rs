@@ -49,6 +49,8 @@ pub struct Counts {
     pub failed: u32,
     /// Stopped on request.
     pub cancelled: u32,
+    /// Never started: what they were to come after came to something else.
+    pub skipped: u32,
 }
 
 /// One entry of a job.
@@ -262,7 +264,7 @@ impl Counts {
 
     /// Those that will not change any more.
     pub fn ended(&self) -> u32 {
-        self.completed + self.failed + self.cancelled
+        self.completed + self.failed + self.cancelled + self.skipped
     }
 }
 
@@ -299,6 +301,7 @@ pub fn status_name(status: fb::TaskStatus) -> &'static str {
         fb::TaskStatus::Cancelled => "cancelled",
         fb::TaskStatus::TimedOut => "timed_out",
         fb::TaskStatus::Lost => "lost",
+        fb::TaskStatus::Skipped => "skipped",
         _ => "unknown",
     }
 }
@@ -321,6 +324,7 @@ pub fn reason_name(reason: fb::EndReason) -> &'static str {
         fb::EndReason::Released => "released",
         fb::EndReason::Disconnected => "disconnected",
         fb::EndReason::FilesLost => "files_lost",
+        fb::EndReason::DependencyUnmet => "dependency_unmet",
         _ => "unknown",
     }
 }
@@ -349,6 +353,7 @@ impl From<fb::JobSummaryT> for JobView {
             completed: counts.completed,
             failed: counts.failed,
             cancelled: counts.cancelled,
+            skipped: counts.skipped,
         });
         let counts = counts.unwrap_or_default();
         let entry = |entry: fb::TaskSpecSummaryT| EntryView {
@@ -518,5 +523,6 @@ mod tests {
         assert_eq!(job(fb::TaskCountsT { completed: 2, ..Default::default() }, 1), "completed");
         assert_eq!(job(fb::TaskCountsT { completed: 1, failed: 1, cancelled: 1, ..Default::default() }, 1), "failed");
         assert_eq!(job(fb::TaskCountsT { completed: 1, cancelled: 1, ..Default::default() }, 1), "cancelled");
+        assert_eq!(job(fb::TaskCountsT { completed: 1, skipped: 1, ..Default::default() }, 1), "completed");
     }
 }

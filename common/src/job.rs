@@ -1,13 +1,16 @@
 //! Jobs: what a user submits, validated. The client makes one from a job file, the scheduler reads
 //! one from the wire; both go through [`JobSpec::new`], so a job that exists is a job that can run.
 
-pub use crate::terms::{Terms, TermsError};
 use crate::{
     fb,
     ids::{Name, NameError},
     limits::*,
     resources::Resources,
     verified,
+};
+pub use crate::{
+    graph::{Dependency, Graph, GraphError},
+    terms::{Terms, TermsError},
 };
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -67,6 +70,8 @@ pub struct TaskSpec {
     pub kill_grace_ms: u32,
     /// The file in the working directory that holds its result. Empty = `result`.
     pub result_path: String,
+    /// What must have ended before, all of it.
+    pub after: Vec<Dependency>,
 }
 
 impl Default for TaskSpec {
@@ -94,6 +99,7 @@ impl Default for TaskSpec {
             backoff_ms: wire.backoff_ms,
             kill_grace_ms: wire.kill_grace_ms,
             result_path: String::new(),
+            after: Vec::new(),
         }
     }
 }
@@ -180,10 +186,13 @@ pub enum JobError {
     /// Its terms contradict each other, or what agents can keep.
     #[error("{0}")]
     Terms(#[from] TermsError),
+    /// Its tasks wait for ever, or for what does not exist.
+    #[error("{0}")]
+    Graph(#[from] GraphError),
 }
 
 impl JobSpec {
-    /// Checks a job: names, counts, sizes, paths, and that every task has something to run.
+    /// Checks a job: names, counts, sizes, paths, and that every task has something to run and can come to it.
     pub fn new(name: Name, tasks: Vec<TaskSpec>, terms: impl Into<Terms>) -> Result<JobSpec, JobError> {
         let terms = terms.into();
         if tasks.is_empty() {
@@ -201,6 +210,7 @@ impl JobSpec {
         }
         bound("the job", "bytes of all files", file_bytes, FILES_BYTES_MAX)?;
         terms.check(&tasks)?;
+        Graph::of(&tasks)?;
         Ok(JobSpec { name, tasks: tasks.into_iter().map(Arc::new).collect(), terms })
     }
 
@@ -331,6 +341,7 @@ impl TaskSpec {
             }
             Ok(Constraint { label, op: constraint.op(), value: text(constraint.value()) })
         });
+        let after = wire.after().into_iter().flatten().map(|after| Dependency::from_wire(&name, after));
         Ok(TaskSpec {
             count: wire.count(),
             array: wire.array(),
@@ -352,6 +363,7 @@ impl TaskSpec {
             backoff_ms: wire.backoff_ms(),
             kill_grace_ms: wire.kill_grace_ms(),
             result_path: text(wire.result_path()),
+            after: after.collect::<Result<_, _>>()?,
             name,
         })
     }
@@ -390,6 +402,7 @@ impl TaskSpec {
             backoff_ms: self.backoff_ms,
             kill_grace_ms: self.kill_grace_ms,
             result_path: some(&self.result_path),
+            after: (!self.after.is_empty()).then(|| self.after.iter().map(Dependency::to_wire).collect()),
         }
     }
 }
@@ -431,7 +444,7 @@ fn named(what: &str, name: Option<&str>) -> Result<Name, JobError> {
     Name::new(name.unwrap_or_default()).map_err(|error| JobError::Name { what: what.to_owned(), error })
 }
 
-fn bound(task: &str, what: &'static str, found: usize, max: usize) -> Result<(), JobError> {
+pub(crate) fn bound(task: &str, what: &'static str, found: usize, max: usize) -> Result<(), JobError> {
     if found <= max {
         return Ok(());
     }

@@ -9,6 +9,7 @@
 pub mod blob;
 pub mod envelope;
 pub mod facts;
+pub mod graph;
 pub mod ids;
 pub mod job;
 pub mod limits;

@@ -48,6 +48,10 @@ pub const ARGUMENTS_MAX: usize = 1024;
 pub const ENVIRONMENT_MAX: usize = 256;
 /// Constraints of one task.
 pub const CONSTRAINTS_MAX: usize = 32;
+/// Dependencies of one task entry …
+pub const DEPENDENCIES_MAX: usize = 256;
+/// … and of all entries of one job together.
+pub const DEPENDENCIES_OF_JOB_MAX: usize = 4096;
 /// Files that one task carries.
 pub const FILES_MAX: usize = 256;
 /// Bytes of all files of one job together.

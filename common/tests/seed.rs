@@ -102,6 +102,7 @@ fn statuses_beyond_the_published_four_become_the_nearest_and_their_end_says_the_
         (S::Cancelled, seed::TaskStatus::Failed, Some(fb::EndReason::Cancelled)),
         (S::TimedOut, seed::TaskStatus::Failed, Some(fb::EndReason::RunTimeout)),
         (S::Lost, seed::TaskStatus::Failed, Some(fb::EndReason::AgentLost)),
+        (S::Skipped, seed::TaskStatus::Failed, Some(fb::EndReason::DependencyUnmet)),
     ];
     assert_eq!(table.len(), S::ENUM_VALUES.len(), "every status has its row, here and in docs/protocol.md");
     for (status, nearest, reason) in table {

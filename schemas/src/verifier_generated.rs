@@ -1,4 +1,4 @@
-// @generated stamp f796ac95391dc5e9c10749b29757cc9f69c8f99177a897ccfdb273a51bf6af52 flatc 25.12.19
+// @generated stamp db2d31c8c4eada21e77d787d3ad0b5ac7d01bd74282129d2bc4ade6eecad9f61 flatc 25.12.19
 use super::{Verifier, fb};
 
 /// How deep tables can lie in each other: no schema here holds itself.
@@ -511,13 +511,14 @@ fn query(v: &mut Verifier<'_>, at: usize) -> Option<()> {
 }
 
 fn task_counts(v: &mut Verifier<'_>, at: usize) -> Option<()> {
-    let mut table = v.table(at, 24)?;
+    let mut table = v.table(at, 28)?;
     table.inline(4, 4, 4);
     table.inline(6, 4, 4);
     table.inline(8, 4, 4);
     table.inline(10, 4, 4);
     table.inline(12, 4, 4);
     table.inline(14, 4, 4);
+    table.inline(16, 4, 4);
     table.finish(v)
 }
 
@@ -862,8 +863,18 @@ fn constraint(v: &mut Verifier<'_>, at: usize) -> Option<()> {
     table.finish(v)
 }
 
+fn dependency(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 6)?;
+    if let Some(at) = table.offset(v, 4)? {
+        v.text(at)?;
+    }
+    table.inline(6, 1, 1);
+    table.inline(8, 1, 1);
+    table.finish(v)
+}
+
 fn task_spec(v: &mut Verifier<'_>, at: usize) -> Option<()> {
-    let mut table = v.table(at, 78)?;
+    let mut table = v.table(at, 82)?;
     if let Some(at) = table.offset(v, 4)? {
         v.text(at)?;
     }
@@ -903,6 +914,9 @@ fn task_spec(v: &mut Verifier<'_>, at: usize) -> Option<()> {
     table.inline(44, 4, 4);
     if let Some(at) = table.offset(v, 46)? {
         v.text(at)?;
+    }
+    if let Some(at) = table.offset(v, 48)? {
+        v.each(at, dependency)?;
     }
     table.finish(v)
 }
@@ -1226,7 +1240,7 @@ fn indices(v: &mut Verifier<'_>, at: usize) -> Option<()> {
 }
 
 fn entry_kept(v: &mut Verifier<'_>, at: usize) -> Option<()> {
-    let table = v.table(at, 16)?;
+    let mut table = v.table(at, 28)?;
     if let Some(at) = table.offset(v, 4)? {
         v.vector(at, 4, 4)?;
     }
@@ -1239,6 +1253,10 @@ fn entry_kept(v: &mut Verifier<'_>, at: usize) -> Option<()> {
     if let Some(at) = table.offset(v, 10)? {
         indices(v, at)?;
     }
+    if let Some(at) = table.offset(v, 12)? {
+        indices(v, at)?;
+    }
+    table.inline(14, 8, 8);
     table.finish(v)
 }
 

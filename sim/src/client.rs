@@ -444,6 +444,7 @@ fn check_counts(history: &History, row: fb::JobSummary<'_>) -> Result<(), Violat
         return broken("P1", format!("a page has job {job}, which is not in the record"));
     };
     let ended = u64::from(counts.completed()) + u64::from(counts.failed()) + u64::from(counts.cancelled());
+    let ended = ended + u64::from(counts.skipped());
     let open = u64::from(counts.pending()) + u64::from(counts.assigned()) + u64::from(counts.running());
     let all = record.spec.task_count();
     if ended + open != all || ended > all - record.open {

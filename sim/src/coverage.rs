@@ -9,6 +9,7 @@ use crate::{
 use fleetwire_agent_core as agent;
 use fleetwire_common::{
     fb,
+    graph::Dependency,
     message::{Ack, Message},
     terms::Terms,
 };
@@ -58,6 +59,10 @@ pub enum Area {
     Terms,
     /// What was done with a backup.
     Restoring,
+    /// Tasks that ended without an attempt, by status and reason.
+    Waiting,
+    /// A task was assigned that comes after others: what they had to come to.
+    After,
 }
 
 /// How far an attempt is in the scheduler's eyes.
@@ -111,6 +116,9 @@ impl Coverage {
             let reason = ended.end().map_or(fb::EndReason::default(), |end| end.reason());
             self.count(Area::End, ended.status().0 as u16, u16::from(reason.0));
             self.count(Area::Then, ended.task_status().0 as u16, u16::from(ended.ends_rival()));
+        }
+        if let Some(ended) = record.fact_as_tasks_ended() {
+            self.count(Area::Waiting, ended.status().0 as u16, u16::from(ended.reason().0));
         }
     }
 
@@ -187,6 +195,11 @@ impl Coverage {
         self.count(Area::Restoring, what as u16, 0);
     }
 
+    /// Counts an assignment of a task that comes after others.
+    pub fn after(&mut self, dependency: &Dependency) {
+        self.count(Area::After, u16::from(dependency.on.0), u16::from(dependency.each));
+    }
+
     /// Counts a fact of an agent.
     pub fn fact_of_agent(&mut self, bytes: &[u8]) {
         if let Ok(record) = flatbuffers::root::<fb::FactRecord<'_>>(bytes) {
@@ -243,6 +256,11 @@ fn name(area: Area, first: u16, second: u16) -> String {
         Area::Fact if second == 1 => format!("agent's fact {:?}", fb::FactBody(byte)),
         Area::Fact => format!("fact {:?}", fb::FactBody(byte)),
         Area::End => format!("end {:?} by {:?}", status(first), fb::EndReason(second as u8)),
+        Area::Waiting => format!("waiting, {:?} by {:?}", status(first), fb::EndReason(second as u8)),
+        Area::After => {
+            let of = if second == 0 { "all of an entry" } else { "each of an array" };
+            format!("assigned on {:?} of {of}", fb::DependencyOn(byte))
+        }
         Area::Then if second == 1 => format!("then {:?}, the rival ends too", status(first)),
         Area::Then => format!("then {:?}", status(first)),
         Area::ToPeer if second > 0 => {

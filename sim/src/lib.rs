@@ -17,6 +17,7 @@ mod client;
 mod clock;
 mod cluster;
 mod coverage;
+mod depending;
 mod device;
 mod fate;
 mod faults;

@@ -8,7 +8,7 @@ use crate::{
 use fleetwire_common::{
     fb,
     ids::Name,
-    job::{Constraint, FileSpec, JobSpec, TaskSpec},
+    job::{Constraint, Dependency, FileSpec, JobSpec, TaskSpec},
     resources::Resources,
     terms::Terms,
 };
@@ -71,8 +71,45 @@ pub fn job(number: usize, offers: &[Offer], tasks_max: u32, random: &mut Random)
         }
     }
     let terms = terms(&tasks, random);
+    let together = in_order(&tasks, random.clone());
+    if let Ok(job) = JobSpec::new(name(&format!("job-{number}")), together, terms) {
+        return job;
+    }
     JobSpec::new(name(&format!("job-{number}")), tasks, terms)
         .unwrap_or_else(|error| unreachable!("the simulation makes only jobs that are valid: {error}"))
+}
+
+/// The same tasks, some of which may come after others, in vain or not; or what is no valid job.
+fn in_order(tasks: &[TaskSpec], mut random: Random) -> Vec<TaskSpec> {
+    const ONS: [fb::DependencyOn; 5] = [
+        fb::DependencyOn::Success,
+        fb::DependencyOn::Success,
+        fb::DependencyOn::End,
+        fb::DependencyOn::End,
+        fb::DependencyOn::Failure,
+    ];
+    // A generator of its own: what else is drawn stays as it was.
+    let mut random = random.fork(0xdac);
+    let mut tasks = tasks.to_vec();
+    if !random.chance(400) {
+        return tasks;
+    }
+    for place in 1..tasks.len() {
+        let (before, rest) = tasks.split_at_mut(place);
+        let Some(task) = rest.first_mut() else { continue };
+        for other in before.iter() {
+            if !random.chance(500) {
+                continue;
+            }
+            if random.chance(500) && task.after.is_empty() {
+                (task.count, task.array) = (other.count, other.array);
+            }
+            let each = task.count == other.count && random.chance(600);
+            let on = random.pick(&ONS).copied().unwrap_or_default();
+            task.after.push(Dependency { task: other.name.clone(), on, each });
+        }
+    }
+    tasks
 }
 
 /// Random terms that a scheduler takes for these tasks.

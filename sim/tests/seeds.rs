@@ -105,7 +105,7 @@ const NOT_REACHED: [(&str, &str); 32] = [
 ];
 
 /// Ends, answers, steps of attempts and sessions, and what the processes go through.
-const MUST_BE_REACHED: [&str; 91] = [
+const MUST_BE_REACHED: [&str; 98] = [
     "end Completed by Exited",
     "end Failed by Exited",
     "end Failed by Signalled",
@@ -114,6 +114,13 @@ const MUST_BE_REACHED: [&str; 91] = [
     "end TimedOut by RunTimeout",
     "end Lost by AgentLost",
     "end Lost by SupervisorLost",
+    "waiting, Skipped by DependencyUnmet",
+    "assigned on Success of all of an entry",
+    "assigned on Failure of all of an entry",
+    "assigned on End of all of an entry",
+    "assigned on Success of each of an array",
+    "assigned on Failure of each of an array",
+    "assigned on End of each of an array",
     "then Pending",
     "then Completed",
     "then Completed, the rival ends too",

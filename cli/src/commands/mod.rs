@@ -42,15 +42,16 @@ pub async fn one_task(client: &Client, target: Target) -> Result<TaskId, CliErro
     }
 }
 
-/// The exit status of an ended job: 0, or that of its first task that did not complete.
+/// The exit status of an ended job: 0, or that of its first task that did not complete. What was skipped only follows from
+/// others, or was not needed.
 pub async fn exit_status(client: &Client, job: &JobView) -> Result<u8, CliError> {
-    if job.counts.completed == job.counts.total() {
+    if job.counts.completed + job.counts.skipped == job.counts.total() {
         return Ok(0);
     }
     let mut cursor = 0;
     loop {
         let page = client.tasks(JobId(job.job), cursor, 1_000).await?;
-        if let Some(task) = page.rows.iter().find(|task| task.status != "completed") {
+        if let Some(task) = page.rows.iter().find(|task| !matches!(task.status, "completed" | "skipped")) {
             // One that ended without an attempt has no status of its own.
             let status = task.end.as_ref().map(|end| end.exit_status()).filter(|status| *status != 0);
             let without = if task.status == "cancelled" { 130 } else { 1 };

@@ -117,6 +117,14 @@ pub enum MistakeKind {
         /// The name.
         name: String,
     },
+    /// A task that comes after one that does not exist.
+    #[error("there is no task `{found}`")]
+    UnknownTask {
+        /// What came.
+        found: String,
+        /// The most similar name that exists.
+        nearest: Option<String>,
+    },
     /// Two keys that exclude each other.
     #[error("`{field}` and `{other}` exclude each other")]
     Conflict {
@@ -225,6 +233,7 @@ impl Mistake {
         match &self.kind {
             MistakeKind::UnknownKey { nearest: Some(nearest), .. }
             | MistakeKind::UnknownValue { nearest: Some(nearest), .. } => Some(format!("did you mean `{nearest}`?")),
+            MistakeKind::UnknownTask { nearest: Some(nearest), .. } => Some(format!("did you mean `{nearest}`?")),
             MistakeKind::Missing { field, .. } => Some(format!("add `{field}`")),
             MistakeKind::WrongType { expected, .. } => Some(format!("expected {expected}")),
             MistakeKind::DuplicateTask { .. } => Some(String::from("used again here")),
@@ -268,7 +277,7 @@ impl fmt::Display for Mistake {
 }
 
 /// The most similar of the names, if it is similar at all: at most a third of its letters differ.
-pub(super) fn nearest(found: &str, known: &'static [&'static str]) -> Option<&'static str> {
+pub(super) fn nearest<'n>(found: &str, known: &[&'n str]) -> Option<&'n str> {
     let best = known.iter().min_by_key(|name| strsim::osa_distance(found, name))?;
     let letters = found.chars().count().max(best.len());
     let alike = strsim::osa_distance(found, best) <= 1 + letters / 4;

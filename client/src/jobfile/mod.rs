@@ -86,8 +86,25 @@ fn job(path: &Path, text: &str, read: Read<'_>) -> Result<JobSpec, Fault> {
         entries.push(entry);
     }
 
+    known_tasks(&entries)?;
     let specs = entries.iter().map(|entry| entry.spec.clone()).collect();
     JobSpec::new(name, specs, terms).map_err(|error| refused(error, &entries, &section))
+}
+
+/// Refuses a task that comes after one that does not exist.
+fn known_tasks(entries: &[Entry]) -> Result<(), Fault> {
+    let known: Vec<&str> = entries.iter().map(|entry| entry.spec.name.as_str()).collect();
+    for entry in entries {
+        for (after, at) in entry.spec.after.iter().zip(&entry.after_at) {
+            let found = after.task.as_str();
+            if !known.contains(&found) {
+                let nearest = mistake::nearest(found, &known).map(str::to_owned);
+                let kind = MistakeKind::UnknownTask { found: found.to_owned(), nearest };
+                return Err(Fault::new(at.clone(), kind));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What becomes of its attempts when an agent is not heard.
@@ -121,6 +138,10 @@ fn refused(error: JobError, entries: &[Entry], section: &Section<'_>) -> Fault {
                 let key = if *what == "path" && result { "result" } else { values::key_of(what) };
                 entry.span_of(key)
             })
+        }
+        JobError::Graph(error) => {
+            let entry = entries.iter().find(|entry| entry.spec.name.as_str() == error.task());
+            entry.map(|entry| entry.span_of("after"))
         }
         JobError::Terms(TermsError::NeverStopped { .. }) => Some(section.span_of("exclusive")),
         JobError::Terms(_) => Some(section.span_of("stop_on_disconnect_after")),

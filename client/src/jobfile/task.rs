@@ -9,12 +9,15 @@ use super::{
 use fleetwire_common::{
     fb,
     ids::Name,
-    job::{Constraint, FileSpec, TaskSpec},
+    job::{Constraint, Dependency, FileSpec, TaskSpec},
     limits::{ARRAY_TASKS_MAX, ATTEMPTS_MAX, RESOURCES_MAX},
     resources::{Resources, parse_memory, parse_storage},
 };
 use std::{collections::BTreeMap, ops::Range, path::Path};
-use toml::de::{DeTable, DeValue};
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
 
 const TASK_KEYS: &[&str] = &[
     "name",
@@ -40,12 +43,16 @@ const TASK_KEYS: &[&str] = &[
     "backoff",
     "kill_grace",
     "result",
+    "after",
 ];
+const AFTER_KEYS: &[&str] = &["task", "on", "each"];
 const FILE_KEYS: &[&str] = &["path", "content", "source", "executable"];
 
 /// A task entry, and where each of its values stands.
 pub(super) struct Entry {
     pub spec: TaskSpec,
+    /// Where each of the names stands that it comes after.
+    pub after_at: Vec<Range<usize>>,
     heading: Range<usize>,
     spans: BTreeMap<&'static str, Range<usize>>,
 }
@@ -90,8 +97,16 @@ pub(super) fn entry(
             spec.files.push(file(&section, read)?);
         }
     }
+    let mut after_at = Vec::new();
+    if let Some(field) = section.field("after")? {
+        for value in field.array("a list of tasks' names, or of tables, written as [[task.after]]")? {
+            let (dependency, at) = dependency(value)?;
+            spec.after.push(dependency);
+            after_at.push(at);
+        }
+    }
     let spans = TASK_KEYS.iter().map(|key| (*key, section.span_of(key))).collect();
-    Ok(Entry { spec, heading, spans })
+    Ok(Entry { spec, after_at, heading, spans })
 }
 
 fn name(section: &Section<'_>, ordinal: usize) -> Result<Name, Fault> {
@@ -211,6 +226,23 @@ fn constraints(field: &Field<'_>) -> Result<Vec<Constraint>, Fault> {
         Ok(Constraint { label: name, op, value: text.to_owned() })
     };
     field.pairs(EXPECTED)?.into_iter().map(pair).collect()
+}
+
+/// One of what a task comes after: a name, or a table; and where the name stands.
+fn dependency(value: &Spanned<DeValue<'_>>) -> Result<(Dependency, Range<usize>), Fault> {
+    const ONS: [fb::DependencyOn; 3] = [fb::DependencyOn::Success, fb::DependencyOn::Failure, fb::DependencyOn::End];
+    let DeValue::Table(table) = value.get_ref() else {
+        let field = Field { key: "after", value };
+        return Ok((Dependency { task: field.name()?, on: fb::DependencyOn::Success, each: false }, value.span()));
+    };
+    let section = Section::open("a dependency", AFTER_KEYS, table, value.span())?;
+    let task = section.field("task")?.ok_or_else(|| section.missing("task"))?;
+    let on = match section.field("on")? {
+        Some(field) => field.choice(&["success", "failure", "end"], &ONS)?,
+        None => fb::DependencyOn::Success,
+    };
+    let each = section.field("each")?.map_or(Ok(false), |field| field.bool())?;
+    Ok((Dependency { task: task.name()?, on, each }, task.value.span()))
 }
 
 fn file(section: &Section<'_>, read: Read<'_>) -> Result<FileSpec, Fault> {

@@ -3,7 +3,8 @@
 use super::*;
 use fleetwire_common::{
     fb,
-    job::{TaskSpec, Terms},
+    ids::Name,
+    job::{Dependency, TaskSpec, Terms},
     resources::Resources,
 };
 
@@ -266,6 +267,45 @@ fn values_of_another_type_are_refused() {
 }
 
 #[test]
+fn what_comes_after_what() {
+    let dependencies = |text: &str| {
+        let text = format!("name = 'j'\n[[task]]\nname = 'build'\ncommand = ['x']\n[[task]]\ncommand = ['x']\n{text}");
+        read(&text).map(|job| job.tasks[1].after.clone())
+    };
+    let build = |on, each| Dependency { task: Name::new("build").unwrap(), on, each };
+    let on = |on| build(on, false);
+    assert_eq!(dependencies("after = ['build']").unwrap(), [on(fb::DependencyOn::Success)]);
+    assert_eq!(dependencies("[[task.after]]\ntask = 'build'\non = 'end'").unwrap(), [on(fb::DependencyOn::End)]);
+    let inline = dependencies("after = [{ task = 'build', on = 'failure', each = true }]").unwrap();
+    assert_eq!(inline, [build(fb::DependencyOn::Failure, true)]);
+    for (text, line, column, says) in [
+        ("after = ['biuld']", 7, 10, "there is no task `biuld`"),
+        ("after = ['biuld']", 7, 10, "did you mean `build`?"),
+        ("after = 'build'", 7, 9, "a list of tasks' names"),
+        ("after = [{ task = 'build', onn = 'end' }]", 7, 28, "did you mean `on`?"),
+        ("after = [{ task = 'build', on = 'fail' }]", 7, 33, "one of `success`, `failure`, `end`"),
+        ("after = [{ on = 'end' }]", 7, 10, "a dependency has no `task`"),
+        ("after = ['build', 'build']", 7, 9, "after `build` twice"),
+        ("after = ['task-2']", 7, 9, "the tasks wait for each other: task-2 -> task-2"),
+        (
+            "count = 2\nafter = [{ task = 'build', each = true }]",
+            8,
+            9,
+            "which has 1 tasks: expected as many as its own, 2",
+        ),
+    ] {
+        let Err(JobFileError::Mistake(mistake)) = dependencies(text) else { panic!("{text} was taken") };
+        let rendered = mistake.render(false);
+        assert_eq!((mistake.line, mistake.column), (line, column), "{rendered}");
+        assert!(rendered.contains(says), "{rendered}");
+    }
+    let cycle = mistake(
+        "[[task]]\nname = 'a'\ncommand = ['x']\nafter = ['b']\n[[task]]\nname = 'b'\ncommand = ['x']\nafter = ['a']",
+    );
+    assert_eq!((cycle.line, cycle.kind.to_string().as_str()), (4, "the tasks wait for each other: a -> b -> a"));
+}
+
+#[test]
 fn units_are_asked_for_and_checked() {
     for (line, column, message) in [
         (
@@ -451,5 +491,5 @@ fn every_example_is_a_job() {
             seen += 1;
         }
     }
-    assert!(seen >= 8, "expected the examples, found {seen}");
+    assert!(seen >= 9, "expected the examples, found {seen}");
 }

@@ -127,6 +127,7 @@ pub(super) fn key_of(what: &str) -> &'static str {
         "bytes of parameters" => "parameters",
         "max_attempts" | "max_attempts or max_losses" => "max_attempts",
         "max_losses" => "max_losses",
+        "number of dependencies" => "after",
         _ => "name",
     }
 }

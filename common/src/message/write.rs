@@ -399,6 +399,7 @@ fn implied_reason(status: fb::TaskStatus) -> Option<fb::EndReason> {
         fb::TaskStatus::Cancelled => Some(fb::EndReason::Cancelled),
         fb::TaskStatus::TimedOut => Some(fb::EndReason::RunTimeout),
         fb::TaskStatus::Lost => Some(fb::EndReason::AgentLost),
+        fb::TaskStatus::Skipped => Some(fb::EndReason::DependencyUnmet),
         _ => None,
     }
 }

@@ -89,7 +89,9 @@ fn bodies() -> Vec<F> {
         unstarted: Some(vec![0, 4, 9, 12]),
         completed: indices.clone(),
         failed: indices.clone(),
-        cancelled: indices,
+        cancelled: indices.clone(),
+        skipped: indices,
+        ended_at: 1_700_000_000_000_000,
     };
     let end = fb::EndKeptT {
         attempt: 2,

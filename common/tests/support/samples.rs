@@ -268,6 +268,7 @@ fn clients() -> Vec<(&'static str, M)> {
                 completed: 4,
                 failed: 5,
                 cancelled: 6,
+                ..Default::default()
             })),
             submitted_at: 1,
             ended_at: 2,

@@ -64,12 +64,14 @@ pub struct Counts {
     pub failed: u64,
     /// Ended on request.
     pub cancelled: u64,
+    /// Ended because what they were to come after came to something else.
+    pub skipped: u64,
 }
 
 impl Counts {
     /// Tasks that have ended.
     pub fn ended(self) -> u64 {
-        self.completed + self.failed + self.cancelled
+        self.completed + self.failed + self.cancelled + self.skipped
     }
 
     /// Tasks that wait for an agent or for their retry.
@@ -91,8 +93,34 @@ pub struct Entry {
     pub(crate) failed: FixedBitSet,
     /// Ended on request.
     pub(crate) cancelled: FixedBitSet,
+    /// Ended because what they were to come after came to something else.
+    pub(crate) skipped: FixedBitSet,
+    /// How many of its tasks are in each of these.
+    pub fares: Fares,
+    /// When the last of them ended.
+    pub ended_at: Option<Time>,
     /// How the tasks ended that had an attempt.
     pub ended: BTreeMap<u32, EndedTask>,
+}
+
+/// How many tasks of an entry ended how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fares {
+    /// Ended well.
+    pub completed: u32,
+    /// Ended by failures, losses or a timeout.
+    pub failed: u32,
+    /// Ended on request.
+    pub cancelled: u32,
+    /// Ended because what they were to come after came to something else.
+    pub skipped: u32,
+}
+
+impl Fares {
+    /// All.
+    pub fn ended(self) -> u32 {
+        self.completed + self.failed + self.cancelled + self.skipped
+    }
 }
 
 impl Entry {
@@ -106,8 +134,16 @@ impl Entry {
             completed: FixedBitSet::new(),
             failed: FixedBitSet::new(),
             cancelled: FixedBitSet::new(),
+            skipped: FixedBitSet::new(),
+            fares: Fares::default(),
+            ended_at: None,
             ended: BTreeMap::new(),
         }
+    }
+
+    /// Whether all its tasks have.
+    pub fn has_ended(&self) -> bool {
+        self.fares.ended() == self.spec.count
     }
 
     /// How a task ended; `None` if it has not.
@@ -123,21 +159,35 @@ impl Entry {
         } else if self.failed.contains(bit) {
             // Only the wait for an agent makes a task fail that never had one.
             Some(fb::TaskStatus::TimedOut)
+        } else if self.skipped.contains(bit) {
+            Some(fb::TaskStatus::Skipped)
         } else {
             None
         }
     }
 
-    pub(crate) fn mark_ended(&mut self, from: u32, to: u32, status: fb::TaskStatus) {
-        let bits = match status {
-            fb::TaskStatus::Completed => &mut self.completed,
-            fb::TaskStatus::Cancelled => &mut self.cancelled,
-            _ => &mut self.failed,
+    /// The first of its tasks that ended otherwise than well.
+    pub fn first_not_completed(&self) -> Option<u32> {
+        let sets = [&self.failed, &self.cancelled, &self.skipped];
+        sets.into_iter().filter_map(|set| set.minimum()).min().map(|bit| bit as u32)
+    }
+
+    pub(crate) fn mark_ended(&mut self, at: Time, (from, to): (u32, u32), status: fb::TaskStatus) {
+        let fares = &mut self.fares;
+        let (bits, count) = match status {
+            fb::TaskStatus::Completed => (&mut self.completed, &mut fares.completed),
+            fb::TaskStatus::Cancelled => (&mut self.cancelled, &mut fares.cancelled),
+            fb::TaskStatus::Skipped => (&mut self.skipped, &mut fares.skipped),
+            _ => (&mut self.failed, &mut fares.failed),
         };
+        *count += to - from;
         if bits.len() < to as usize {
             bits.grow(to as usize);
         }
         bits.insert_range(from as usize..to as usize);
+        if self.has_ended() {
+            self.ended_at = Some(at);
+        }
     }
 }
 
@@ -444,7 +494,8 @@ pub fn is_end(status: fb::TaskStatus) -> bool {
         | fb::TaskStatus::Failed
         | fb::TaskStatus::Cancelled
         | fb::TaskStatus::TimedOut
-        | fb::TaskStatus::Lost => true,
+        | fb::TaskStatus::Lost
+        | fb::TaskStatus::Skipped => true,
         // Not a status at all.
         _ => false,
     }

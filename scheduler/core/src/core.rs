@@ -4,6 +4,7 @@
 //! after it waits for it.
 
 use crate::{
+    attempts::{Job, is_end},
     bodies::Stream,
     deadlines::Deadline,
     event::{Config, Effects, Origin, Rejected},
@@ -13,12 +14,14 @@ use crate::{
     placement::{Placement, suits},
     queue::Request,
     state::State,
+    waits::Waits,
 };
 use fixedbitset::FixedBitSet;
 use fleetwire_common::{
     blob::BlobRef,
     envelope::handshake::Proof,
     fb,
+    graph::Graph,
     ids::{AgentId, AttemptId, JobId, Position, SessionId, TaskId},
     job::{TaskSpec, Terms},
     message::Message,
@@ -75,9 +78,26 @@ impl Core {
     pub fn decide(&mut self, fact: &Fact<'_>, effects: &mut Effects) {
         let applied = self.state.apply(self.now, fact);
         assert!(applied.is_ok(), "a story decided what contradicts the state: {applied:?}");
+        self.note_ends(fact);
         effects.facts.push(fact.encode(self.now, &mut self.builder.0));
         self.position.0 += 1;
         effects.set_position(self.position);
+    }
+
+    /// What ends is passed on later, if anything comes after it.
+    fn note_ends(&mut self, fact: &Fact<'_>) {
+        let (id, entry, range) = match fact {
+            Fact::AttemptEnded(ended) if is_end(ended.task_status) => {
+                let TaskId { job, entry, index } = ended.attempt.task;
+                (job, entry, index..index + 1)
+            }
+            Fact::TasksEnded { job, entry, from, to, .. } => (*job, *entry, *from..*to),
+            _ => return,
+        };
+        let waits = self.live.jobs.get(&id).and_then(|job| job.waits.as_ref());
+        if waits.is_some_and(|waits| !waits.graph.feeds_of(entry).is_empty()) {
+            self.live.ended.push_back((id, entry, range));
+        }
     }
 
     /// Keeps a body beside the journal, if it is one for that; a fact that names it is decided next. While the disk is
@@ -190,6 +210,8 @@ impl Core {
         let Some(job) = self.state.jobs.get(&id) else { return };
         let live = &mut self.live;
         live.version += 1;
+        let graph = Graph::of(&job.spec.tasks).unwrap_or_else(|_| unreachable!("a job that exists was checked"));
+        let waits = graph.map(|graph| Box::new(Waits::new(graph)));
         let mut entered = JobLive { version: live.version, ..JobLive::default() };
         for (ordinal, entry) in job.ordinals().zip(&job.entries) {
             let agents = &self.state.agents;
@@ -200,11 +222,13 @@ impl Core {
                 eligible
             });
             entered.classes.push(class);
-            if entry.spec.queue_timeout_s > 0 && entry.unstarted.count() > 0 {
-                let due = job.submitted_at + Duration::from_secs(entry.spec.queue_timeout_s);
+            if entry.unstarted.count() > 0
+                && let Some(due) = entry_queue_timeout(job, waits.as_deref(), ordinal)
+            {
                 live.deadlines.arm(due, Deadline::EntryQueued(id, ordinal));
             }
         }
+        entered.waits = waits;
         live.jobs.insert(id, entered);
         if settled_at > self.now {
             live.deadlines.arm(settled_at, Deadline::Settled(id));
@@ -216,9 +240,14 @@ impl Core {
     /// The tasks of a job that were never started may be assigned: at once, but those of an exclusive job that might still
     /// run somewhere.
     pub fn on_settled(&mut self, id: JobId) {
-        let (Some(job), Some(entered)) = (self.state.jobs.get(&id), self.live.jobs.get(&id)) else { return };
+        let (Some(job), Some(entered)) = (self.state.jobs.get(&id), self.live.jobs.get_mut(&id)) else { return };
+        entered.settled = true;
         for ((ordinal, entry), class) in job.ordinals().zip(&job.entries).zip(&entered.classes) {
-            for range in entry.unstarted.ranges(()) {
+            let ready = match &entered.waits {
+                Some(waits) => waits.ready(job, ordinal),
+                None => entry.unstarted.ranges(()).collect(),
+            };
+            for range in ready {
                 self.live.queue.push(*class, id, ordinal, range.start, range.end);
             }
         }
@@ -234,9 +263,8 @@ impl Core {
             }
         }
         let Some(job) = self.state.jobs.get(&id) else { return };
-        for (ordinal, entry) in job.ordinals().zip(&job.entries) {
-            if entry.spec.queue_timeout_s > 0 {
-                let due = job.submitted_at + Duration::from_secs(entry.spec.queue_timeout_s);
+        for ordinal in job.ordinals() {
+            if let Some(due) = entry_queue_timeout(job, left.waits.as_deref(), ordinal) {
                 self.live.deadlines.disarm(due, Deadline::EntryQueued(id, ordinal));
             }
         }
@@ -277,6 +305,14 @@ impl Core {
         let since = self.state.tasks.get(&task)?.pending_since;
         (timeout_s > 0).then(|| since + Duration::from_secs(timeout_s))
     }
+}
+
+/// When the tasks of an entry that were never started have waited too long, counted from when they wait for nothing but
+/// agents. `None` if they may wait for ever, or something else has to end first.
+fn entry_queue_timeout(job: &Job, waits: Option<&Waits>, ordinal: u16) -> Option<Time> {
+    let timeout_s = job.entry(ordinal)?.spec.queue_timeout_s;
+    let since = waits.map_or(Some(job.submitted_at), |waits| waits.waits_since(job, ordinal))?;
+    (timeout_s > 0).then(|| since + Duration::from_secs(timeout_s))
 }
 
 /// What a refused message was about.

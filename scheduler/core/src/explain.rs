@@ -6,9 +6,11 @@ use crate::{
     limits::OBSTACLES_MAX,
     placement::{Lack, suits},
     queue::{ClassId, Request},
+    waits::{Verdict, stands},
 };
 use fleetwire_common::{
     fb,
+    graph::{Graph, Need},
     ids::{AgentId, TaskId},
     resources::Resources,
 };
@@ -24,7 +26,8 @@ impl Core {
             summary: Some(self.summarise(task, status)),
             obstacles: None,
         };
-        if status != fb::TaskStatus::Pending {
+        // No agent can help a task that waits for another.
+        if status != fb::TaskStatus::Pending || self.waiting_in_words(task).is_some() {
             return Ok(explanation);
         }
         let Some(spec) = self.state.task_spec(task) else { return Ok(explanation) };
@@ -72,6 +75,9 @@ impl Core {
                     let failures = record.failures;
                     return format!("waits {:.1} s more for its retry, after {failures} failures", wait.as_secs_f64());
                 }
+                if let Some(words) = self.waiting_in_words(task) {
+                    return words;
+                }
                 if self.state.agents.known().next().is_none() {
                     return String::from("waits: no agent has registered");
                 }
@@ -86,12 +92,73 @@ impl Core {
                 let stops = if self.state.is_cancelled(task) { "; it was asked to stop" } else { "" };
                 format!("attempt {} is on agent `{name}`{away}{stops}", open.attempt)
             }
+            fb::TaskStatus::Skipped => self.skipped_in_words(task),
             _ => {
                 let reason = self.state.last_end(task).and_then(|ended| ended.reason.variant_name());
                 let status = status.variant_name().unwrap_or("ended");
                 format!("has ended: {status} ({})", reason.unwrap_or("it never had an agent"))
             }
         }
+    }
+
+    /// What a task that was never started waits for, if that is other tasks.
+    fn waiting_in_words(&self, task: TaskId) -> Option<String> {
+        let job = self.state.jobs.get(&task.job)?;
+        let waits = self.live.jobs.get(&task.job)?.waits.as_ref()?;
+        job.entry(task.entry)?.unstarted.range_at((), task.index)?;
+        let needs = waits.graph.needs_of(task.entry).iter();
+        let open: Vec<&Need> = needs.filter(|need| stands(job, need, task.index) == Verdict::Waits).collect();
+        let words = open.iter().take(OBSTACLES_MAX).filter_map(|need| {
+            let (other, on) = (job.entry(need.entry)?, on_in_words(need.on));
+            let name = &other.spec.name;
+            Some(if need.each {
+                format!("`{name}` {} to {on}", TaskId { entry: need.entry, ..task })
+            } else {
+                let count = other.spec.count;
+                let left = count - other.fares.ended();
+                format!("`{name}` to {on} ({left} of its {count} tasks have not ended)")
+            })
+        });
+        let words: Vec<String> = words.collect();
+        let more = open.len() - words.len();
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        (!words.is_empty()).then(|| format!("waits for {}{more}", words.join(", for ")))
+    }
+
+    /// Why a task was skipped: which of those that it comes after came to something else, and why that did.
+    fn skipped_in_words(&self, task: TaskId) -> String {
+        let mut words = String::from("was skipped");
+        let mut at = task;
+        for _ in 0..OBSTACLES_MAX {
+            let Some((need, culprit)) = self.unmet_need(at) else { break };
+            let name = self.state.jobs.get(&at.job).and_then(|job| job.entry(need.entry)).map(|entry| &entry.spec.name);
+            let name = name.map(|name| name.as_str()).unwrap_or_default();
+            let status = culprit.and_then(|culprit| self.state.task_status(culprit));
+            let came_to = match (culprit, status) {
+                (Some(culprit), Some(fb::TaskStatus::Skipped)) => format!("{culprit} was skipped"),
+                (Some(culprit), Some(status)) => format!("{culprit} ended as {}", status.variant_name().unwrap_or("?")),
+                _ => String::from("nothing of it did"),
+            };
+            let link = if at == task { ": it is" } else { ", which is" };
+            words.push_str(&format!("{link} after `{name}`, which was to {}, and {came_to}", on_in_words(need.on)));
+            match culprit.filter(|_| status == Some(fb::TaskStatus::Skipped)) {
+                Some(culprit) => at = culprit,
+                None => break,
+            }
+        }
+        words
+    }
+
+    /// The first need of a task that can never be met, and a task that shows it, if one does.
+    fn unmet_need(&self, task: TaskId) -> Option<(Need, Option<TaskId>)> {
+        let job = self.state.jobs.get(&task.job)?;
+        // The job may have ended, and its live side with it.
+        let graph = Graph::of(&job.spec.tasks).ok().flatten()?;
+        let needs = graph.needs_of(task.entry);
+        let need = *needs.iter().find(|need| stands(job, need, task.index) == Verdict::Never)?;
+        let of = |index| TaskId { entry: need.entry, index, ..task };
+        let culprit = if need.each { Some(task.index) } else { job.entry(need.entry)?.first_not_completed() };
+        Some((need, culprit.filter(|_| need.each || need.on == fb::DependencyOn::Success).map(of)))
     }
 
     /// Why an agent cannot take a request now; in words that agents share.
@@ -129,6 +196,14 @@ impl Core {
             return Some(String::from("it rejected such a task lately, and is not asked again at once"));
         }
         None
+    }
+}
+
+fn on_in_words(on: fb::DependencyOn) -> &'static str {
+    match on {
+        fb::DependencyOn::Success => "succeed",
+        fb::DependencyOn::Failure => "fail",
+        _ => "end",
     }
 }
 

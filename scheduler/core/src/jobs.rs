@@ -213,7 +213,7 @@ impl Core {
         let class = self.live.jobs.get(&job).and_then(|job| job.classes.get(usize::from(entry)).copied());
         self.cease_waiting(TaskId { job, entry, index: from });
         if let Some(class) = class {
-            self.live.queue.take(class, job, entry, from, to);
+            self.live.queue.withdraw(class, job, entry, from, to);
         }
         let (status, reason) = (fb::TaskStatus::Cancelled, fb::EndReason::Cancelled);
         self.decide(&Fact::TasksEnded { job, entry, from, to, status, reason }, effects);

@@ -5,7 +5,7 @@
 //! of active ones, which have records of their own. What is read is consistent within itself.
 
 use crate::{
-    attempts::{Assigned, Counts, EndedTask, Entry, Job, Open, Submit, TaskRecord, is_end},
+    attempts::{Assigned, Counts, EndedTask, Entry, Fares, Job, Open, Submit, TaskRecord, is_end},
     bodies::{Stream, read_files},
     fact::{FactError, array},
     ranges::Ranges,
@@ -134,12 +134,14 @@ fn write_token(token: TokenId, record: &TokenRecord, builder: &mut Builder) -> U
 fn write_job(id: JobId, job: &Job, builder: &mut Builder) -> Union {
     let Job { key, spec, files, kept_bytes, owner, submitted_at, ended_at, cancelled, entries, counts: _ } = job;
     let entries = entries.iter().map(|entry| {
-        let Entry { spec: _, unstarted, completed, failed, cancelled, ended: _ } = entry;
+        let Entry { spec: _, unstarted, completed, failed, cancelled, skipped, fares: _, ended_at, ended: _ } = entry;
         fb::EntryKeptT {
             unstarted: Some(unstarted.ranges(()).flat_map(|range| [range.start, range.end]).collect()),
             completed: Some(Box::new(indices(completed))),
             failed: Some(Box::new(indices(failed))),
             cancelled: Some(Box::new(indices(cancelled))),
+            skipped: (!skipped.is_empty()).then(|| Box::new(indices(skipped))),
+            ended_at: ended_at.map_or(0, |at| at.0),
         }
     });
     let table = fb::JobKeptT {
@@ -291,9 +293,10 @@ fn read_job<'a>(table: fb::JobKept<'a>) -> Result<Kept<'a>, FactError> {
     let mut counts = Counts { total: job.counts.total, ..Counts::default() };
     for (entry, kept) in job.entries.iter_mut().zip(entries) {
         read_entry(entry, kept).ok_or(wrong("entries"))?;
-        counts.completed += entry.completed.count_ones(..) as u64;
-        counts.failed += entry.failed.count_ones(..) as u64;
-        counts.cancelled += entry.cancelled.count_ones(..) as u64;
+        counts.completed += u64::from(entry.fares.completed);
+        counts.failed += u64::from(entry.fares.failed);
+        counts.cancelled += u64::from(entry.fares.cancelled);
+        counts.skipped += u64::from(entry.fares.skipped);
     }
     job.counts = counts;
     job.cancelled = table.cancelled();
@@ -311,8 +314,13 @@ fn read_entry(entry: &mut Entry, kept: fb::EntryKept<'_>) -> Option<()> {
     entry.completed = read_indices(kept.completed()?, count)?;
     entry.failed = read_indices(kept.failed()?, count)?;
     entry.cancelled = read_indices(kept.cancelled()?, count)?;
-    let sets = [&entry.completed, &entry.failed, &entry.cancelled];
-    let apart = sets[0].is_disjoint(sets[1]) && sets[1].is_disjoint(sets[2]) && sets[2].is_disjoint(sets[0]);
+    // Earlier versions have none.
+    entry.skipped = kept.skipped().map_or(Some(FixedBitSet::new()), |skipped| read_indices(skipped, count))?;
+    entry.ended_at = (kept.ended_at() > 0).then_some(Time(kept.ended_at()));
+    let sets = [&entry.completed, &entry.failed, &entry.cancelled, &entry.skipped];
+    let apart = (1..).zip(sets).all(|(next, set)| sets.iter().skip(next).all(|other| set.is_disjoint(other)));
+    let [completed, failed, cancelled, skipped] = sets.map(|set| set.count_ones(..) as u32);
+    entry.fares = Fares { completed, failed, cancelled, skipped };
     let mut unstarted = Ranges::default();
     let mut ends = kept.unstarted()?.iter();
     let mut end = 0;

@@ -4,9 +4,9 @@
 //! Facts are what survives: the shell appends them to the journal and releases each effect once the
 //! position that it bears is durable; at the next start it gives them back to [`Scheduler::replay`].
 //!
-//! The floors, from the ground: tables (`restored`, `breaker`, `bodies`, `agents`, `attempts`, `tokens`, `ranges`, `queue`, `deadlines`, `policy`,
+//! The floors, from the ground: tables (`restored`, `breaker`, `bodies`, `agents`, `attempts`, `waits`, `tokens`, `ranges`, `queue`, `deadlines`, `policy`,
 //! `limits`, `kept`, `fact`), rules (`state`, `snapshot`, `live`, `placement`, `event`, `core`), stories (`sessions`, `enrolment`, `restore`, `forget`, `health`,
-//! `tasks`, `excluding`, `backlog`, `loss`, `jobs`, `queries`, `explain`, `logs`, `unreadable`), and this front, which hands each event to one
+//! `tasks`, `dependents`, `excluding`, `backlog`, `loss`, `jobs`, `queries`, `explain`, `logs`, `unreadable`), and this front, which hands each event to one
 //! story. A file imports only from floors below its own.
 #![forbid(unsafe_code)]
 
@@ -17,6 +17,7 @@ pub mod bodies;
 pub mod breaker;
 mod core;
 pub mod deadlines;
+mod dependents;
 mod enrolment;
 pub mod event;
 mod excluding;
@@ -44,6 +45,7 @@ pub mod state;
 mod tasks;
 pub mod tokens;
 mod unreadable;
+pub mod waits;
 
 pub use crate::{
     event::{Config, Effect, Effects, Event, Origin},
@@ -137,6 +139,7 @@ impl Scheduler {
             core.state.jobs.iter().filter(|(_, job)| job.ended_at.is_none()).map(|(id, _)| *id).collect();
         for job in open {
             core.enter_job(job);
+            core.tell_all_ends(job);
         }
         let waiting = core.state.tasks.iter().filter(|(_, record)| record.open.count() == 0);
         for task in waiting.map(|(task, _)| *task).collect::<Vec<_>>() {
@@ -155,6 +158,7 @@ impl Scheduler {
         for agent in core.state.agents.known().map(|(agent, _)| agent).collect::<Vec<_>>() {
             core.on_agent_away(agent, core.now);
         }
+        core.pass_on_ends(effects);
     }
 
     /// Takes an event and decides. `now` is cluster time; one that lies before the last is read as it.
@@ -184,6 +188,7 @@ impl Scheduler {
             Event::Unreadable { session, message, why } => core.on_unreadable(session, &message, why, effects),
             Event::Stalled { gap } => core.on_stalled(gap),
         }
+        core.pass_on_ends(effects);
         core.place(effects);
         core.forget_ended(effects);
     }

@@ -11,6 +11,7 @@ use crate::{
     deadlines::{Deadline, Deadlines},
     placement::{Index, Room},
     queue::{ClassId, Queue},
+    waits::Waits,
 };
 use fleetwire_common::{
     fb,
@@ -19,7 +20,8 @@ use fleetwire_common::{
     time::Time,
 };
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    ops::Range,
     sync::Arc,
 };
 
@@ -53,6 +55,8 @@ pub struct Live {
     pub unplanned: bool,
     /// What is known of the journal's disk.
     pub disk: DiskRoom,
+    /// What has ended in this event and is not passed on yet, of jobs whose tasks come after each other.
+    pub ended: VecDeque<(JobId, u16, Range<u32>)>,
 }
 
 /// What is known of the room on the journal's disk.
@@ -224,6 +228,10 @@ pub enum Phase {
 pub struct JobLive {
     /// The class of each entry.
     pub classes: Vec<ClassId>,
+    /// What its tasks wait for, if they come after each other.
+    pub waits: Option<Box<Waits>>,
+    /// Its tasks may be assigned.
+    pub settled: bool,
     /// Attempts that run.
     pub running: u64,
     /// The sum of their progress, parts per million.

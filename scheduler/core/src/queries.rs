@@ -183,6 +183,7 @@ impl Core {
                 completed: cut(counts.completed),
                 failed: cut(counts.failed),
                 cancelled: cut(counts.cancelled),
+                skipped: cut(counts.skipped),
             })),
             submitted_at: job.submitted_at.as_ms(),
             ended_at: job.ended_at.map_or(0, Time::as_ms),
@@ -204,6 +205,10 @@ impl Core {
             summary.metrics = metrics(ended.metrics());
             summary.end = Some(Box::new(ended.to_wire(with_result)));
             summary.progress = if ended.task_status == fb::TaskStatus::Completed { 1.0 } else { 0.0 };
+        }
+        if status == fb::TaskStatus::Skipped {
+            let reason = fb::EndReason::DependencyUnmet;
+            summary.end = Some(Box::new(fb::AttemptEndT { reason, ..Default::default() }));
         }
         let Some(record) = self.state.tasks.get(&task) else { return Ok(summary) };
         (summary.failures, summary.losses) = (record.failures, record.losses);

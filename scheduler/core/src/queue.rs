@@ -192,6 +192,11 @@ impl Queue {
         self.change(class, |pending| pending.take((job, entry), from, to)).unwrap_or(false)
     }
 
+    /// Removes whatever of tasks `from..to` waits: of an entry that comes after another, only some may.
+    pub fn withdraw(&mut self, class: ClassId, job: JobId, entry: u16, from: u32, to: u32) {
+        self.change(class, |pending| pending.remove((job, entry), from, to));
+    }
+
     /// Removes and returns the first task.
     pub fn take_first(&mut self, class: ClassId) -> Option<TaskId> {
         let ((job, entry), index) = self.change(class, Ranges::take_first)??;

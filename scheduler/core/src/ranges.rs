@@ -54,6 +54,17 @@ impl<K: Ord + Copy> Ranges<K> {
         true
     }
 
+    /// Removes whatever of `from..to` is there.
+    pub fn remove(&mut self, key: K, from: u32, to: u32) {
+        while let Some(((found, last), first)) = self.by_last.range((key, from)..).next()
+            && *found == key
+            && *first < to
+        {
+            let (from, to) = (from.max(*first), to.min(*last + 1));
+            self.take(key, from, to);
+        }
+    }
+
     /// The lowest key and index.
     pub fn first(&self) -> Option<(K, u32)> {
         self.by_last.first_key_value().map(|((key, _), first)| (*key, *first))
@@ -118,6 +129,19 @@ mod tests {
         }
         assert_eq!(left, (1..40).chain([50]).chain(60..100).collect::<Vec<_>>());
         assert_eq!((ranges.count(), ranges.first()), (0, None));
+    }
+
+    #[test]
+    fn removing_takes_what_is_there() {
+        let mut ranges = Ranges::default();
+        ranges.insert(7, 0, 10);
+        ranges.insert(7, 20, 30);
+        ranges.insert(8, 0, 40);
+        ranges.remove(7, 5, 25);
+        assert_eq!(ranges.ranges(7).collect::<Vec<_>>(), [0..5, 25..30]);
+        ranges.remove(7, 10, 20);
+        ranges.remove(7, 0, u32::MAX);
+        assert_eq!((ranges.count(), ranges.first()), (40, Some((8, 0))));
     }
 
     #[test]

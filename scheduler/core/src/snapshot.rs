@@ -180,7 +180,7 @@ impl State {
         end.share_metrics(|metric| self.share(metric));
         let entry = self.jobs.get_mut(&task.job)?.entries.get_mut(usize::from(task.entry))?;
         let same = |status| match status {
-            fb::TaskStatus::Completed | fb::TaskStatus::Cancelled => status,
+            fb::TaskStatus::Completed | fb::TaskStatus::Cancelled | fb::TaskStatus::Skipped => status,
             _ => fb::TaskStatus::Failed,
         };
         let outcome = entry.outcome(task.index).filter(|outcome| is_end(*outcome))?;

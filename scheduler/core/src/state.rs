@@ -361,7 +361,7 @@ impl State {
                 job.kept_bytes += bytes;
                 self.kept_bytes += bytes;
                 entry.ended.insert(task.index, last);
-                entry.mark_ended(task.index, task.index + 1, task_status);
+                entry.mark_ended(at, (task.index, task.index + 1), task_status);
                 self.count_ended(at, task.job, 1, task_status);
                 Ok(())
             }
@@ -399,7 +399,7 @@ impl State {
                 entry.ended.insert(from, *last);
             }
         }
-        entry.mark_ended(from, to, status);
+        entry.mark_ended(at, (from, to), status);
         self.count_ended(at, id, u64::from(to - from), status);
         Ok(())
     }
@@ -409,6 +409,7 @@ impl State {
         match status {
             fb::TaskStatus::Completed => job.counts.completed += count,
             fb::TaskStatus::Cancelled => job.counts.cancelled += count,
+            fb::TaskStatus::Skipped => job.counts.skipped += count,
             _ => job.counts.failed += count,
         }
         if job.counts.ended() == job.counts.total {

@@ -162,9 +162,10 @@ impl Core {
         let update = message.update;
         let attempt = read_attempt(update.task_id(), update.attempt())?;
         let status = update.status();
-        if status.variant_name().is_none() {
+        // No attempt is skipped: only tasks are that have none.
+        if status.variant_name().is_none() || status == fb::TaskStatus::Skipped {
             let found = status.0.to_string();
-            return Err(Rejected::Invalid { what: "status", found, expected: "a status that this version knows" });
+            return Err(Rejected::Invalid { what: "status", found, expected: "a status that an attempt can have" });
         }
         let key = JobKey(update.job_key());
         // §job-3
@@ -399,7 +400,7 @@ impl Core {
         let class = self.live.jobs.get(&job).and_then(|job| job.classes.get(usize::from(entry)).copied());
         for range in ranges {
             if let Some(class) = class {
-                self.live.queue.take(class, job, entry, range.start, range.end);
+                self.live.queue.withdraw(class, job, entry, range.start, range.end);
             }
             self.end_waiting(job, entry, (range.start, range.end), effects);
         }

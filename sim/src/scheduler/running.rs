@@ -5,6 +5,7 @@ use super::{Arrived, COMPARE_EVERY, Link, Running};
 use crate::{
     agent::AgentNode,
     coverage::Stage,
+    depending::{invariant_what_comes_after_waits, invariant_what_waits_in_vain_is_skipped},
     history::{Consequence, History},
     invariants::{
         invariant_p1_scheduler_says_only_what_is_durable, invariant_p2_commits_are_what_happened,
@@ -216,6 +217,9 @@ impl Running {
             }
             match &consequence {
                 Consequence::Task(task) => {
+                    invariant_what_comes_after_waits(history, *task)?;
+                    let spec = history.job(task.job).and_then(|job| job.spec.tasks.get(usize::from(task.entry)));
+                    spec.into_iter().flat_map(|spec| &spec.after).for_each(|on| world.trace.coverage.after(on));
                     self.check_room(history, agents, *task)?;
                     self.spoken_of.push(*task);
                 }
@@ -226,6 +230,13 @@ impl Running {
         }
         for consequence in touched.drain(..) {
             invariant_p7_touched_is_what_facts_say(self.core.state(), &self.shadow, &consequence)?;
+            match consequence {
+                Consequence::Ended { attempt, .. } => {
+                    invariant_what_waits_in_vain_is_skipped(history, attempt.task.job)?;
+                }
+                Consequence::Job(job) => invariant_what_waits_in_vain_is_skipped(history, job)?,
+                Consequence::Task(_) | Consequence::None => {}
+            }
         }
         self.touched = touched;
         for task in std::mem::take(&mut self.spoken_of) {

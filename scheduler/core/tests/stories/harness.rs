@@ -12,6 +12,7 @@ use fleetwire_common::{
     blob::BlobRef,
     envelope::{Features, Opener, Sealer, handshake::HelloInfo, keys::MacKey, keys::RootKeys, keys::Secret},
     fb,
+    graph::Graph,
     ids::*,
     job::{JobSpec, TaskSpec},
     message::{Heartbeat, Message},
@@ -19,7 +20,10 @@ use fleetwire_common::{
     time::Time,
 };
 use fleetwire_scheduler_core::{
-    Config, Effect, Effects, Event, Origin, Policy, Scheduler, State, bodies::complete, fact::Fact,
+    Config, Effect, Effects, Event, Origin, Policy, Scheduler, State,
+    bodies::complete,
+    fact::Fact,
+    waits::{Verdict, stands},
 };
 use std::{collections::BTreeMap, time::Duration};
 
@@ -201,6 +205,7 @@ impl T {
         }
         self.check_fit();
         self.check_nothing_waits_needlessly();
+        self.check_dependents();
     }
 
     fn take(&mut self, effect: Effect) {
@@ -260,6 +265,26 @@ impl T {
                 let room = live.index.room(agent);
                 let fits = class.request.resources.fits(room.free) && room.held < self.config.policy.attempts_per_agent;
                 assert!(!(room.placeable && fits && class.admits(agent)), "{} is idle", record.name);
+            }
+        }
+    }
+
+    /// What comes after others is in the queue once those came to what they must, and has ended once they cannot.
+    fn check_dependents(&self) {
+        let live = self.scheduler.live();
+        for (id, job) in &self.scheduler.state().jobs {
+            let all_small = job.entries.iter().all(|entry| entry.spec.count < 100);
+            let Some(known) = live.jobs.get(id).filter(|known| all_small && known.settled) else { continue };
+            let Some(graph) = Graph::of(&job.spec.tasks).unwrap() else { continue };
+            for (ordinal, entry) in job.ordinals().zip(&job.entries) {
+                let class = live.queue.find(known.classes[usize::from(ordinal)]).unwrap();
+                for index in entry.unstarted.ranges(()).flatten() {
+                    let verdicts = graph.needs_of(ordinal).iter().map(|need| stands(job, need, index));
+                    let verdict = verdicts.max().unwrap_or(Verdict::Met);
+                    let task = TaskId { job: *id, entry: ordinal, index };
+                    assert_eq!(class.holds(task), verdict == Verdict::Met, "{task} {verdict:?}");
+                    assert!(verdict != Verdict::Never, "{task} waits in vain");
+                }
             }
         }
     }

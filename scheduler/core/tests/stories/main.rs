@@ -6,6 +6,7 @@ mod backlog;
 mod bodies;
 mod breaking;
 mod cancelling;
+mod depending;
 mod failing;
 mod forgetting;
 mod harness;

@@ -5,8 +5,9 @@
 
 use crate::harness::*;
 use fleetwire_common::{
-    fb::TaskStatus as S,
-    ids::{AttemptId, JobId},
+    fb::{DependencyOn as On, TaskStatus as S},
+    graph::Dependency,
+    ids::{AttemptId, JobId, Name},
     job::TaskSpec,
     message::{Ack, End, Message},
     resources::Resources,
@@ -18,7 +19,7 @@ const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
 #[derive(Clone, Debug)]
 enum Step {
-    Submit { count: u32, cpu: u32, priority: i8, attempts: u32, losses: u32, queue_s: u64 },
+    Submit { count: u32, cpu: u32, priority: i8, attempts: u32, losses: u32, queue_s: u64, after: usize },
     Cancel { job: u64, index: Option<u32> },
     Register(usize),
     Lose(usize),
@@ -37,9 +38,9 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let agent = 0..NAMES.len();
     prop_oneof![
-        3 => (1..20u32, 1..6u32, -1..2i8, 1..3u32, 1..4u32, 0..2u64).prop_map(
-            |(count, cpu, priority, attempts, losses, queue)| Step::Submit {
-                count, cpu: cpu * 500, priority, attempts, losses, queue_s: queue * 200
+        3 => (1..20u32, 1..6u32, -1..2i8, 1..3u32, 1..4u32, 0..2u64, 0..12usize).prop_map(
+            |(count, cpu, priority, attempts, losses, queue, after)| Step::Submit {
+                count, cpu: cpu * 500, priority, attempts, losses, queue_s: queue * 200, after
             }
         ),
         1 => (1..6u64, prop::option::of(0..10u32)).prop_map(|(job, index)| Step::Cancel { job, index }),
@@ -104,7 +105,7 @@ impl Walk {
 
     fn take(&mut self, t: &mut T, step: Step) {
         match step {
-            Step::Submit { count, cpu, priority, attempts, losses, queue_s } => {
+            Step::Submit { count, cpu, priority, attempts, losses, queue_s, after } => {
                 let resources = Resources { cpu, memory: 10, ..Resources::ZERO };
                 let spec = TaskSpec {
                     count,
@@ -115,7 +116,15 @@ impl Walk {
                     queue_timeout_s: queue_s,
                     ..task()
                 };
-                self.jobs.push(t.submit(vec![spec]));
+                // Now and then one more that comes after it.
+                const ONS: [On; 3] = [On::Success, On::Failure, On::End];
+                let on = ONS.get(after / 2).copied();
+                let after = on.map(|on| Dependency { task: spec.name.clone(), on, each: after % 2 == 0 });
+                let second = after.map(|after| {
+                    let name = Name::new("second").unwrap();
+                    TaskSpec { name, after: vec![after], ..spec.clone() }
+                });
+                self.jobs.push(t.submit([spec].into_iter().chain(second).collect()));
             }
             Step::Cancel { job, index } => {
                 let _ = t.cancel(job, index.map(|index| id(job, 0, index)));
