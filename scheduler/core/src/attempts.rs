@@ -10,12 +10,15 @@ use fleetwire_common::{
     blob::BlobRef,
     envelope::keys::sha256,
     fb,
-    ids::{AgentId, JobId, JobKey, SubmitId, TaskId},
+    ids::{AgentId, JobId, JobKey, Name, SubmitId, TaskId},
     job::{JobSpec, TaskSpec},
     message::End,
     time::Time,
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// A submit that was accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +100,9 @@ pub struct Entry {
     pub(crate) skipped: FixedBitSet,
     /// How many of its tasks are in each of these.
     pub fares: Fares,
-    /// When the last of them ended.
+    /// Whether any entry of the job comes after it.
+    pub(crate) is_awaited: bool,
+    /// If so: when the last of its tasks ended.
     pub ended_at: Option<Time>,
     /// How the tasks ended that had an attempt.
     pub ended: BTreeMap<u32, EndedTask>,
@@ -125,7 +130,7 @@ impl Fares {
 
 impl Entry {
     /// An entry whose tasks are all unstarted.
-    pub fn new(spec: &Arc<TaskSpec>) -> Entry {
+    fn new(spec: &Arc<TaskSpec>, is_awaited: bool) -> Entry {
         let mut unstarted = Ranges::default();
         unstarted.insert((), 0, spec.count);
         Entry {
@@ -136,6 +141,7 @@ impl Entry {
             cancelled: FixedBitSet::new(),
             skipped: FixedBitSet::new(),
             fares: Fares::default(),
+            is_awaited,
             ended_at: None,
             ended: BTreeMap::new(),
         }
@@ -185,7 +191,7 @@ impl Entry {
             bits.grow(to as usize);
         }
         bits.insert_range(from as usize..to as usize);
-        if self.has_ended() {
+        if self.is_awaited && self.has_ended() {
             self.ended_at = Some(at);
         }
     }
@@ -418,6 +424,9 @@ impl Job {
         owner: &str,
         submitted_at: Time,
     ) -> Job {
+        let awaited: BTreeSet<&Name> =
+            spec.tasks.iter().flat_map(|task| &task.after).map(|after| &after.task).collect();
+        let entry = |spec: &Arc<TaskSpec>| Entry::new(spec, awaited.contains(&spec.name));
         Job {
             key,
             spec: Arc::clone(spec),
@@ -427,7 +436,7 @@ impl Job {
             submitted_at,
             ended_at: None,
             cancelled: false,
-            entries: spec.tasks.iter().map(Entry::new).collect(),
+            entries: spec.tasks.iter().map(entry).collect(),
             counts: Counts { total: spec.task_count(), ..Counts::default() },
         }
     }

@@ -134,7 +134,18 @@ fn write_token(token: TokenId, record: &TokenRecord, builder: &mut Builder) -> U
 fn write_job(id: JobId, job: &Job, builder: &mut Builder) -> Union {
     let Job { key, spec, files, kept_bytes, owner, submitted_at, ended_at, cancelled, entries, counts: _ } = job;
     let entries = entries.iter().map(|entry| {
-        let Entry { spec: _, unstarted, completed, failed, cancelled, skipped, fares: _, ended_at, ended: _ } = entry;
+        let Entry {
+            spec: _,
+            unstarted,
+            completed,
+            failed,
+            cancelled,
+            skipped,
+            fares: _,
+            is_awaited: _,
+            ended_at,
+            ended: _,
+        } = entry;
         fb::EntryKeptT {
             unstarted: Some(unstarted.ranges(()).flat_map(|range| [range.start, range.end]).collect()),
             completed: Some(Box::new(indices(completed))),

@@ -5,7 +5,7 @@ use fleetwire_common::{
     fb::{self, DependencyOn as On, EndReason as R, TaskStatus as S},
     graph::Dependency,
     ids::Name,
-    job::{TaskSpec, Terms},
+    job::{JobSpec, TaskSpec, Terms},
     message::End,
 };
 
@@ -251,29 +251,27 @@ fn what_times_out_in_the_queue_has_failed() {
 
 #[test]
 fn exclusive_work_of_a_backup_waits_for_both() {
+    let terms = Terms { exclusive: true, stop_on_disconnect_after_ms: 90_000, ..Terms::lost_after(120) };
+    let waits = terms.gone_after(task().kill_grace_ms).unwrap();
     let mut t = T::new();
-    t.agent("a").register();
-    let terms = Terms { exclusive: true, stop_on_disconnect_after_ms: 90_000, ..Terms::lost_after(600) };
-    let spec = fleetwire_common::job::JobSpec::new(
-        Name::new("j").unwrap(),
-        vec![named("get", 1, vec![]), named("read", 2, vec![on("get", On::End)])],
-        terms,
-    )
-    .unwrap();
+    t.agent("a").register().lose();
+    let tasks = vec![named("get", 1, vec![]), named("read", 2, vec![on("get", On::End)])];
+    let spec = JobSpec::new(Name::new("j").unwrap(), tasks, terms).unwrap();
     let submit = t.submit_id();
     let job = t.submit_as(submit, &spec).unwrap().0;
     let facts = t.facts.clone();
-    t.restore(facts, 4, true);
-    t.cancel(job, Some(id(job, 0, 0))).unwrap();
     t.agent("a").register();
-    if t.agent("a").holds().contains(&of(0, 0, job)) {
-        t.agent("a").ends(of(0, 0, job), S::Cancelled, End { reason: R::Cancelled, ..End::default() });
-    }
+    t.agent("a").model().proof = Some(t.scheduler.proof(t.scheduler.position()));
+    t.restore(facts, 4, false);
+    let _ = t.agent("a").connect();
+    let facts = t.facts.clone();
+    t.restore(facts, 5, true);
+    t.agent("b").register();
+    t.cancel(job, Some(id(job, 0, 0))).unwrap();
     assert_eq!(t.task(id(job, 0, 0)).status, S::Cancelled);
-    assert!(t.agent("a").holds().is_empty(), "its turn, and still the backup's");
-    t.pass_beating(secs(200));
-    let holds = t.agent("a").holds();
-    assert_eq!(holds.into_iter().map(|attempt| attempt.task.index).collect::<Vec<_>>(), [0, 1]);
+    assert_eq!(t.agent("b").assigned(), [], "it is their turn, and they may run elsewhere");
+    t.pass_beating(waits);
+    assert_eq!(t.agent("b").assigned(), [of(1, 0, job), of(1, 1, job)]);
 }
 
 #[test]
