@@ -84,6 +84,12 @@ impl GraphError {
     }
 }
 
+impl From<GraphError> for JobError {
+    fn from(error: GraphError) -> JobError {
+        JobError::Graph(Box::new(error))
+    }
+}
+
 impl Dependency {
     pub(crate) fn from_wire(task: &Name, wire: fb::Dependency<'_>) -> Result<Dependency, JobError> {
         if wire.on().variant_name().is_none() {

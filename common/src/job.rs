@@ -188,7 +188,7 @@ pub enum JobError {
     Terms(#[from] TermsError),
     /// Its tasks wait for ever, or for what does not exist.
     #[error("{0}")]
-    Graph(#[from] GraphError),
+    Graph(Box<GraphError>),
 }
 
 impl JobSpec {
