@@ -10,8 +10,8 @@ mod read;
 mod record;
 mod write;
 
+pub(crate) use metrics::bits_unless_finite;
 pub use metrics::{MetricNameError, MetricNames, MetricNumbers};
-pub(crate) use metrics::{SIGN, carry_if_not_finite};
 pub use read::{MessageRef, StatusRef, attempt_id};
 pub use record::write_task_id;
 pub(crate) use write::WriteContext;

@@ -1,4 +1,4 @@
-// @generated stamp db2d31c8c4eada21e77d787d3ad0b5ac7d01bd74282129d2bc4ade6eecad9f61 flatc 25.12.19
+// @generated stamp 7f1de42904f34f5e6ba67bf69192f7fd114ddbba2b97930c8c16f17eee4e9e32 flatc 25.12.19
 use super::{Verifier, fb};
 
 /// How deep tables can lie in each other: no schema here holds itself.

@@ -86,7 +86,7 @@ impl<'b> Verifier<'b> {
         if !at.is_multiple_of(4) {
             return None;
         }
-        self.bytes.get(at..)?.first_chunk().map(|bytes| u32::from_le_bytes(*bytes))
+        self.bytes.get(at..at.checked_add(4)?)?.first_chunk().map(|bytes| u32::from_le_bytes(*bytes))
     }
 
     #[inline]
@@ -94,7 +94,7 @@ impl<'b> Verifier<'b> {
         if !at.is_multiple_of(2) {
             return None;
         }
-        self.bytes.get(at..)?.first_chunk().map(|bytes| u16::from_le_bytes(*bytes))
+        self.bytes.get(at..at.checked_add(2)?)?.first_chunk().map(|bytes| u16::from_le_bytes(*bytes))
     }
 
     /// Where the offset at a place leads.
@@ -206,7 +206,8 @@ impl Table<'_> {
     }
 
     /// Where the offset in a slot leads, if there is one. `None` inside `Some` is an absent field.
-    #[inline]
+    // Out of line it would keep the whole table in memory.
+    #[inline(always)]
     fn offset(&self, verifier: &Verifier<'_>, slot: usize) -> Option<Option<usize>> {
         match self.slot(slot) {
             0 => Some(None),

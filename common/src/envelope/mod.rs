@@ -9,6 +9,7 @@ mod bulk;
 mod check;
 mod error;
 mod examine;
+mod fields;
 pub mod handshake;
 pub mod keys;
 mod mac;

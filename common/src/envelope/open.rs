@@ -5,12 +5,13 @@
 use super::{
     CONTROL_STREAM, OpenError, SIGNATURE_BYTES, VERSION,
     bulk::{Bulk, Whole},
-    check::{Refused, check_content},
+    check::{Refused, check_content, content_of_body},
+    fields::Fields,
     keys::{MacKey, TAG_BYTES},
     pack::{check_packed, unpack},
 };
 use crate::{
-    fb,
+    fb::{self, MessageEnvelope as Wire},
     limits::*,
     message::{MessageRef, MetricNames},
     verified,
@@ -47,21 +48,23 @@ pub struct Opened<'a> {
 pub(super) enum Content<'a> {
     /// A piece of a body that is not complete yet.
     Partial,
+    /// The only message of an envelope or a body.
     Envelope(fb::MessageEnvelope<'a>),
     Body(fb::Body<'a>),
+    Batch(Items<'a>),
 }
+
+pub(super) type Items<'a> = flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<fb::Item<'a>>>;
 
 impl<'a> Opened<'a> {
     /// Its messages with their batch items, in order, without those that were refused. Empty while a
     /// chunked body is incomplete.
     pub fn messages(&self) -> Messages<'a> {
-        let batch = match self.content {
-            Content::Partial => None,
-            Content::Envelope(envelope) => envelope.batch(),
-            Content::Body(body) => body.batch(),
+        let (single, items) = match self.content {
+            Content::Batch(items) => (Content::Partial, Some(items.iter())),
+            single => (single, None),
         };
-        let single = if batch.is_none() { self.content } else { Content::Partial };
-        Messages { single, items: batch.map(|batch| batch.iter()), next: 0, names: self.names, refused: self.refused }
+        Messages { single, items, next: 0, names: self.names, refused: self.refused }
     }
 
     /// The batch items that were refused, in order, each to be answered by a `Nack` that names it. A
@@ -94,7 +97,7 @@ impl<'a> Iterator for Messages<'a> {
     fn next(&mut self) -> Option<(u16, MessageRef<'a>)> {
         let Some(items) = &mut self.items else {
             let message = match std::mem::replace(&mut self.single, Content::Partial) {
-                Content::Partial => None,
+                Content::Partial | Content::Batch(_) => None,
                 Content::Envelope(envelope) => MessageRef::of_envelope(envelope, self.names),
                 Content::Body(body) => MessageRef::of_body(body, self.names),
             };
@@ -144,19 +147,22 @@ impl Opener {
     ) -> Result<Opened<'a>, OpenError> {
         let tail = self.authenticate(frame)?;
         let envelope = verify_envelope(frame)?;
+        let fields = Fields::of(envelope._tab);
         // §open-5
-        if envelope.signature().map(|field| field.bytes().as_ptr_range()) != Some(tail.as_ptr_range()) {
+        let signature = fields.vector(Wire::VT_SIGNATURE);
+        if signature.map(<[u8]>::as_ptr_range) != Some(tail.as_ptr_range()) {
             return Err(OpenError::SignaturePlace);
         }
         // §open-6
-        if envelope.version() != VERSION {
-            return Err(OpenError::Version { found: envelope.version() });
+        let version = fields.number(Wire::VT_VERSION).map_or(VERSION, u16::from_le_bytes);
+        if version != VERSION {
+            return Err(OpenError::Version { found: version });
         }
-        self.check_order(&envelope, stream, arrived_ms, tolerance_ms)?;
-        let (timestamp_ms, sequence) = (envelope.timestamp(), envelope.sequence());
+        let (timestamp_ms, sequence) = self.check_order(&fields, stream, arrived_ms, tolerance_ms)?;
         // §envelope-1 §open-9
-        let (kind, packed) = (envelope.message_type(), envelope.packed());
-        let parts = [kind != fb::SchedulerMessage::NONE, packed.is_some(), envelope.batch().is_some()];
+        let kind = fb::SchedulerMessage(fields.number(Wire::VT_MESSAGE_TYPE).map_or(0, u8::from_le_bytes));
+        let (packed, batch) = (envelope.packed(), envelope.batch());
+        let parts = [kind != fb::SchedulerMessage::NONE, packed.is_some(), batch.is_some()];
         if parts.into_iter().filter(|part| *part).count() != 1 {
             return Err(OpenError::Content("expected exactly one of message, packed and batch"));
         }
@@ -170,7 +176,7 @@ impl Opener {
             let data = packed.data().map(|data| data.bytes()).unwrap_or_default();
             // §open-10
             check_packed(packed.compression(), data.len(), packed.raw_len())?;
-            Content::Body(verify_body(unpack(data, packed.raw_len(), &mut this.scratch)?)?)
+            content_of_body(verify_body(unpack(data, packed.raw_len(), &mut this.scratch)?)?)?
         } else if kind == fb::SchedulerMessage::Chunk
             && let Some(chunk) = envelope.message_as_chunk()
         {
@@ -179,11 +185,13 @@ impl Opener {
                 return Err(OpenError::Content("a chunk on the control stream"));
             }
             match this.bulk.on_chunk(stream, chunk)? {
-                Some(whole) => Content::Body(verify_body(body_of(whole, &mut this.scratch)?)?),
+                Some(whole) => content_of_body(verify_body(body_of(whole, &mut this.scratch)?)?)?,
                 None => Content::Partial,
             }
         } else if stream != CONTROL_STREAM {
             return Err(OpenError::Content("something else than a chunk on a bulk stream"));
+        } else if let Some(batch) = batch {
+            Content::Batch(batch)
         } else {
             Content::Envelope(envelope)
         };
@@ -227,32 +235,34 @@ impl Opener {
     }
 
     /// Stream, contiguous sequence, freshness. The sequence moves on before freshness is judged: a
-    /// stale frame was still the next.
+    /// stale frame was still the next. Returns the timestamp, ms, and the sequence.
     fn check_order(
         &mut self,
-        envelope: &fb::MessageEnvelope<'_>,
+        envelope: &Fields<'_>,
         stream: u32,
         arrived_ms: u64,
         tolerance_ms: u64,
-    ) -> Result<(), OpenError> {
+    ) -> Result<(u64, u64), OpenError> {
+        let found = envelope.number(Wire::VT_STREAM).map_or(0, u32::from_le_bytes);
         // §open-7
-        if envelope.stream() != stream {
-            return Err(OpenError::Stream { found: envelope.stream(), expected: stream });
+        if found != stream {
+            return Err(OpenError::Stream { found, expected: stream });
         }
-        let found = envelope.sequence();
+        let timestamp_ms = envelope.number(Wire::VT_TIMESTAMP).map_or(0, u64::from_le_bytes);
+        let found = envelope.number(Wire::VT_SEQUENCE).map_or(0, u64::from_le_bytes);
         if stream != CONTROL_STREAM {
-            return self.bulk.on_frame(stream, found);
+            self.bulk.on_frame(stream, found)?;
+            return Ok((timestamp_ms, found));
         }
         if found != self.sequence {
             return Err(OpenError::Sequence { stream, found, expected: self.sequence });
         }
         self.sequence += 1;
-        let timestamp_ms = envelope.timestamp();
         // §open-8 §fresh-1
         if timestamp_ms.abs_diff(arrived_ms) > tolerance_ms {
             return Err(OpenError::Stale { timestamp_ms, arrived_ms, tolerance_ms });
         }
-        Ok(())
+        Ok((timestamp_ms, found))
     }
 }
 

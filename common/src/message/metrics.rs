@@ -37,11 +37,11 @@ impl MetricNumbers {
         let first = if is_first { 0 } else { *self.numbers.get(name)? };
         let known = self.names.get(usize::from(first)..)?.get(..metrics.len())?;
         // A name that was given a number is neither empty nor too long. Names that begin at one address are one.
-        let (apart, carried) = metrics.iter().zip(known).fold((0, 0), |(apart, carried), ((name, value), known)| {
+        let (apart, strange) = metrics.iter().zip(known).fold((0, 0), |(apart, strange), ((name, value), known)| {
             let distance = name.as_ptr().addr().wrapping_sub(known.as_ptr().addr());
-            (apart | distance, carried | carry_if_not_finite(value.to_bits()))
+            (apart | distance, strange | bits_unless_finite(*value))
         });
-        (metrics.len() <= METRICS_MAX && apart == 0 && carried & SIGN == 0).then_some(first)
+        (metrics.len() <= METRICS_MAX && apart == 0 && strange == 0).then_some(first)
     }
 
     /// How many names have a number: what [`MetricNumbers::roll_back`] goes back to.
@@ -58,14 +58,12 @@ impl MetricNumbers {
     }
 }
 
-/// The sign's bit of an `f64`.
-pub(crate) const SIGN: u64 = 1 << 63;
-
-/// A number whose highest bit is set if these bits are those of an infinity or of none: one more in the exponent then
-/// carries to the sign's place. Without a branch for each, many are looked at several times faster.
+/// Zero if the value is a finite number, and nothing else: an infinity less itself is none. Without a branch for each,
+/// many are looked at several times faster.
 #[inline]
-pub(crate) fn carry_if_not_finite(bits: u64) -> u64 {
-    (bits & !SIGN) + (1 << (f64::MANTISSA_DIGITS - 1))
+#[expect(clippy::eq_op, reason = "what is not finite differs from itself")]
+pub(crate) fn bits_unless_finite(value: f64) -> u64 {
+    (value - value).to_bits()
 }
 
 /// The names that a session's peer gave numbers to, on the receiving side.
@@ -93,6 +91,18 @@ impl MetricNames {
         self.names.len()
     }
 
+    /// The names of these numbers if each is its predecessor's and one, as those of a task are that sends its metrics
+    /// again; else, or if there are none, nothing.
+    #[inline]
+    pub(crate) fn run(&self, numbers: &[[u8; 2]]) -> &[Arc<str>] {
+        let first = numbers.first().map_or(0, |number| u16::from_le_bytes(*number));
+        let apart = (0..)
+            .zip(numbers)
+            .fold(0, |apart, (place, number)| apart | (first.wrapping_add(place) ^ u16::from_le_bytes(*number)));
+        let names = self.names.get(usize::from(first)..).and_then(|names| names.get(..numbers.len()));
+        names.filter(|_| apart == 0).unwrap_or_default()
+    }
+
     /// The name of that number.
     pub fn name(&self, number: u16) -> Option<&str> {
         self.names.get(usize::from(number)).map(|name| &**name)
@@ -116,4 +126,34 @@ pub enum MetricNameError {
         /// What came.
         found: usize,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_of_numbers_is_told_from_others_at_every_place() {
+        let mut names = MetricNames::default();
+        for number in 0..80 {
+            assert_eq!(names.define(number, &format!("m{number}")), Ok(()));
+        }
+        let run = |numbers: &[u16]| names.run(&numbers.iter().map(|number| number.to_le_bytes()).collect::<Vec<_>>());
+        for (first, count) in [0, 1, 15, 16, 63].into_iter().flat_map(|first| (0..20).map(move |count| (first, count)))
+        {
+            let numbers: Vec<u16> = (first..first + count).collect();
+            let found: Vec<&str> = run(&numbers).iter().map(|name| &**name).collect();
+            let whole = first + count <= 80;
+            let expected: Vec<String> = numbers.iter().filter(|_| whole).map(|number| format!("m{number}")).collect();
+            assert_eq!(found, expected, "{first}, {count}");
+            for place in 1..numbers.len() {
+                let mut other = numbers.clone();
+                if let Some(number) = other.get_mut(place) {
+                    *number ^= 1;
+                }
+                assert_eq!(run(&other).len(), 0, "{other:?}");
+            }
+        }
+        assert_eq!(run(&[u16::MAX, 0, 1]).len(), 0, "numbers do not begin again");
+    }
 }

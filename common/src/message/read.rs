@@ -20,10 +20,13 @@ impl<'a> StatusRef<'a> {
         let (ids, _) = self.update.metric_ids().map(|ids| ids.bytes()).unwrap_or_default().as_chunks();
         let (values, _) = self.update.metric_values().map(|values| values.bytes()).unwrap_or_default().as_chunks();
         let names = self.names;
-        let interned = ids
-            .iter()
-            .zip(values)
-            .filter_map(move |(id, value)| Some((names.name(u16::from_le_bytes(*id))?, f64::from_le_bytes(*value))));
+        let values = values.iter().map(|value| f64::from_le_bytes(*value));
+        // Most are a run of numbers, whose names lie side by side.
+        let run = names.run(ids);
+        let apart = if run.is_empty() { ids } else { &[] };
+        let apart = apart.iter().zip(values.clone());
+        let apart = apart.filter_map(|(id, value)| Some((names.name(u16::from_le_bytes(*id))?, value)));
+        let interned = run.iter().map(|name| &**name).zip(values).chain(apart);
         let plain = self.update.metrics().into_iter().flatten();
         interned.chain(plain.map(|metric| (metric.name().unwrap_or_default(), metric.value())))
     }
@@ -57,32 +60,37 @@ macro_rules! message_ref {
             /// The message of an envelope; `None` if it has none.
             #[inline]
             pub(crate) fn of_envelope(table: fb::MessageEnvelope<'a>, names: &'a MetricNames) -> Option<MessageRef<'a>> {
-                message_ref!(@of table, names, $($variant => $method),*)
+                message_ref!(@of MessageEnvelope, table, names, $($variant => $method),*)
             }
 
             /// The message of a batch item.
             #[inline]
             pub(crate) fn of_item(table: fb::Item<'a>, names: &'a MetricNames) -> Option<MessageRef<'a>> {
-                message_ref!(@of table, names, $($variant => $method),*)
+                message_ref!(@of Item, table, names, $($variant => $method),*)
             }
 
             /// The message of a body.
             #[inline]
             pub(crate) fn of_body(table: fb::Body<'a>, names: &'a MetricNames) -> Option<MessageRef<'a>> {
-                message_ref!(@of table, names, $($variant => $method),*)
+                message_ref!(@of Body, table, names, $($variant => $method),*)
             }
         }
     };
-    (@of $table:ident, $names:ident, $($variant:ident => $method:ident),*) => {
-        match $table.message_type() {
-            fb::SchedulerMessage::NONE => None,
-            fb::SchedulerMessage::StatusUpdate => {
-                $table.message_as_status_update().map(|update| MessageRef::StatusUpdate(StatusRef { update, names: $names }))
+    (@of $type:ident, $table:ident, $names:ident, $($variant:ident => $method:ident),*) => {{
+        #[inline(never)]
+        fn other(table: fb::$type<'_>) -> Option<MessageRef<'_>> {
+            match table.message_type() {
+                fb::SchedulerMessage::NONE | fb::SchedulerMessage::StatusUpdate => None,
+                $(fb::SchedulerMessage::$variant => table.$method().map(MessageRef::$variant),)*
+                other => Some(MessageRef::Unknown(other.0)),
             }
-            $(fb::SchedulerMessage::$variant => $table.$method().map(MessageRef::$variant),)*
-            other => Some(MessageRef::Unknown(other.0)),
         }
-    };
+        // The most frequent one is small enough to be inlined where it is read, without a way through memory.
+        match $table.message_as_status_update() {
+            Some(update) => Some(MessageRef::StatusUpdate(StatusRef { update, names: $names })),
+            None => other($table),
+        }
+    }};
 }
 
 message_ref! {
