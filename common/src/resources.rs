@@ -61,6 +61,11 @@ impl Resources {
         self.zip(other, u32::max)
     }
 
+    /// Of each the smaller amount.
+    pub fn or_less(self, other: Resources) -> Resources {
+        self.zip(other, u32::min)
+    }
+
     /// The difference, saturating at zero.
     pub fn minus(self, other: Resources) -> Resources {
         self.zip(other, u32::saturating_sub)

@@ -115,7 +115,7 @@ impl Core {
             return None;
         }
         let queue = &self.live.queue;
-        let admits = |class: &ClassId| queue.find(*class).is_some_and(|class| class.admits(agent));
+        let admits = |class: &ClassId| queue.admits(*class, agent);
         let class = queue.turns(None).take(BACKLOG_TURNS_MAX).map(|(_, _, class)| class).find(admits)?;
         let first = queue.find(class).filter(|class| class.request.resources == left)?.first()?;
         if self.state.jobs.get(&first.job)?.task_bytes(first.entry)? > BACKLOG_SPEC_BYTES_MAX {
@@ -174,6 +174,6 @@ impl Core {
         let Some(class) = self.live.class_of(task) else { return false };
         let live = &mut self.live;
         let none_waits = live.queue.find(class).is_some_and(|class| class.pending() == 0);
-        none_waits && live.index.has_room(class, &live.queue, &self.config.policy)
+        none_waits && live.index.has_room(class, &mut live.queue, &self.config.policy)
     }
 }

@@ -258,9 +258,7 @@ impl Core {
         let Some(left) = self.live.jobs.remove(&id) else { return };
         self.live.deadlines.disarm(self.settled_at(id), Deadline::Settled(id));
         for class in left.classes {
-            if let Some(gone) = self.live.queue.leave(class) {
-                self.live.index.forget_class(gone);
-            }
+            self.live.queue.leave(class);
         }
         let Some(job) = self.state.jobs.get(&id) else { return };
         for ordinal in job.ordinals() {

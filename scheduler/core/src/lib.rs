@@ -4,7 +4,7 @@
 //! Facts are what survives: the shell appends them to the journal and releases each effect once the
 //! position that it bears is durable; at the next start it gives them back to [`Scheduler::replay`].
 //!
-//! The floors, from the ground: tables (`restored`, `breaker`, `bodies`, `agents`, `attempts`, `waits`, `tokens`, `ranges`, `queue`, `deadlines`, `policy`,
+//! The floors, from the ground: tables (`restored`, `breaker`, `bodies`, `agents`, `attempts`, `waits`, `tokens`, `ranges`, `ranked`, `audiences`, `queue`, `deadlines`, `policy`,
 //! `limits`, `kept`, `fact`), rules (`state`, `snapshot`, `live`, `placement`, `event`, `core`), stories (`sessions`, `enrolment`, `restore`, `forget`, `health`,
 //! `tasks`, `dependents`, `excluding`, `backlog`, `loss`, `jobs`, `queries`, `explain`, `logs`, `unreadable`), and this front, which hands each event to one
 //! story. A file imports only from floors below its own.
@@ -12,6 +12,7 @@
 
 pub mod agents;
 pub mod attempts;
+pub mod audiences;
 mod backlog;
 pub mod bodies;
 pub mod breaker;
@@ -36,6 +37,7 @@ pub mod policy;
 mod queries;
 pub mod queue;
 pub mod ranges;
+pub mod ranked;
 mod rare;
 mod restore;
 pub mod restored;

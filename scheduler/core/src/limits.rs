@@ -31,9 +31,8 @@ pub const BACKLOG_SPEC_BYTES_MAX: usize = 8 << 10;
 pub const OBSTACLES_MAX: usize = 64;
 /// Classes that are kept although no job has tasks of them.
 pub const IDLE_CLASSES_MAX: usize = 256;
-/// Changes of rooms that placement remembers, beside two for each agent; a class that is further behind
-/// starts anew, which then costs no more.
-pub const CHANGES_KEPT: usize = 1_024;
+/// Agents that are looked at one by one, where no more suit a request.
+pub const AUDIENCE_FEW: usize = 32;
 /// What a `Register` counts as among the messages that a session may send: it makes the scheduler go
 /// through everything that the agent holds.
 pub const REGISTER_COST: u32 = 100;

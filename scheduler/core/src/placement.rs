@@ -1,21 +1,22 @@
-//! Choosing an agent for a task: best fit by dominant share, decided per class.
+//! Choosing an agent for a task: the fullest on which it fits, decided per class.
 //!
-//! Invariants: nothing is placed where it does not fit (promise P3); the work grows with what changed. A
-//! class whose tasks just came is tried on all agents that suit it, by an index that is brought up to
-//! date only when it is asked; an agent that was freed is offered to the waiting classes in their order.
+//! Invariants: nothing is placed where it does not fit (promise P3); the work grows with what changed. A class whose
+//! tasks just came is tried on all agents, by an order of them that is brought up to date only when it is asked; an agent
+//! that was freed is offered to the waiting classes in their order. Neither goes through what cannot fit.
 
 use crate::{
     agents::AgentProfile,
-    limits::CHANGES_KEPT,
+    limits::AUDIENCE_FEW,
     policy::Policy,
-    queue::{Class, ClassId, Queue, Request},
+    queue::{ClassId, Queue, Request},
+    ranked::{Mark, Most, Ranked},
 };
 use fleetwire_common::{
     fb,
     ids::{AgentId, Name, TaskId},
     resources::Resources,
 };
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 
 /// What placement knows of an agent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,22 +33,30 @@ pub struct Room {
     pub last: bool,
 }
 
-/// All rooms, and what changed in them.
+/// All rooms, and the order in which they are filled.
 #[derive(Clone, Debug, Default)]
 pub struct Index {
-    rooms: Vec<Room>,
+    seats: Vec<Seat>,
     freed: BTreeSet<AgentId>,
-    changed: VecDeque<AgentId>,
-    changes: u64,
-    candidates: BTreeMap<ClassId, Candidates>,
+    /// Whose place in the order may be another.
+    changed: Vec<AgentId>,
+    order: Ranked<(Rank, AgentId), Most>,
 }
 
-/// The agents on which a class's next task fits, best first, as of `seen` changes.
+/// The lower, the sooner an agent is filled: [`rank`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    has_gpu: bool,
+    scarce: u32,
+    held: u32,
+}
+
+/// One agent's room, and where it is in the order, if it is there.
 #[derive(Clone, Debug, Default)]
-struct Candidates {
-    order: BTreeSet<(u64, AgentId)>,
-    scores: Vec<u64>,
-    seen: u64,
+struct Seat {
+    room: Room,
+    rank: Option<Rank>,
+    changed: bool,
 }
 
 /// A task that goes to an agent.
@@ -76,8 +85,6 @@ pub enum Lack {
         value: String,
     },
 }
-
-const ABSENT: u64 = u64::MAX;
 
 /// Whether an agent's kind, executors and labels suit a request.
 pub fn suits(request: &Request, profile: &AgentProfile) -> Result<(), Lack> {
@@ -127,25 +134,20 @@ pub fn plan(index: &mut Index, queue: &mut Queue, policy: &Policy, out: &mut Vec
 impl Index {
     /// What is known of an agent.
     pub fn room(&self, agent: AgentId) -> Room {
-        self.rooms.get(agent.0 as usize).copied().unwrap_or_default()
+        self.seats.get(agent.0 as usize).map(|seat| seat.room).unwrap_or_default()
     }
 
     /// Sets what is known of an agent; one with more room than before is offered to waiting classes.
     pub fn set_room(&mut self, agent: AgentId, room: Room) {
-        let place = agent.0 as usize;
-        if self.rooms.len() <= place {
-            self.rooms.resize(place + 1, Room::default());
-        }
-        let Some(known) = self.rooms.get_mut(place) else { return };
-        if *known == room {
+        let known = self.room(agent);
+        if known == room {
             return;
         }
         let more = (room.placeable && !known.placeable) || !room.free.fits(known.free) || room.held < known.held;
-        *known = room;
         if room.placeable && more {
             self.freed.insert(agent);
         }
-        self.note_change(agent);
+        self.note_change(agent).room = room;
     }
 
     /// The agent is to be offered to waiting classes, although its room did not change.
@@ -153,20 +155,18 @@ impl Index {
         if self.room(agent).placeable {
             self.freed.insert(agent);
         }
-        self.note_change(agent);
     }
 
-    /// A class is gone.
-    pub fn forget_class(&mut self, class: ClassId) {
-        self.candidates.remove(&class);
-    }
-
-    fn note_change(&mut self, agent: AgentId) {
-        if self.changed.len() > CHANGES_KEPT + 2 * self.rooms.len() {
-            self.changed.pop_front();
+    fn note_change(&mut self, agent: AgentId) -> &mut Seat {
+        let place = agent.0 as usize;
+        if self.seats.len() <= place {
+            self.seats.resize_with(place + 1, Seat::default);
         }
-        self.changed.push_back(agent);
-        self.changes += 1;
+        let Some(seat) = self.seats.get_mut(place) else { unreachable!("it was just made") };
+        if !std::mem::replace(&mut seat.changed, true) {
+            self.changed.push(agent);
+        }
+        seat
     }
 
     fn occupy(&mut self, agent: AgentId, resources: Resources) {
@@ -178,13 +178,9 @@ impl Index {
     /// Offers a freed agent to the waiting classes in their order. `false`: the step's bound was met.
     fn offer(&mut self, agent: AgentId, queue: &mut Queue, policy: &Policy, out: &mut Vec<Placement>) -> bool {
         let mut from = None;
-        loop {
-            let room = self.room(agent);
-            let fits = |turn: &(_, _, ClassId)| {
-                let (_, _, class) = turn;
-                queue.find(*class).is_some_and(|class| score(class, agent, room, policy) != ABSENT)
-            };
-            let Some(turn) = queue.turns(from).find(fits) else { return true };
+        while has_room(self.room(agent), policy)
+            && let Some(turn) = queue.first_for(agent, self.room(agent).free, from)
+        {
             if out.len() >= policy.placements_per_step {
                 return false;
             }
@@ -195,154 +191,202 @@ impl Index {
             out.push(Placement { task, agent });
             from = Some(turn);
         }
+        true
     }
 
     /// Whether a task of the class would fit somewhere, if one waited.
-    pub fn has_room(&mut self, id: ClassId, queue: &Queue, policy: &Policy) -> bool {
-        queue.find(id).and_then(|class| self.best_for(id, class, policy)).is_some()
+    pub fn has_room(&mut self, class: ClassId, queue: &mut Queue, policy: &Policy) -> bool {
+        self.best_for(class, queue, policy).is_some()
     }
 
     /// The agent on which the class's next task fits best.
-    fn best(&mut self, id: ClassId, queue: &Queue, policy: &Policy) -> Option<AgentId> {
-        let class = queue.find(id).filter(|class| class.pending() > 0)?;
-        self.best_for(id, class, policy)
+    fn best(&mut self, class: ClassId, queue: &mut Queue, policy: &Policy) -> Option<AgentId> {
+        queue.find(class).filter(|class| class.pending() > 0)?;
+        self.best_for(class, queue, policy)
     }
 
-    fn best_for(&mut self, id: ClassId, class: &Class, policy: &Policy) -> Option<AgentId> {
-        let rooms = &self.rooms;
-        let room = |agent: AgentId| rooms.get(agent.0 as usize).copied().unwrap_or_default();
-        let behind = |seen: u64| usize::try_from(self.changes - seen).unwrap_or(usize::MAX);
-        match self.candidates.get_mut(&id) {
-            Some(candidates) if behind(candidates.seen) <= self.changed.len() => {
-                let unseen = self.changed.len() - behind(candidates.seen);
-                for agent in self.changed.iter().skip(unseen) {
-                    candidates.rescore(*agent, score(class, *agent, room(*agent), policy));
-                }
-                candidates.seen = self.changes;
+    fn best_for(&mut self, class: ClassId, queue: &mut Queue, policy: &Policy) -> Option<AgentId> {
+        self.catch_up(queue, policy);
+        let (found, audience) = (queue.find(class)?, queue.audience(class)?);
+        let (asked, bit) = (found.request.resources, found.audience.bit());
+        if audience.count() <= AUDIENCE_FEW {
+            let place = |agent: usize| Some((self.seats.get(agent)?.rank?, AgentId(agent as u32)));
+            let fits = |(_, agent): &(Rank, AgentId)| asked.fits(self.room(*agent).free) && queue.admits(class, *agent);
+            return audience.agents().filter_map(place).filter(fits).min().map(|(_, agent)| agent);
+        }
+        let may = |offered: Mark| offered.bits & bit != 0 && asked.fits(offered.amount);
+        let from = (rank(asked, 0), AgentId(0));
+        self.order.first(Some(from), may, |(_, agent)| queue.admits(class, agent)).map(|(_, agent)| agent)
+    }
+
+    /// Puts every agent of which something has changed to its place in the order.
+    fn catch_up(&mut self, queue: &mut Queue, policy: &Policy) {
+        for agent in queue.audiences_mut().take_remarked() {
+            self.note_change(agent);
+        }
+        for agent in self.changed.drain(..) {
+            let Some(seat) = self.seats.get_mut(agent.0 as usize) else { continue };
+            seat.changed = false;
+            if let Some(rank) = seat.rank.take() {
+                self.order.remove((rank, agent));
             }
-            Some(_) | None => {
-                let mut candidates = Candidates { seen: self.changes, ..Candidates::default() };
-                for agent in class.eligible.ones().map(|agent| AgentId(agent as u32)) {
-                    candidates.rescore(agent, score(class, agent, room(agent), policy));
-                }
-                self.candidates.insert(id, candidates);
+            seat.rank = has_room(seat.room, policy).then(|| rank(seat.room.free, seat.room.held));
+            if let Some(rank) = seat.rank {
+                let mark = Mark { amount: seat.room.free, bits: queue.audiences_mut().bits_of(agent) };
+                self.order.insert((rank, agent), mark);
             }
         }
-        self.candidates.get(&id)?.order.first().map(|(_, agent)| *agent)
     }
 }
 
-impl Candidates {
-    fn rescore(&mut self, agent: AgentId, score: u64) {
-        let place = agent.0 as usize;
-        if self.scores.len() <= place {
-            self.scores.resize(place + 1, ABSENT);
-        }
-        let Some(known) = self.scores.get_mut(place) else { return };
-        if *known == score {
-            return;
-        }
-        if *known != ABSENT {
-            self.order.remove(&(*known, agent));
-        }
-        if score != ABSENT {
-            self.order.insert((score, agent));
-        }
-        *known = score;
-    }
+/// Whether an agent may be given one more attempt, whatever that needs.
+fn has_room(room: Room, policy: &Policy) -> bool {
+    room.placeable && room.held < policy.attempts_per_agent
 }
 
-/// Best fit: the lower, the less would be left of what is free, as the dominant share of the capacity;
-/// then the fewer attempts. [`ABSENT`] where the next task may not go.
-fn score(class: &Class, agent: AgentId, room: Room, policy: &Policy) -> u64 {
-    let request = class.request.resources;
-    let fits = room.placeable && room.held < policy.attempts_per_agent && request.fits(room.free);
-    if !fits || !class.admits(agent) {
-        return ABSENT;
-    }
-    let left = room.free.minus(request).dominant_share_ppm(room.capacity).min(u64::from(u32::MAX) - 1);
-    left << 32 | u64::from(room.held)
+/// Best fit: an agent is filled the sooner, the less it has left of what is scarcer there, cores or memory; then, the fewer
+/// attempts it holds. Those with gpus left come last, so that these find cores and memory. Whatever fits into an agent
+/// ranks no higher than that.
+fn rank(free: Resources, held: u32) -> Rank {
+    let scarce = free.cpu.saturating_mul(MEMORY_PER_CPU).min(free.memory);
+    Rank { has_gpu: free.gpu > 0, scarce, held }
 }
+
+/// MB of memory that stand for a millicore.
+const MEMORY_PER_CPU: u32 = 4;
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use super::*;
+    use crate::queue::{Exclusion, Turn};
     use fixedbitset::FixedBitSet;
-    use fleetwire_common::{ids::JobId, job::TaskSpec};
+    use fleetwire_common::{ids::JobId, job::TaskSpec, time::Time};
     use proptest::prelude::*;
 
-    const AGENTS: u32 = 6;
+    const AGENTS: u32 = 48;
+    const RARE: fb::Executor = fb::Executor(7);
+    const EXECUTORS: [fb::Executor; 3] = [fb::Executor::Process, fb::Executor::Noop, RARE];
 
-    fn request(cpu: u32, memory: u32) -> Request {
-        Request::of(&TaskSpec { resources: Resources { cpu, memory, ..Resources::ZERO }, ..TaskSpec::default() })
+    /// Many agents run processes, few the rare one, and all can do nothing.
+    fn runs(agent: u32, executor: fb::Executor) -> bool {
+        match executor {
+            fb::Executor::Process => !agent.is_multiple_of(4),
+            RARE => agent % 4 == 1,
+            _ => true,
+        }
     }
 
-    fn room(cpu: u32, memory: u32, placeable: bool) -> Room {
-        let capacity = Resources { cpu: 100, memory: 100, ..Resources::ZERO };
-        Room { free: Resources { cpu, memory, ..Resources::ZERO }, capacity, held: 0, placeable, last: false }
-    }
-
-    fn all() -> FixedBitSet {
-        let mut all = FixedBitSet::with_capacity(AGENTS as usize);
-        all.insert_range(..);
-        all
+    fn room(agent: u32, parts: (u32, u32, u32), placeable: bool) -> Room {
+        let capacity = Resources { cpu: 100 + agent % 2 * 100, memory: 100, gpu: agent % 3, storage: 10 };
+        let (cpu, memory, held) = parts;
+        let free = Resources { cpu, memory, gpu: held.min(agent % 3), storage: 10 };
+        Room { free, capacity, held, placeable, last: cpu == 7 }
     }
 
     #[derive(Clone, Debug)]
     enum Change {
         Room(u32, Room),
-        Tasks(u32, u32, u32),
+        Tasks(u8, u32, u32),
+        Exclude(usize, u32, bool),
+        Requalify(u32, bool),
     }
 
     fn change() -> impl Strategy<Value = Change> {
-        let rooms = (0..AGENTS, 0..100u32, 0..100u32, prop::bool::weighted(0.8));
+        let rooms = (0..AGENTS, (0..100u32, 0..100u32, 0..4u32), prop::bool::weighted(0.8));
         prop_oneof![
-            rooms.prop_map(|(agent, cpu, memory, placeable)| Change::Room(agent, room(cpu, memory, placeable))),
-            (0..4u32, 0..4u32, 1..5u32).prop_map(|(cpu, memory, count)| Change::Tasks(cpu, memory, count)),
+            3 => rooms.prop_map(|(agent, parts, placeable)| Change::Room(agent, room(agent, parts, placeable))),
+            3 => (0..96u8, 0..2u32, 1..5u32).prop_map(|(class, gpu, count)| Change::Tasks(class, gpu, count)),
+            1 => (0..20usize, 0..AGENTS, any::<bool>()).prop_map(|(class, agent, on)| Change::Exclude(class, agent, on)),
+            1 => (0..AGENTS, any::<bool>()).prop_map(|(agent, rare)| Change::Requalify(agent, rare)),
         ]
+    }
+
+    fn request(class: u8, gpu: u32) -> Request {
+        let (cpu, memory) = (10 + 20 * u32::from(class % 4), 10 + 20 * u32::from(class / 4 % 4));
+        let resources = Resources { cpu, memory, gpu: gpu * u32::from(class) / 90, storage: 0 };
+        let (executor, priority) = (EXECUTORS[usize::from(class / 16 % 3)], (class / 48) as i8);
+        Request::of(&TaskSpec { resources, executor, priority, ..TaskSpec::default() })
+    }
+
+    /// What [`plan`] is to do, by going through everything each time.
+    fn full_search(index: &Index, mut queue: Queue, policy: &Policy) -> Vec<Placement> {
+        let mut rooms: Vec<Room> = index.seats.iter().map(|seat| seat.room).collect();
+        let mut out = Vec::new();
+        let fits = |rooms: &[Room], queue: &Queue, class: ClassId, agent: AgentId| {
+            let (room, asked) = (rooms[agent.0 as usize], queue.find(class).unwrap().request.resources);
+            has_room(room, policy) && asked.fits(room.free) && queue.admits(class, agent)
+        };
+        let mut place = |rooms: &mut [Room], queue: &mut Queue, class: ClassId, agent: AgentId| {
+            let room = &mut rooms[agent.0 as usize];
+            room.free = room.free.minus(queue.find(class).unwrap().request.resources);
+            room.held += 1;
+            room.placeable &= !room.last;
+            out.push(Placement { task: queue.take_first(class).unwrap(), agent });
+        };
+        for agent in &index.freed {
+            let turn =
+                |rooms: &[Room], queue: &Queue| queue.turns(None).find(|turn| fits(rooms, queue, turn.2, *agent));
+            while let Some((_, _, class)) = turn(&rooms, &queue) {
+                place(&mut rooms, &mut queue, class, *agent);
+            }
+        }
+        let mut waiting: Vec<Turn> = queue.turns(None).collect();
+        waiting.sort_by_key(|(priority, _, class)| (*priority, *class));
+        for (_, _, class) in waiting {
+            while queue.find(class).unwrap().pending() > 0 {
+                let agents = (0..rooms.len() as u32).map(AgentId).filter(|agent| fits(&rooms, &queue, class, *agent));
+                let Some(best) =
+                    agents.min_by_key(|agent| rank(rooms[agent.0 as usize].free, rooms[agent.0 as usize].held))
+                else {
+                    break;
+                };
+                place(&mut rooms, &mut queue, class, best);
+            }
+        }
+        out
     }
 
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
         #[test]
-        fn the_lazy_index_places_as_a_full_search_would(changes in prop::collection::vec(change(), 1..60)) {
-            let (mut index, mut queue, policy) = (Index::default(), Queue::default(), Policy::default());
-            let mut classes = BTreeMap::new();
-            let mut next = 0;
-            for change in changes {
-                let mut came = None;
+        fn the_lazy_index_places_as_a_full_search_would(changes in prop::collection::vec(change(), 1..120)) {
+            let (mut index, mut queue) = (Index::default(), Queue::default());
+            let policy = Policy { attempts_per_agent: 6, ..Policy::default() };
+            let mut classes = Vec::new();
+            for (number, change) in changes.into_iter().enumerate() {
                 match change {
                     Change::Room(agent, room) => index.set_room(AgentId(agent), room),
-                    Change::Tasks(cpu, memory, count) => {
-                        let asked = request(10 + 20 * cpu, 10 + 20 * memory);
-                        let class = *classes.entry((cpu, memory)).or_insert_with(|| queue.enter(&asked, |_| all()));
-                        next += 1;
-                        queue.push(class, JobId(next), 0, 0, count);
-                        came = Some(asked.resources);
+                    Change::Tasks(class, gpu, count) => {
+                        let class = queue.enter(&request(class, gpu), |request| {
+                            let able = (0..AGENTS).filter(|agent| runs(*agent, request.executor));
+                            able.map(|agent| agent as usize).collect::<FixedBitSet>()
+                        });
+                        classes.push(class);
+                        queue.push(class, JobId(number as u64), 0, 0, count);
+                    }
+                    Change::Exclude(class, agent, on) => {
+                        let Some(class) = classes.get(class) else { continue };
+                        let exclusion = Exclusion { until: on.then_some(Time::NEVER), strikes: 1 };
+                        queue.find_mut(*class).unwrap().excluded.insert(AgentId(agent), exclusion);
+                        index.offer_again(AgentId(agent));
+                    }
+                    Change::Requalify(agent, rare) => {
+                        let able = |request: &Request| match request.executor {
+                            RARE => rare,
+                            executor => runs(agent, executor),
+                        };
+                        queue.requalify(AgentId(agent), able);
+                        index.offer_again(AgentId(agent));
                     }
                 }
-                let mut rooms = index.rooms.clone();
+                let expected = full_search(&index, queue.clone(), &policy);
                 let mut placements = Vec::new();
                 prop_assert!(!plan(&mut index, &mut queue, &policy, &mut placements));
-                for placement in &placements {
-                    let room = rooms.get_mut(placement.agent.0 as usize).unwrap();
-                    if let Some(asked) = came {
-                        // Only the class that came was tried: each of its tasks went where it fitted best.
-                        let left = |room: &Room| room.free.minus(asked).dominant_share_ppm(room.capacity);
-                        prop_assert!(room.placeable && asked.fits(room.free));
-                        let chosen = left(room);
-                        let fitting = rooms.iter().filter(|room| room.placeable && asked.fits(room.free));
-                        prop_assert_eq!(fitting.map(left).min(), Some(chosen));
-                        let room = rooms.get_mut(placement.agent.0 as usize).unwrap();
-                        room.free = room.free.minus(asked);
-                    }
-                }
-                for (_, _, class) in queue.turns(None) {
-                    let class = queue.find(class).unwrap();
-                    let fits = |agent: &u32| score(class, AgentId(*agent), index.room(AgentId(*agent)), &policy) != ABSENT;
-                    prop_assert_eq!((0..AGENTS).find(fits), None, "a task waits although it fits");
-                }
+                prop_assert_eq!(placements, expected);
+                let (order, seats) = (&index.order, &index.seats);
+                let ranked = seats.iter().zip(0..).filter_map(|(seat, agent)| Some((seat.rank?, AgentId(agent))));
+                prop_assert!(order.keys(None).eq(ranked.collect::<BTreeSet<_>>()));
             }
         }
     }

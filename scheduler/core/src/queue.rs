@@ -3,7 +3,12 @@
 //! Invariants: a class with pending tasks is in `order` under its priority and its first task's job; a
 //! class that is not `fresh` fits no placeable agent but those that were freed since.
 
-use crate::{limits::IDLE_CLASSES_MAX, ranges::Ranges};
+use crate::{
+    audiences::{Audience, AudienceId, Audiences},
+    limits::IDLE_CLASSES_MAX,
+    ranges::Ranges,
+    ranked::{Least, Mark, Ranked},
+};
 use fixedbitset::FixedBitSet;
 use fleetwire_common::{
     fb,
@@ -65,7 +70,7 @@ pub struct Class {
     /// What they ask for.
     pub request: Request,
     /// The agents whose kind, executors and labels suit it.
-    pub eligible: FixedBitSet,
+    pub audience: AudienceId,
     /// Of those, the ones that rejected it lately.
     pub excluded: BTreeMap<AgentId, Exclusion>,
     pending: Ranges<(JobId, u16)>,
@@ -77,12 +82,6 @@ pub struct Class {
 }
 
 impl Class {
-    /// Whether the agent may be offered its tasks, resources aside.
-    pub fn admits(&self, agent: AgentId) -> bool {
-        self.eligible.contains(agent.0 as usize)
-            && self.excluded.get(&agent).is_none_or(|exclusion| exclusion.until.is_none())
-    }
-
     /// How many tasks wait.
     pub fn pending(&self) -> u64 {
         self.pending.count()
@@ -112,7 +111,8 @@ pub type Turn = (Reverse<i8>, JobId, ClassId);
 pub struct Queue {
     classes: Slab<Class>,
     by_request: BTreeMap<Request, ClassId>,
-    order: BTreeSet<Turn>,
+    audiences: Audiences,
+    order: Ranked<Turn, Least>,
     fresh: BTreeSet<(Reverse<i8>, ClassId)>,
     idle: BTreeMap<u64, ClassId>,
     idled: u64,
@@ -132,7 +132,7 @@ impl Queue {
         }
         let class = Class {
             request: request.clone(),
-            eligible: eligible(request),
+            audience: self.audiences.enter(request, eligible),
             excluded: BTreeMap::new(),
             pending: Ranges::default(),
             entries: 1,
@@ -145,25 +145,23 @@ impl Queue {
     }
 
     /// One entry less. A class without entries is kept for a while, because the next job is often like the
-    /// last; returns the class that goes in its place, if one does.
-    pub fn leave(&mut self, class: ClassId) -> Option<ClassId> {
-        let found = self.classes.get_mut(class.0 as usize)?;
+    /// last; the one that has been without for longest goes in its place.
+    pub fn leave(&mut self, class: ClassId) {
+        let Some(found) = self.classes.get_mut(class.0 as usize) else { return };
         found.entries -= 1;
         if found.entries > 0 {
-            return None;
+            return;
         }
         debug_assert!(found.pending.count() == 0, "an ended job has no pending tasks");
         self.idled += 1;
         found.idle = Some(self.idled);
         self.idle.insert(self.idled, class);
-        if self.idle.len() <= IDLE_CLASSES_MAX {
-            return None;
-        }
-        let (_, oldest) = self.idle.pop_first()?;
-        let gone = self.classes.try_remove(oldest.0 as usize)?;
+        let oldest = (self.idle.len() > IDLE_CLASSES_MAX).then(|| self.idle.pop_first()).flatten();
+        let Some((_, oldest)) = oldest else { return };
+        let Some(gone) = self.classes.try_remove(oldest.0 as usize) else { return };
+        self.audiences.leave(gone.audience);
         self.fresh.remove(&(Reverse(gone.request.priority), oldest));
         self.by_request.remove(&gone.request);
-        Some(oldest)
     }
 
     /// The class of that number.
@@ -176,15 +174,41 @@ impl Queue {
         self.classes.get_mut(class.0 as usize)
     }
 
-    /// All classes.
-    pub fn classes_mut(&mut self) -> impl Iterator<Item = (ClassId, &mut Class)> {
-        self.classes.iter_mut().map(|(number, class)| (ClassId(number as u32), class))
+    /// The agents that suit a class, its resources aside.
+    pub fn audience(&self, class: ClassId) -> Option<&Audience> {
+        self.audiences.find(self.find(class)?.audience)
     }
 
-    /// Adds tasks `from..to` of an entry.
+    /// All audiences.
+    pub fn audiences_mut(&mut self) -> &mut Audiences {
+        &mut self.audiences
+    }
+
+    /// Whether the agent may be offered the class's tasks, resources aside.
+    pub fn admits(&self, class: ClassId, agent: AgentId) -> bool {
+        self.find(class).is_some_and(|class| {
+            self.audiences.find(class.audience).is_some_and(|audience| audience.contains(agent))
+                && class.excluded.get(&agent).is_none_or(|exclusion| exclusion.until.is_none())
+        })
+    }
+
+    /// What an agent is has changed: `suits` says what it will do for now, and what it rejected is forgotten.
+    pub fn requalify(&mut self, agent: AgentId, suits: impl Fn(&Request) -> bool) {
+        self.audiences.requalify(agent, suits);
+        for (_, class) in &mut self.classes {
+            if class.excluded.get(&agent).is_some_and(|exclusion| exclusion.until.is_none()) {
+                class.excluded.remove(&agent);
+            }
+        }
+    }
+
+    /// Adds tasks `from..to` of an entry. Where others of the class have been waiting, it fits nowhere.
     pub fn push(&mut self, class: ClassId, job: JobId, entry: u16, from: u32, to: u32) {
+        let waited = self.find(class).is_some_and(|class| class.pending() > 0);
         self.change(class, |pending| pending.insert((job, entry), from, to));
-        self.freshen(class);
+        if !waited {
+            self.freshen(class);
+        }
     }
 
     /// Removes tasks `from..to`, if all of them wait in one range; says whether they did.
@@ -205,8 +229,14 @@ impl Queue {
 
     /// The classes with pending tasks, from `turn` on (`None` = from the first).
     pub fn turns(&self, from: Option<Turn>) -> impl Iterator<Item = Turn> + '_ {
-        use std::ops::Bound::{Included, Unbounded};
-        self.order.range((from.map_or(Unbounded, Included), Unbounded)).copied()
+        self.order.keys(from)
+    }
+
+    /// The first class from `turn` on that the agent may be offered and that needs no more than is `free` there.
+    pub fn first_for(&self, agent: AgentId, free: Resources, from: Option<Turn>) -> Option<Turn> {
+        let bits = self.audiences.bits_of(agent);
+        let may = |asked: Mark| asked.bits & bits != 0 && asked.amount.fits(free);
+        self.order.first(from, may, |(_, _, class)| self.admits(class, agent))
     }
 
     /// Whether nothing waits.
@@ -220,7 +250,7 @@ impl Queue {
     }
 
     /// The class may fit agents that were not freed: it is to be tried on all of them.
-    pub fn freshen(&mut self, class: ClassId) {
+    fn freshen(&mut self, class: ClassId) {
         let Some(found) = self.classes.get_mut(class.0 as usize) else { return };
         if found.pending.count() > 0 && !found.fresh {
             found.fresh = true;
@@ -239,8 +269,8 @@ impl Queue {
     pub fn ahead_of(&self, class: ClassId, task: TaskId) -> u64 {
         let Some(own) = self.find(class) else { return 0 };
         let turn = (Reverse(own.request.priority), task.job, class);
-        let before = self.order.range(..turn).filter(|(_, _, other)| *other != class);
-        let others: u64 = before.filter_map(|(_, _, other)| self.find(*other)).map(Class::pending).sum();
+        let before = self.turns(None).take_while(|other| *other < turn).filter(|(_, _, other)| *other != class);
+        let others: u64 = before.filter_map(|(_, _, other)| self.find(other)).map(Class::pending).sum();
         others + own.pending_before(task)
     }
 
@@ -253,10 +283,11 @@ impl Queue {
         if before != after {
             let priority = Reverse(found.request.priority);
             if let Some(job) = before {
-                self.order.remove(&(priority, job, class));
+                self.order.remove((priority, job, class));
             }
             if let Some(job) = after {
-                self.order.insert((priority, job, class));
+                let mark = Mark { amount: found.request.resources, bits: found.audience.bit() };
+                self.order.insert((priority, job, class), mark);
             }
         }
         Some(result)

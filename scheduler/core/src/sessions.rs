@@ -228,15 +228,7 @@ impl Core {
 
     /// What an agent is has changed: other classes may suit it, and what it rejected is forgotten.
     fn requalify(&mut self, agent: AgentId, profile: &AgentProfile) {
-        let place = agent.0 as usize;
-        for (_, class) in self.live.queue.classes_mut() {
-            let suitable = suits(&class.request, profile).is_ok();
-            class.eligible.grow(place + 1);
-            class.eligible.set(place, suitable);
-            if class.excluded.get(&agent).is_some_and(|exclusion| exclusion.until.is_none()) {
-                class.excluded.remove(&agent);
-            }
-        }
+        self.live.queue.requalify(agent, |request| suits(request, profile).is_ok());
         self.live.index.offer_again(agent);
     }
 

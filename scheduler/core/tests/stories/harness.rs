@@ -259,12 +259,12 @@ impl T {
         if live.unplanned || self.scheduler.state().chain.restored.is_some() {
             return;
         }
-        for (_, _, class) in live.queue.turns(None) {
-            let class = live.queue.find(class).unwrap();
+        for (_, _, id) in live.queue.turns(None) {
+            let class = live.queue.find(id).unwrap();
             for (agent, record) in self.scheduler.state().agents.iter() {
                 let room = live.index.room(agent);
                 let fits = class.request.resources.fits(room.free) && room.held < self.config.policy.attempts_per_agent;
-                assert!(!(room.placeable && fits && class.admits(agent)), "{} is idle", record.name);
+                assert!(!(room.placeable && fits && live.queue.admits(id, agent)), "{} is idle", record.name);
             }
         }
     }
