@@ -20,13 +20,12 @@ impl<'a> StatusRef<'a> {
         let (ids, _) = self.update.metric_ids().map(|ids| ids.bytes()).unwrap_or_default().as_chunks();
         let (values, _) = self.update.metric_values().map(|values| values.bytes()).unwrap_or_default().as_chunks();
         let names = self.names;
-        let values = values.iter().map(|value| f64::from_le_bytes(*value));
         // Most are a run of numbers, whose names lie side by side.
         let run = names.run(ids);
         let apart = if run.is_empty() { ids } else { &[] };
-        let apart = apart.iter().zip(values.clone());
-        let apart = apart.filter_map(|(id, value)| Some((names.name(u16::from_le_bytes(*id))?, value)));
-        let interned = run.iter().map(|name| &**name).zip(values).chain(apart);
+        let run = run.iter().map(|name| &**name).zip(values.iter().map(|value| f64::from_le_bytes(*value)));
+        let apart = apart.iter().zip(values.iter().map(|value| f64::from_le_bytes(*value)));
+        let interned = run.chain(apart.filter_map(|(id, value)| Some((names.name(u16::from_le_bytes(*id))?, value))));
         let plain = self.update.metrics().into_iter().flatten();
         interned.chain(plain.map(|metric| (metric.name().unwrap_or_default(), metric.value())))
     }
