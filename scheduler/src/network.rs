@@ -1,4 +1,5 @@
-//! The network's thread: the listener, and a small task for each session that hands its frames over.
+//! The network: the listener, and a small task for each session that hands its frames over to the driver's
+//! task, on the same thread: to wake another thread costs more than to open a frame.
 //!
 //! Invariants: of a session the driver sees `Connected`, then its frames in order, then `Disconnected`;
 //! while the driver is behind, nothing more is read.
@@ -15,24 +16,25 @@ use fleetwire_common::{
 };
 use fleetwire_link::{Accepted, ClusterClock, LinkConfig, Listener, Pending, Receiver, ServerIdentity};
 use std::{
-    io,
     net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    thread,
     time::Duration,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+};
 
-/// The running thread.
+/// The network, before and while it serves.
 pub(crate) struct Network {
     /// What was bound.
     pub address: SocketAddr,
-    serve: Option<oneshot::Sender<Serving>>,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<thread::JoinHandle<()>>,
+    /// Until it serves.
+    listener: Option<Listener>,
+    serving: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
 }
 
 /// What sessions are welcomed with.
@@ -50,55 +52,32 @@ pub(crate) struct Serving {
 }
 
 impl Network {
-    /// Starts the thread and binds the address. Handshakes are served from then on, sessions and joining
-    /// only after [`Network::serve`].
-    pub async fn bind(
+    /// Binds the address. Sessions and joining are served only after [`Network::serve`].
+    pub fn bind(
         address: SocketAddr,
-        server: ServerIdentity,
+        server: &ServerIdentity,
         keys: RootKeys,
         clock: ClusterClock,
     ) -> Result<Network, StartError> {
-        let fault = |error| StartError::Runtime { what: "network", error };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(fault)?;
-        let (bound, is_bound) = oneshot::channel();
-        let (serve, serving) = oneshot::channel();
-        let (stop, stopped) = oneshot::channel();
-        let run = async move {
-            let listening = Listener::bind(address, &server, Arc::new(keys), clock, LinkConfig::default());
-            let listener = match listening {
-                Ok(listener) => listener,
-                Err(error) => {
-                    let _ = bound.send(Err(StartError::Bind(error)));
-                    return;
-                }
-            };
-            let local = listener.local_addr().map_err(|error| StartError::Runtime { what: "network", error });
-            let failed = local.is_err();
-            let _ = bound.send(local);
-            // A start that failed elsewhere drops the other ends.
-            if let (false, Ok(serving)) = (failed, serving.await) {
-                drive(listener, serving, stopped).await;
-            }
-        };
-        let thread =
-            thread::Builder::new().name("network".to_owned()).spawn(move || runtime.block_on(run)).map_err(fault)?;
-        let gone = || StartError::Runtime { what: "network", error: io::Error::other("its thread ended") };
-        let address = is_bound.await.map_err(|_| gone())??;
-        Ok(Network { address, serve: Some(serve), stop: Some(stop), thread: Some(thread) })
+        let listener = Listener::bind(address, server, Arc::new(keys), clock, LinkConfig::default());
+        let listener = listener.map_err(StartError::Bind)?;
+        let local = listener.local_addr().map_err(|error| StartError::Runtime { what: "network", error })?;
+        Ok(Network { address: local, listener: Some(listener), serving: None })
     }
 
     /// Begins to welcome sessions.
     pub fn serve(&mut self, serving: Serving) {
-        if let Some(serve) = self.serve.take() {
-            let _ = serve.send(serving);
+        if let Some(listener) = self.listener.take() {
+            let (stop, stopped) = oneshot::channel();
+            self.serving = Some((stop, tokio::spawn(drive(listener, serving, stopped))));
         }
     }
 
     /// Closes what is open, and waits, bounded, until peers were told.
-    pub fn stop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+    pub async fn stop(&mut self) {
+        if let Some((stop, ended)) = self.serving.take() {
+            drop(stop);
+            let _ = ended.await;
         }
     }
 }

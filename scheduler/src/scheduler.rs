@@ -30,7 +30,7 @@ use std::{
 };
 use tokio::sync::{Notify, mpsc, oneshot};
 
-/// A running scheduler: three threads, which end when it is stopped or dropped.
+/// A running scheduler: three threads (of decisions and the network, of the journal, of snapshots), which end when it is stopped or dropped.
 #[derive(Debug)]
 pub struct Scheduler {
     stop: Arc<Notify>,
@@ -67,7 +67,7 @@ impl Scheduler {
     /// bound.
     pub async fn start(config: SchedulerConfig) -> Result<(Scheduler, Started), StartError> {
         let fault = |error| StartError::Runtime { what: "driver", error };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(fault)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(fault)?;
         let stop = Arc::new(Notify::new());
         let (ready, is_ready) = oneshot::channel();
         let (end, ended) = oneshot::channel();
@@ -77,7 +77,7 @@ impl Scheduler {
                 Ok((driver, mut network, started)) => {
                     let _ = ready.send(Ok(started));
                     let result = driver.run(&stopped).await;
-                    network.stop();
+                    network.stop().await;
                     let _ = end.send(result);
                 }
                 Err(error) => {
@@ -112,7 +112,7 @@ async fn begin(config: &SchedulerConfig) -> Result<(Driver, Network, Started), S
     let wall = clock.now();
     let folder = DataFolder::open(&config.data, DATA_VERSION)?;
     let data = Data::open(config, folder, wall)?;
-    let mut network = Network::bind(config.listen, data.server.clone(), data.keys.clone(), clock.clone()).await?;
+    let mut network = Network::bind(config.listen, &data.server, data.keys.clone(), clock.clone())?;
     let addresses = config.addresses(network.address);
 
     let incarnation_id = random::<16>()?;

@@ -2,8 +2,7 @@
 //! what a message costs it on the way out; beside it bare quinn and TCP with TLS, in the same run.
 //!
 //! `cargo bench --bench transport` takes about five minutes; `-- quick` one. Server and clients are two
-//! processes; `-- one-thread` opens frames on the thread that receives them, to tell what the scheduler's two threads
-//! cost. `-- only=WORD` and `connections=1,100` choose rows. Servers run for all connections of one kind, and take turns, a slice of a third of a second
+//! processes. `-- only=WORD` and `connections=1,100` choose rows. Servers run for all connections of one kind, and take turns, a slice of a third of a second
 //! each, so that whatever else the machine does falls on all of them; a ratio is the median of slices
 //! that ran beside each other. The figure to compare is the server's CPU time for a message.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, missing_docs)]
@@ -50,8 +49,7 @@ fn serve(kind: &str, folder: &Path) {
     let (place, answering) = (Place::read(folder), Arc::clone(&control));
     runtime().block_on(async {
         let address = match kind {
-            "ours" => ours::serve(&place, control, false).await,
-            "ours-one-thread" => ours::serve(&place, control, true).await,
+            "ours" => ours::serve(&place, control).await,
             "quinn" => bare::serve(&place, control).await,
             "tls" => tls::serve(&place, control).await,
             other => panic!("no server {other}"),
@@ -68,8 +66,6 @@ struct Bench {
     runtime: Runtime,
     slice: Duration,
     rounds: usize,
-    /// The server that is ours.
-    ours: &'static str,
     /// Runs only rows whose name has this in it.
     only: Option<String>,
 }
@@ -94,14 +90,13 @@ struct Row {
 
 fn bench(arguments: &[String]) {
     let quick = arguments.iter().any(|word| word == "quick");
-    let ours = if arguments.iter().any(|word| word == "one-thread") { "ours-one-thread" } else { "ours" };
     let only = arguments.iter().find_map(|word| word.strip_prefix("only=")).map(str::to_owned);
     let counts = arguments.iter().find_map(|word| word.strip_prefix("connections="));
     let counts: Vec<usize> = counts.unwrap_or("1,100,1000").split(',').map(|count| count.parse().unwrap()).collect();
     let folder = tempfile::tempdir().unwrap();
     let place = Arc::new(Place::make(folder.path()));
     let (slice, rounds) = if quick { (Duration::from_millis(250), 1) } else { (Duration::from_millis(300), 3) };
-    let bench = Bench { folder, place, runtime: runtime(), slice, rounds, ours, only };
+    let bench = Bench { folder, place, runtime: runtime(), slice, rounds, only };
     let files = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let files = rustix::process::Rlimit { current: files.maximum, ..files };
     rustix::process::setrlimit(rustix::process::Resource::Nofile, files).unwrap();
@@ -154,10 +149,10 @@ impl Bench {
     fn group(&self, connections: usize) -> Group {
         Group {
             connections,
-            ours: self.pair(self.ours, connections, |place, address, number| async move {
+            ours: self.pair("ours", connections, |place, address, number| async move {
                 Ours::connect(&place, &address, number, Features::ALL).await
             }),
-            single: self.pair(self.ours, connections, |place, address, number| async move {
+            single: self.pair("ours", connections, |place, address, number| async move {
                 let features = Features(Features::ALL.0 & !Features::BATCH.0);
                 Ours::connect(&place, &address, number, features).await
             }),
@@ -267,25 +262,18 @@ impl Bench {
                 continue;
             };
             let mut bare = self.pair("quinn", 1, bare);
-            let mut one = self.pair("ours-one-thread", 1, ours);
-            let mut two = self.pair("ours", 1, ours);
+            let mut link = self.pair("ours", 1, ours);
             let mut tls = self.pair("tls", 1, |place, address, _| async move { Tls::connect(&place, &address).await });
-            let mut times: [Vec<f64>; 4] = Default::default();
+            let mut times: [Vec<f64>; 3] = Default::default();
             for _ in 0..2 * self.rounds {
                 bare.round_trips(&self.runtime, self.slice, &mut times[0]);
-                one.round_trips(&self.runtime, self.slice, &mut times[1]);
-                two.round_trips(&self.runtime, self.slice, &mut times[2]);
-                tls.round_trips(&self.runtime, self.slice, &mut times[3]);
+                link.round_trips(&self.runtime, self.slice, &mut times[1]);
+                tls.round_trips(&self.runtime, self.slice, &mut times[2]);
             }
             for times in &mut times {
                 times.sort_by(f64::total_cmp);
             }
-            let names = [
-                "bare quinn",
-                "link, opened where it was received",
-                "link, opened by the driver's thread",
-                "envelopes over TCP + TLS",
-            ];
+            let names = ["bare quinn", "ours, up to the core", "envelopes over TCP + TLS"];
             for (name, of) in names.into_iter().zip(&times) {
                 let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|at| part(of, at));
                 let [r50, r99] = [0.5, 0.99].map(|at| short(part(of, at) / part(&times[0], at)));

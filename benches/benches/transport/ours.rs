@@ -1,5 +1,5 @@
 //! The real sessions: enrolment keys, `Hello` and `Welcome`, session keys; sealed by the link's writer, and
-//! opened as the scheduler does it, on a thread of its own behind a queue, up to the core's event.
+//! opened as the scheduler does it, by a task of its own behind a queue, up to the core's event.
 
 use super::{
     load::{Client, Load},
@@ -21,7 +21,6 @@ use std::{
     collections::{BTreeMap, VecDeque},
     hint::black_box,
     sync::{Arc, atomic::Ordering::Relaxed},
-    thread,
     time::Duration,
 };
 use tokio::{
@@ -38,31 +37,19 @@ enum Input {
     Frames(u64, VecDeque<Frame>),
 }
 
-/// Listens; `one_thread` opens frames where they were received, which the scheduler does not.
-pub async fn serve(place: &Place, control: Arc<Control>, one_thread: bool) -> String {
+pub async fn serve(place: &Place, control: Arc<Control>) -> String {
     let clock = ClusterClock::starting_at(place::now());
     let config = LinkConfig { handshakes_max: 4_096, ..LinkConfig::default() };
     let any = "127.0.0.1:0".parse().unwrap();
     let listener = Listener::bind(any, &place.server, Arc::new(place::root()), clock.clone(), config).unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let (inputs, came) = mpsc::channel(INPUTS_MAX);
-    let driver = drive(came, Arc::clone(&control));
-    if one_thread {
-        tokio::spawn(driver);
-    } else {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        thread::spawn(move || runtime.block_on(driver));
-    }
-    tokio::spawn(accept(listener, clock, inputs, one_thread.then_some(control)));
+    tokio::spawn(drive(came, control));
+    tokio::spawn(accept(listener, clock, inputs));
     address
 }
 
-async fn accept(
-    mut listener: Listener,
-    clock: ClusterClock,
-    inputs: mpsc::Sender<Input>,
-    one_thread: Option<Arc<Control>>,
-) {
+async fn accept(mut listener: Listener, clock: ClusterClock, inputs: mpsc::Sender<Input>) {
     let mut session = 0;
     while let Some(accepted) = listener.accept().await {
         let Accepted::Session(pending) = accepted else { panic!("{accepted:?}") };
@@ -76,19 +63,12 @@ async fn accept(
         };
         let Link { sender, receiver, opener } = pending.welcome(&place::epoch(), &info).unwrap();
         session += 1;
-        match one_thread.clone() {
-            Some(control) => {
-                tokio::spawn(open_here(session, sender, receiver, opener, control));
-            }
-            None => {
-                inputs.send(Input::Connected(session, sender, Box::new(opener))).await.unwrap();
-                tokio::spawn(hand_over(session, receiver, inputs.clone()));
-            }
-        }
+        inputs.send(Input::Connected(session, sender, Box::new(opener))).await.unwrap();
+        tokio::spawn(hand_over(session, receiver, inputs.clone()));
     }
 }
 
-/// As the scheduler's network thread does it.
+/// As the scheduler's network does it.
 async fn hand_over(session: u64, mut receiver: Receiver, inputs: mpsc::Sender<Input>) {
     loop {
         let mut frames = Vec::new();
@@ -96,15 +76,6 @@ async fn hand_over(session: u64, mut receiver: Receiver, inputs: mpsc::Sender<In
             return;
         }
         inputs.send(Input::Frames(session, frames.into())).await.unwrap();
-    }
-}
-
-async fn open_here(session: u64, sender: Sender, mut receiver: Receiver, mut opener: Opener, control: Arc<Control>) {
-    let mut frames = Vec::new();
-    while receiver.recv_many(&mut frames).await.is_ok() {
-        for frame in frames.drain(..) {
-            on_frame(session, &frame, &sender, &mut opener, &control);
-        }
     }
 }
 
