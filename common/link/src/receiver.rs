@@ -2,7 +2,8 @@
 //!
 //! The control stream is read by whoever calls [`Receiver::recv_many`], without a task in between, so that
 //! not calling it is back-pressure all the way to the sender. Each bulk stream is read by a small task of
-//! its own through a short channel, at most two at a time.
+//! its own through a short channel, at most two at a time. One more task waits for those streams and for the
+//! connection's end, so that nobody has to begin and give up that wait for every message.
 
 use crate::{
     clock::ClusterClock,
@@ -14,7 +15,7 @@ use crate::{
 };
 use bytes::Bytes;
 use fleetwire_common::{fb::ErrorCode, limits::FRAME_BYTES_MAX};
-use quinn::{ConnectionError, ReadError, RecvStream};
+use quinn::{ReadError, RecvStream};
 use std::{pin::pin, sync::Arc, task::Poll};
 use tokio::{
     runtime::Handle,
@@ -28,12 +29,10 @@ pub struct Receiver {
     shared: Arc<Shared>,
     control: RecvStream,
     reader: FrameReader,
+    /// Ends once the connection has, and the last task that read one of its streams.
     bulk: mpsc::Receiver<Result<Frame, FrameError>>,
-    /// For the tasks that read bulk streams. `None` once no more of them can begin: then the channel
-    /// ends with the last task.
-    bulk_sender: Option<mpsc::Sender<Result<Frame, FrameError>>>,
+    bulk_ended: bool,
     clock: ClusterClock,
-    runtime: Handle,
     /// Cluster time (ms) at which the control stream was last seen without unread bytes.
     empty_at_ms: u64,
     /// Nothing more comes on the control stream.
@@ -47,10 +46,8 @@ pub struct Receiver {
 enum Came {
     Chunks(Option<usize>),
     ControlFailed(ReadError),
-    Bulk(Result<Frame, FrameError>),
-    BulkStream(RecvStream),
-    /// The connection has ended; what came before may still lie unread.
-    Ended(ConnectionError),
+    /// `None`: the connection has ended, and no bulk is left.
+    Bulk(Option<Result<Frame, FrameError>>),
     /// The connection has ended and everything was read.
     Drained,
     CloseOverdue,
@@ -64,16 +61,16 @@ impl Receiver {
         clock: ClusterClock,
         runtime: Handle,
     ) -> Receiver {
-        let (bulk_sender, bulk) = mpsc::channel(BULK_FRAMES_WAITING_MAX);
+        let (frames, bulk) = mpsc::channel(BULK_FRAMES_WAITING_MAX);
+        runtime.spawn(accept_bulk(Arc::clone(&shared), frames, clock.clone()));
         let empty_at_ms = clock.now().as_ms();
         Receiver {
             shared,
             control,
             reader,
             bulk,
-            bulk_sender: Some(bulk_sender),
+            bulk_ended: false,
             clock,
-            runtime,
             empty_at_ms,
             control_ended: false,
             close_by: None,
@@ -106,19 +103,13 @@ impl Receiver {
                     Ok(())
                 }
                 Came::ControlFailed(_) => Err(FrameError::StreamReset { stream: 0 }),
-                Came::Bulk(Ok(frame)) => {
+                Came::Bulk(Some(Ok(frame))) => {
                     frames.push(frame);
                     Ok(())
                 }
-                Came::Bulk(Err(error)) => Err(error),
-                Came::BulkStream(stream) => {
-                    self.begin_bulk(stream);
-                    Ok(())
-                }
-                Came::Ended(error) => {
-                    self.bulk_sender = None;
-                    let why = self.shared.why(error);
-                    self.ended.get_or_insert(why);
+                Came::Bulk(Some(Err(error))) => Err(error),
+                Came::Bulk(None) => {
+                    self.bulk_ended = true;
                     Ok(())
                 }
                 Came::CloseOverdue => {
@@ -126,20 +117,24 @@ impl Receiver {
                     self.shared.abort(ErrorCode::MessageTimeout, "the control stream was finished and nothing closed");
                     Ok(())
                 }
-                Came::Drained => {
-                    let unknown = || LinkClosed::Transport { what: "the connection has ended".to_owned() };
-                    return Err(self.ended.get_or_insert_with(unknown).clone());
-                }
+                Came::Drained => return Err(self.why()),
             };
         }
+    }
+
+    /// Why the link has ended.
+    fn why(&mut self) -> LinkClosed {
+        let unknown = || LinkClosed::Transport { what: "the connection has ended".to_owned() };
+        let shared = &self.shared;
+        let why = || shared.connection.close_reason().map_or_else(unknown, |error| shared.why(error));
+        self.ended.get_or_insert_with(why).clone()
     }
 
     /// Whatever comes next, and whether the control stream had to be waited for. Control and bulk take
     /// turns: neither can starve the other.
     async fn next(&mut self, chunks: &mut [Bytes]) -> (Came, bool) {
-        if self.control_ended && self.bulk_sender.is_none() {
-            let bulk = self.bulk.recv().await;
-            return (bulk.map_or(Came::Drained, Came::Bulk), false);
+        if self.control_ended && self.bulk_ended {
+            return (Came::Drained, false);
         }
         let mut waited = false;
         let clock = &self.clock;
@@ -160,11 +155,7 @@ impl Receiver {
                     Ok(count) => Came::Chunks(count),
                     Err(error) => Came::ControlFailed(error),
                 },
-                Some(frame) = self.bulk.recv() => Came::Bulk(frame),
-                stream = self.shared.connection.accept_uni(), if self.bulk_sender.is_some() => match stream {
-                    Ok(stream) => Came::BulkStream(stream),
-                    Err(error) => Came::Ended(error),
-                },
+                frame = self.bulk.recv(), if !self.bulk_ended => Came::Bulk(frame),
                 () = sleep_until(close_by.unwrap_or_else(Instant::now)), if close_by.is_some() => Came::CloseOverdue,
             }
         };
@@ -184,7 +175,6 @@ impl Receiver {
     /// Nothing more of this link is read: its bytes are no frames.
     fn give_up(&mut self) {
         self.control_ended = true;
-        self.bulk_sender = None;
         self.bulk.close();
         while self.bulk.try_recv().is_ok() {}
     }
@@ -214,17 +204,20 @@ impl Receiver {
         }
         Ok(())
     }
+}
 
-    fn begin_bulk(&self, stream: RecvStream) {
+/// Waits for bulk streams, and lets each be read, until the connection ends; then the writer is told.
+async fn accept_bulk(shared: Arc<Shared>, frames: mpsc::Sender<Result<Frame, FrameError>>, clock: ClusterClock) {
+    while let Ok(stream) = shared.connection.accept_uni().await {
         let Some(number) = stream_number(stream.id()) else {
-            self.shared.abort(ErrorCode::MessageFormat, "no more bulk streams in this session");
-            return;
+            shared.abort(ErrorCode::MessageFormat, "no more bulk streams in this session");
+            break;
         };
         let reader = FrameReader::new(number, FRAME_BYTES_MAX);
-        if let Some(frames) = self.bulk_sender.clone() {
-            self.runtime.spawn(read_bulk(stream, reader, frames, self.clock.clone()));
-        }
+        tokio::spawn(read_bulk(stream, reader, frames.clone(), clock.clone()));
     }
+    shared.connection.closed().await;
+    shared.on_gone();
 }
 
 /// Reads one bulk stream to its end, as fast as its frames are taken.

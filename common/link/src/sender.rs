@@ -84,6 +84,8 @@ pub(crate) struct Queue {
     pub(crate) closing: Option<(ErrorCode, String)>,
     /// Nothing is taken any more.
     ended: bool,
+    /// The connection has ended.
+    pub(crate) gone: bool,
 }
 
 impl Sender {
@@ -224,6 +226,12 @@ impl Shared {
             (quinn::ConnectionError::LocallyClosed, Some((code, reason))) => LinkClosed::ByUs { code, reason },
             (error, _) => LinkClosed::from_transport(error),
         }
+    }
+
+    /// The connection has ended: the writer is told.
+    pub(crate) fn on_gone(&self) {
+        self.queue().gone = true;
+        self.work.notify_one();
     }
 
     /// Nothing can be queued any more.

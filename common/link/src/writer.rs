@@ -119,12 +119,11 @@ impl Writer {
     async fn drive(&mut self) -> Result<(), Stop> {
         loop {
             self.write_control().await?;
-            self.begin_bulk();
             let idle = matches!(self.bulk, Bulk::None);
             if idle {
                 self.window.on_idle();
             }
-            if self.closes() && idle {
+            if self.deadline.is_some() && idle {
                 self.finish().await;
                 return Ok(());
             }
@@ -135,25 +134,42 @@ impl Writer {
                 () = shared.work.notified() => {}
                 moved = self.advance_bulk() => moved?,
                 () = at(deadline) => return Err(Stop::Late),
-                _ = shared.connection.closed() => return Err(Stop::Ended),
             }
         }
     }
 
-    /// Whether the link is closing; from then on there is a deadline.
-    fn closes(&mut self) -> bool {
-        if self.deadline.is_none() && self.shared.queue().closing.is_some() {
+    /// A link that is closing has a deadline.
+    fn note_closing(&mut self, closing: bool) {
+        if closing && self.deadline.is_none() {
             self.deadline = Some(Instant::now() + self.drain_timeout);
         }
-        self.deadline.is_some()
+    }
+
+    /// Takes what is queued, under one lock: everything for the control stream, and the next bulk message if
+    /// none is being sent.
+    fn take(&mut self) -> Result<(), Stop> {
+        let shared = Arc::clone(&self.shared);
+        let mut queue = shared.queue();
+        if queue.gone {
+            return Err(Stop::Ended);
+        }
+        if self.batch.is_empty() {
+            std::mem::swap(&mut self.batch, &mut queue.control);
+        }
+        if matches!(self.bulk, Bulk::None)
+            && let Some(message) = queue.next_bulk()
+        {
+            let weight = weight(&message);
+            self.bulk = Bulk::Opening { message, weight };
+        }
+        self.note_closing(queue.closing.is_some());
+        Ok(())
     }
 
     /// Everything that is queued for the control stream, a bounded write at a time.
     async fn write_control(&mut self) -> Result<(), Stop> {
         loop {
-            if self.batch.is_empty() {
-                std::mem::swap(&mut self.batch, &mut self.shared.queue().control);
-            }
+            self.take()?;
             if self.batch.is_empty() {
                 self.shared.taken.notify_waiters();
                 // An idle link keeps no large buffers.
@@ -199,7 +215,6 @@ impl Writer {
         if bytes.is_empty() {
             return Ok(());
         }
-        self.closes();
         let (shared, drain_timeout) = (Arc::clone(&self.shared), self.drain_timeout);
         let deadline = &mut self.deadline;
         let mut waited = false;
@@ -240,15 +255,6 @@ impl Writer {
 
     fn set_window(&self) {
         self.shared.connection.set_send_window(self.window.bytes() as u64);
-    }
-
-    fn begin_bulk(&mut self) {
-        if matches!(self.bulk, Bulk::None)
-            && let Some(message) = self.shared.queue().next_bulk()
-        {
-            let weight = weight(&message);
-            self.bulk = Bulk::Opening { message, weight };
-        }
     }
 
     /// One step of the bulk message, if there is one. Dropped while it waits, it loses nothing.
