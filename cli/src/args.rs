@@ -56,7 +56,7 @@ pub enum Command {
     },
     /// List agents.
     Agents(List),
-    /// Show one agent, with what it runs; or forget it.
+    /// Show one agent, with what it runs; or take it out of service.
     #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
     Agent {
         /// What to do instead of showing it.
@@ -103,6 +103,33 @@ pub enum Command {
 /// What to do with an agent.
 #[derive(Debug, Subcommand)]
 pub enum AgentAction {
+    /// Give it no more work; what runs there goes on.
+    Cordon {
+        /// Its name.
+        name: String,
+        /// Why, for those who ask.
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        reason: String,
+    },
+    /// Give it work again.
+    Uncordon {
+        /// Its name.
+        name: String,
+    },
+    /// Give it no more work, and let it get rid of what it has.
+    Drain {
+        /// Its name.
+        name: String,
+        /// Stop what still runs after this time, for instance 10m; it is then tried elsewhere. Without it, work runs to its end.
+        #[arg(long, value_name = "DURATION", value_parser = duration)]
+        within: Option<Duration>,
+        /// Why, for those who ask.
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        reason: String,
+        /// Wait until nothing is left there.
+        #[arg(long)]
+        wait: bool,
+    },
     /// Forget an agent that will not come back: what it was assigned ends there, its capacity counts no more.
     Forget {
         /// Its name.

@@ -13,7 +13,7 @@ pub mod results;
 pub mod table;
 pub mod wire;
 
-use args::{AgentAction, Cli, Command};
+use args::{Cli, Command};
 use clap::CommandFactory as _;
 use error::CliError;
 use fleetwire_client::{Client, jobfile::JobFileError};
@@ -55,9 +55,7 @@ async fn command(cli: &Cli) -> Result<u8, CliError> {
         Command::Job { job } => commands::show::job(&client, *job, json).await?,
         Command::Tasks { job, list } => commands::show::tasks(&client, *job, *list, json).await?,
         Command::Agents(list) => commands::show::agents(&client, *list, json).await?,
-        Command::Agent { action: Some(AgentAction::Forget { name }), .. } => {
-            commands::show::forget(&client, name, json).await?
-        }
+        Command::Agent { action: Some(action), .. } => commands::agents::change(&client, action, json).await?,
         Command::Agent { name, .. } => {
             commands::show::agent(&client, name.as_deref().unwrap_or_default(), json).await?
         }

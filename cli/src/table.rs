@@ -90,15 +90,19 @@ pub fn agents(agents: &[AgentView], now_ms: u64) -> Table {
 
 /// Why agents get no work: each reason once.
 pub fn notes(agents: &[AgentView]) -> String {
-    let notes: std::collections::BTreeSet<_> = agents.iter().filter_map(|agent| agent.note.as_deref()).collect();
+    let held_back = agents.iter().filter(|agent| agent.cordon.is_none());
+    let notes: std::collections::BTreeSet<_> = held_back.filter_map(|agent| agent.note.as_deref()).collect();
     notes.into_iter().map(|note| format!("{note}\n")).collect()
 }
 
 fn state(agent: &AgentView) -> &'static str {
-    match (agent.connected, &agent.note) {
-        (true, Some(_)) => "held back",
-        (true, None) => "connected",
-        (false, _) => "away",
+    match (agent.cordon, agent.connected, &agent.note) {
+        (Some("drained"), true, _) if agent.running > 0 => "draining",
+        (Some(cordon), true, _) => cordon,
+        (Some(_), false, _) => "away, cordoned",
+        (None, true, Some(_)) => "held back",
+        (None, true, None) => "connected",
+        (None, false, _) => "away",
     }
 }
 

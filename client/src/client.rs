@@ -107,6 +107,28 @@ impl Client {
         }
     }
 
+    /// Says what becomes of an agent: that it gets no work, that it lets go of what it has (after `within`, what
+    /// still runs there is stopped; `None` = it may run to its end), or that it works again.
+    pub async fn change_agent(
+        &self,
+        name: &str,
+        action: fb::AgentAction,
+        within: Option<Duration>,
+        reason: &str,
+    ) -> Result<(), ClientError> {
+        let message = fb::ChangeAgentT {
+            request: 0,
+            agent: Some(name.to_owned()),
+            action,
+            within_ms: within.map_or(0, |within| u64::try_from(within.as_millis()).unwrap_or(u64::MAX)),
+            reason: Some(reason.to_owned()).filter(|reason| !reason.is_empty()),
+        };
+        match self.call(fb::SchedulerMessageT::ChangeAgent(Box::new(message)), true).await? {
+            fb::SchedulerMessageT::Ack(_) => Ok(()),
+            other => Err(unexpected("Ack", &other)),
+        }
+    }
+
     /// Makes a join token; returns its one-line form.
     pub async fn create_token(&self, role: fb::Role, uses: u32, expires: Duration) -> Result<String, ClientError> {
         let message = fb::CreateTokenT { request: 0, role, uses, expires_s: expires.as_secs() };

@@ -99,7 +99,8 @@ pub struct TaskView {
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct EndView {
     /// `exited`, `signalled`, `run_timeout`, `queue_timeout`, `cancelled`, `spawn_failed`, `rejected`,
-    /// `agent_lost`, `rival`, `agent_forgotten`, `deadline_passed` or `supervisor_lost`.
+    /// `agent_lost`, `rival`, `agent_forgotten`, `deadline_passed`, `supervisor_lost`, `released`, `disconnected`,
+    /// `files_lost` or `drained`.
     pub reason: &'static str,
     /// With `exited`.
     pub exit_code: Option<i32>,
@@ -172,6 +173,9 @@ pub struct AgentView {
     /// Why it gets no work, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+    /// What an operator wants of it, if not that it works: `cordoned` or `drained`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cordon: Option<&'static str>,
 }
 
 /// An attempt that an agent holds.
@@ -325,6 +329,7 @@ pub fn reason_name(reason: fb::EndReason) -> &'static str {
         fb::EndReason::Disconnected => "disconnected",
         fb::EndReason::FilesLost => "files_lost",
         fb::EndReason::DependencyUnmet => "dependency_unmet",
+        fb::EndReason::Drained => "drained",
         _ => "unknown",
     }
 }
@@ -451,6 +456,11 @@ impl From<fb::AgentSummaryT> for AgentView {
             software: wire.software.unwrap_or_default(),
             attempts: wire.attempts.unwrap_or_default().into_iter().map(attempt).collect(),
             note: wire.note,
+            cordon: match wire.action {
+                fb::AgentAction::Cordon => Some("cordoned"),
+                fb::AgentAction::Drain => Some("drained"),
+                _ => None,
+            },
         }
     }
 }

@@ -47,6 +47,7 @@ pub const RULES: &[Rule] = &[
     Rule { message: M::TokenCreated, senders: NOBODY },
     Rule { message: M::Query, senders: READERS },
     Rule { message: M::Page, senders: NOBODY },
+    Rule { message: M::ChangeAgent, senders: OPERATOR },
 ];
 
 /// Whether a principal of this role may send the scheduler a message of this type.
@@ -72,9 +73,9 @@ mod tests {
             let agent = may_send(Role::Agent, message);
             let viewer = may_send(Role::Viewer, message);
             let operator = may_send(Role::Operator, message);
-            let commands = matches!(message, M::SubmitJob | M::CancelWork | M::CreateToken | M::Query | M::LogRequest);
+            let changes = matches!(message, M::SubmitJob | M::CancelWork | M::CreateToken | M::ChangeAgent);
+            let commands = changes || matches!(message, M::Query | M::LogRequest);
             assert!(!(agent && commands), "{message:?}");
-            let changes = matches!(message, M::SubmitJob | M::CancelWork | M::CreateToken);
             assert!(!(viewer && changes), "{message:?}");
             assert!(!viewer || operator, "a viewer may do nothing that an operator may not: {message:?}");
         }

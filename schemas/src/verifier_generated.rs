@@ -1,4 +1,4 @@
-// @generated stamp 7f1de42904f34f5e6ba67bf69192f7fd114ddbba2b97930c8c16f17eee4e9e32 flatc 25.12.19
+// @generated stamp 99f70dc6511fc61d4f8943f6cdcfd5b1d156c45b3992845bfdce8c27757e6f2a flatc 25.12.19
 use super::{Verifier, fb};
 
 /// How deep tables can lie in each other: no schema here holds itself.
@@ -585,7 +585,7 @@ fn task_summary(v: &mut Verifier<'_>, at: usize) -> Option<()> {
 }
 
 fn agent_summary(v: &mut Verifier<'_>, at: usize) -> Option<()> {
-    let mut table = v.table(at, 53)?;
+    let mut table = v.table(at, 54)?;
     if let Some(at) = table.offset(v, 4)? {
         v.text(at)?;
     }
@@ -619,6 +619,7 @@ fn agent_summary(v: &mut Verifier<'_>, at: usize) -> Option<()> {
     if let Some(at) = table.offset(v, 28)? {
         v.text(at)?;
     }
+    table.inline(30, 1, 1);
     table.finish(v)
 }
 
@@ -685,6 +686,20 @@ fn page(v: &mut Verifier<'_>, at: usize) -> Option<()> {
         cluster_summary(v, at)?;
     }
     if let Some(at) = table.offset(v, 18)? {
+        v.text(at)?;
+    }
+    table.finish(v)
+}
+
+fn change_agent(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 25)?;
+    table.inline(4, 8, 8);
+    if let Some(at) = table.offset(v, 6)? {
+        v.text(at)?;
+    }
+    table.inline(8, 1, 1);
+    table.inline(10, 8, 8);
+    if let Some(at) = table.offset(v, 12)? {
         v.text(at)?;
     }
     table.finish(v)
@@ -791,6 +806,10 @@ fn scheduler_message(v: &mut Verifier<'_>, kind: fb::SchedulerMessage, place: us
         fb::SchedulerMessage::Page => {
             let at = v.follow(place)?;
             page(v, at)
+        }
+        fb::SchedulerMessage::ChangeAgent => {
+            let at = v.follow(place)?;
+            change_agent(v, at)
         }
         // Nobody reads what is not known.
         _ => Some(()),
@@ -1344,6 +1363,20 @@ fn agent_forgotten(v: &mut Verifier<'_>, at: usize) -> Option<()> {
     table.finish(v)
 }
 
+fn agent_changed(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 21)?;
+    table.inline(4, 4, 4);
+    table.inline(6, 1, 1);
+    table.inline(8, 8, 8);
+    if let Some(at) = table.offset(v, 10)? {
+        v.text(at)?;
+    }
+    if let Some(at) = table.offset(v, 12)? {
+        v.text(at)?;
+    }
+    table.finish(v)
+}
+
 fn fact_body(v: &mut Verifier<'_>, kind: fb::FactBody, place: usize) -> Option<()> {
     match kind {
         fb::FactBody::IncarnationStarted => {
@@ -1449,6 +1482,10 @@ fn fact_body(v: &mut Verifier<'_>, kind: fb::FactBody, place: usize) -> Option<(
         fb::FactBody::AgentForgotten => {
             let at = v.follow(place)?;
             agent_forgotten(v, at)
+        }
+        fb::FactBody::AgentChanged => {
+            let at = v.follow(place)?;
+            agent_changed(v, at)
         }
         // Nobody reads what is not known.
         _ => Some(()),

@@ -42,6 +42,8 @@ pub enum Wish {
     Ask(SubmitId, fb::QueryKind),
     /// Read what a task of it wrote.
     Log(SubmitId),
+    /// Take an agent out of service, or back.
+    Change(String, fb::AgentAction, Duration),
 }
 
 /// A client.
@@ -311,6 +313,15 @@ impl ClientNode {
                     ..Default::default()
                 }))
             }),
+            Wish::Change(agent, action, within) => {
+                Some(fb::SchedulerMessageT::ChangeAgent(Box::new(fb::ChangeAgentT {
+                    request,
+                    agent: Some(agent.clone()),
+                    action: *action,
+                    within_ms: within.as_millis() as u64,
+                    reason: None,
+                })))
+            }
         };
         let Some(message) = message else {
             // Its job has no number yet: later.
@@ -343,9 +354,10 @@ impl ClientNode {
                 self.invariant_p1_acknowledged_is_durable(history)
             }
             MessageRef::Ack(ack) => {
-                if let Some((Wish::Cancel(submit, task), _)) = self.open.remove(&ack.request()) {
+                let wish = self.open.remove(&ack.request()).map(|(wish, _)| wish);
+                world.trace.say(world.now, || format!("client {} ← Ack of {wish:?}", self.number));
+                if let Some(Wish::Cancel(submit, task)) = wish {
                     let job = self.jobs.get(&submit).copied().unwrap_or_default();
-                    world.trace.say(world.now, || format!("client {} ← cancelled {job} {task:?}", self.number));
                     self.cancelled.push((job, task));
                     return self.invariant_p1_acknowledged_is_durable(history);
                 }
@@ -378,14 +390,14 @@ impl ClientNode {
         let restored = history.is_restored() && nack.code() == fb::ErrorCode::WrongState;
         if nack.retriable() || restored {
             let at = world.now + 5 * LOOK_EVERY;
-            if let Wish::Submit(..) | Wish::Again(_) | Wish::Cancel(..) = wish {
+            if let Wish::Submit(..) | Wish::Again(_) | Wish::Cancel(..) | Wish::Change(..) = wish {
                 self.wish(world, at, wish);
             }
             return Ok(());
         }
         let submit = match &wish {
             Wish::Cancel(submit, _) | Wish::Ask(submit, _) => history.job_of(*submit),
-            Wish::Submit(..) | Wish::Again(_) | Wish::Log(_) => None,
+            Wish::Submit(..) | Wish::Again(_) | Wish::Log(_) | Wish::Change(..) => None,
         };
         let forgotten = submit.and_then(|job| history.job(job)).is_some_and(|job| job.forgotten);
         if forgotten && matches!(nack.code(), fb::ErrorCode::UnknownJob | fb::ErrorCode::UnknownTask) {
@@ -399,7 +411,11 @@ impl ClientNode {
             Wish::Ask(_, kind) if !matches!(kind, fb::QueryKind::Result | fb::QueryKind::Agent) => {
                 broken("P1", format!("a good query ({kind:?}) was refused: {:?} {said}", nack.code()))
             }
-            Wish::Ask(..) | Wish::Log(_) => Ok(()),
+            // It may not have registered yet.
+            Wish::Change(..) if nack.code() != fb::ErrorCode::UnknownAgent => {
+                broken("cordon", format!("a good change was refused: {:?} {said}", nack.code()))
+            }
+            Wish::Ask(..) | Wish::Log(_) | Wish::Change(..) => Ok(()),
         }
     }
 

@@ -21,7 +21,7 @@ use fleetwire_common::{
     time::Time,
 };
 use fleetwire_journal::sim_disk::SimDisk;
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 mod happenings;
 mod restoring;
@@ -47,6 +47,8 @@ pub struct Cluster {
     put_back: bool,
     /// The operator knows that the scheduler runs on a backup, and will decide.
     restore_seen: bool,
+    /// Agents that operators have taken out of service.
+    drained: BTreeSet<String>,
     cuts: u64,
     seen: u64,
     arrived: Vec<(u32, Vec<u8>)>,
@@ -74,6 +76,12 @@ pub struct Outcome {
 /// How long a cluster without faults may take until every task has ended.
 const PATIENCE: Duration = Duration::from_secs(24 * 3600);
 
+/// In every so many seeds, operators drain agents.
+const DRAINED_EVERY: u64 = 5;
+
+/// By then clients have asked again for whatever was not answered before.
+const TAKEN_BACK_AFTER: Duration = Duration::from_secs(600);
+
 impl Cluster {
     /// A cluster that has just been set up: everybody enrolled and started.
     ///
@@ -100,6 +108,7 @@ impl Cluster {
             backup: None,
             put_back: false,
             restore_seen: false,
+            drained: BTreeSet::new(),
             cuts: 0,
             seen: 0,
             arrived: Vec::new(),
@@ -125,6 +134,9 @@ impl Cluster {
         let offers: Vec<Offer> = (0..setting.agents).map(|_| Offer::random(&mut random)).collect();
         let mut cluster = Cluster::new(random.next(), setting, offers.clone(), readable)?;
         cluster.plan_jobs(&offers, &mut random);
+        if seed % DRAINED_EVERY == 0 {
+            cluster.plan_drains(&mut random);
+        }
         cluster.plan_faults();
         Ok(cluster)
     }
@@ -196,6 +208,7 @@ impl Cluster {
     /// A promise is broken.
     pub fn stop_faults(&mut self) -> Result<(), Violation> {
         self.faults_until = self.world.now;
+        self.take_back();
         for peer in self.peers() {
             self.heal(peer);
         }
@@ -374,6 +387,32 @@ impl Cluster {
                 let at = at + later(random);
                 client.wish(world, at, Wish::Log(submit));
             }
+        }
+    }
+
+    /// Operators take agents out of service, and back; once all faults have stopped, all of them come back.
+    fn plan_drains(&mut self, random: &mut Random) {
+        let active = self.world.setting.active.as_micros() as u64;
+        for _ in 0..random.between(1, 6) {
+            let agent = agent_name(random.below(self.world.setting.agents));
+            let action = random.pick(&[fb::AgentAction::Cordon, fb::AgentAction::Drain]).copied().unwrap_or_default();
+            let drains = action == fb::AgentAction::Drain;
+            let within = Duration::from_secs(if drains { random.between(0, 60) } else { 0 });
+            let at = self.world.now + Duration::from_micros(random.between(0, active));
+            let back = at + Duration::from_secs(random.skewed(1, 600));
+            let Some(client) = self.clients.get_mut(random.below(self.world.setting.clients)) else { continue };
+            client.wish(&mut self.world, at, Wish::Change(agent.clone(), action, within));
+            client.wish(&mut self.world, back, Wish::Change(agent.clone(), fb::AgentAction::Uncordon, Duration::ZERO));
+            self.drained.insert(agent);
+        }
+    }
+
+    /// After whatever was asked before and not answered yet.
+    fn take_back(&mut self) {
+        let at = self.world.now + TAKEN_BACK_AFTER;
+        let Some(client) = self.clients.first_mut() else { return };
+        for agent in std::mem::take(&mut self.drained) {
+            client.wish(&mut self.world, at, Wish::Change(agent, fb::AgentAction::Uncordon, Duration::ZERO));
         }
     }
 

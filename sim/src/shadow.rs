@@ -11,9 +11,25 @@ use fleetwire_scheduler_core as scheduler;
 pub fn apply(shadow: &mut scheduler::State, bytes: &[u8]) -> Result<(), Violation> {
     match scheduler::fact::Fact::decode(bytes) {
         Ok((at, fact)) => {
+            invariant_cordoned_agents_get_nothing(shadow, &fact)?;
             shadow.apply(at, &fact).or_else(|error| broken("P7", format!("a fact does not apply: {error}")))
         }
         Err(error) => broken("P7", format!("a fact cannot be read back: {error}")),
+    }
+}
+
+/// Nothing is assigned to an agent that an operator has taken out of service.
+fn invariant_cordoned_agents_get_nothing(
+    shadow: &scheduler::State,
+    fact: &scheduler::fact::Fact<'_>,
+) -> Result<(), Violation> {
+    match fact {
+        scheduler::fact::Fact::AttemptAssigned { attempt, agent }
+            if shadow.agents.find(*agent).is_some_and(|record| record.cordon.is_some()) =>
+        {
+            broken("cordon", format!("{attempt} was assigned to agent {}, which is cordoned", agent.0))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -17,7 +17,7 @@ function changed(files, change) {
 /** Every table has a text of its own that nobody knows yet, and there is a message that nobody knows. */
 export function next(files) {
   const later = changed(files, (_, body) => `${body}\n  later:string (id: ${Math.max(...fieldsOf(body).map(id)) + 1});`);
-  const envelope = later["/envelope.fbs"].replace("CreateToken, TokenCreated, Query, Page", "$&, Novelty");
+  const envelope = later["/envelope.fbs"].replace("Query, Page,\n  ChangeAgent", "$&, Novelty");
   return { ...later, "/envelope.fbs": envelope.replace("union SchedulerMessage", "table Novelty { text:string (id: 0); }\n\n$&") };
 }
 

@@ -1,5 +1,6 @@
 //! The commands, one function each.
 
+pub mod agents;
 pub mod dev;
 pub mod jobs;
 pub mod login;

@@ -56,15 +56,6 @@ pub async fn agent(client: &Client, name: &str, as_json: bool) -> Result<(), Cli
     if as_json { print_json(&agent) } else { print(&table::agent(&agent, now_ms())) }
 }
 
-/// `fleetwire agent forget`.
-pub async fn forget(client: &Client, name: &str, as_json: bool) -> Result<(), CliError> {
-    client.forget_agent(name).await?;
-    if as_json {
-        return print_json(&serde_json::json!({ "forgotten": name }));
-    }
-    print(&format!("agent {name} is forgotten: what it was assigned has ended there\n"))
-}
-
 /// `fleetwire logs`.
 pub async fn logs(client: &Client, command: &Logs) -> Result<(), CliError> {
     let task = one_task(client, command.task).await?;

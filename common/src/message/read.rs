@@ -117,6 +117,7 @@ message_ref! {
     TokenCreated => message_as_token_created,
     Query => message_as_query,
     Page => message_as_page,
+    ChangeAgent => message_as_change_agent,
 }
 
 /// Reads an attempt's id as messages carry it.

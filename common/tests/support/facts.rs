@@ -189,5 +189,12 @@ fn bodies() -> Vec<F> {
         F::BackupRestored(Box::new(restored)),
         F::RestoreAccepted(Box::new(fb::RestoreAcceptedT { incarnation: 3 })),
         F::AgentForgotten(Box::new(fb::AgentForgottenT { agent: 7 })),
+        F::AgentChanged(Box::new(fb::AgentChangedT {
+            agent: 7,
+            action: fb::AgentAction::Drain,
+            stop_at: 8,
+            reason: text("a new disk"),
+            by: text("operator/local"),
+        })),
     ]
 }

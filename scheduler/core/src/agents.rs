@@ -45,8 +45,23 @@ pub struct AgentRecord {
     pub left_at: Option<Time>,
     /// Whether it is not expected back.
     pub forgotten: bool,
+    /// An operator's word that it gets no work.
+    pub cordon: Option<Box<Cordon>>,
     /// Its attempts that have not ended.
     pub assigned: BTreeSet<AttemptId>,
+}
+
+/// An agent gets no work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cordon {
+    /// Nor does it keep what it has.
+    pub drains: bool,
+    /// When what still runs there is stopped; `None`: it may run to its end.
+    pub stop_at: Option<Time>,
+    /// The operator's words.
+    pub reason: String,
+    /// Who said so.
+    pub by: String,
 }
 
 /// All agents, numbered in the order in which they first registered.
@@ -124,6 +139,7 @@ impl Agents {
                     unreachable_since: None,
                     left_at: None,
                     forgotten: false,
+                    cordon: None,
                     assigned: BTreeSet::new(),
                 });
             }
@@ -139,6 +155,7 @@ impl Agents {
             return false;
         };
         record.forgotten = true;
+        record.cordon = None;
         self.forgotten += 1;
         true
     }

@@ -155,9 +155,15 @@ impl Core {
         backlog.look_at = None;
         let depth = backlog.pace.depth(now, running);
         let (waiting, newest) = (backlog.waiting.len(), backlog.waiting.back().copied());
-        let Some(session) = self.session_of(agent) else { return };
         let idle_elsewhere = newest.is_some_and(|attempt| self.has_room_elsewhere(attempt.task));
         let kept = if idle_elsewhere { depth.min(waiting / 2) } else { depth.min(waiting) };
+        self.recall(agent, kept, effects);
+        self.look_later(agent);
+    }
+
+    /// Wants back what waits on an agent, but the first `kept` of it.
+    pub fn recall(&mut self, agent: AgentId, kept: usize, effects: &mut Effects) {
+        let Some(session) = self.session_of(agent) else { return };
         let live = &mut self.live;
         let recalled: Vec<AttemptId> =
             live.agent(agent).into_iter().flat_map(|agent| agent.backlog.waiting.iter().skip(kept)).copied().collect();
@@ -166,7 +172,6 @@ impl Core {
             held.recalled = true;
             effects.send(session, Message::Recall(attempt));
         }
-        self.look_later(agent);
     }
 
     /// Whether an agent would take a task at once, and nothing else of its class waits for that.

@@ -36,6 +36,8 @@ pub enum Deadline {
     Readmit(ClassId, AgentId),
     /// An agent that failed everything may be given a task to try with.
     Breaker(AgentId),
+    /// A drain's time is over.
+    Drain(AgentId),
     /// What waits on an agent may have waited for too long.
     Backlog(AgentId),
     /// A held query.

@@ -174,6 +174,9 @@ impl Core {
                 "it is not connected"
             }));
         }
+        if self.live.agent(agent).is_some_and(|live| live.cordoned) {
+            return Some(String::from(if self.drains(agent) { "it is drained" } else { "it is cordoned" }));
+        }
         if let Some(live) = self.live.agent(agent).filter(|live| !live.breaker.is_passable()) {
             return live.breaker.in_words(self.now);
         }

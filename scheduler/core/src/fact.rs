@@ -7,7 +7,7 @@ use crate::{
     agents::AgentProfile,
     bodies::{FileKept, read_files},
     kept::Kept,
-    rare::{read_agent, read_incarnation, read_principal, read_token},
+    rare::{read_agent, read_change, read_incarnation, read_principal, read_token},
     restored::Restored,
 };
 use flatbuffers::{FlatBufferBuilder, UnionWIPOffset, WIPOffset};
@@ -88,6 +88,19 @@ pub enum Fact<'a> {
     AgentDeregistered {
         /// Which.
         agent: AgentId,
+    },
+    /// An operator wants something else of it from now on.
+    AgentChanged {
+        /// Which.
+        agent: AgentId,
+        /// What.
+        action: fb::AgentAction,
+        /// To drain: when what still runs there is stopped; zero: it may run to its end.
+        stop_at: Time,
+        /// The operator's words.
+        reason: Cow<'a, str>,
+        /// Who.
+        by: Cow<'a, str>,
     },
     /// It is not expected back: its attempts have ended, its capacity counts no more.
     AgentForgotten {
@@ -262,6 +275,7 @@ impl<'a> Fact<'a> {
             | Fact::TokenIssued { .. }
             | Fact::PrincipalEnrolled { .. }
             | Fact::AgentRegistered { .. }
+            | Fact::AgentChanged { .. }
             | Fact::AgentForgotten { .. }
             | Fact::BackupRestored(_)
             | Fact::RestoreAccepted { .. } => self.write_rare(builder),
@@ -301,6 +315,7 @@ impl<'a> Fact<'a> {
             fb::FactBody::TokenIssued => record.fact_as_token_issued().map(read_token),
             fb::FactBody::PrincipalEnrolled => record.fact_as_principal_enrolled().map(read_principal),
             fb::FactBody::AgentRegistered => record.fact_as_agent_registered().map(read_agent),
+            fb::FactBody::AgentChanged => record.fact_as_agent_changed().map(read_change),
             fb::FactBody::AgentForgotten => {
                 record.fact_as_agent_forgotten().map(|table| Ok(Fact::AgentForgotten { agent: AgentId(table.agent()) }))
             }

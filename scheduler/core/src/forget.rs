@@ -70,5 +70,6 @@ impl Core {
         }
         self.live.set_capacity(agent, Resources::ZERO);
         self.decide(&Fact::AgentForgotten { agent }, effects);
+        self.keep_cordon(agent, effects);
     }
 }

@@ -47,6 +47,8 @@ impl Core {
 
     /// Why an agent gets no work, in words; `None` if it does.
     pub fn agent_note(&self, agent: AgentId) -> Option<String> {
-        self.notice().or_else(|| self.live.agent(agent)?.breaker.in_words(self.now))
+        self.notice()
+            .or_else(|| self.cordon_in_words(agent))
+            .or_else(|| self.live.agent(agent)?.breaker.in_words(self.now))
     }
 }

@@ -16,6 +16,7 @@ pub mod audiences;
 mod backlog;
 pub mod bodies;
 pub mod breaker;
+mod cordon;
 mod core;
 pub mod deadlines;
 mod dependents;
@@ -159,6 +160,7 @@ impl Scheduler {
         }
         for agent in core.state.agents.known().map(|(agent, _)| agent).collect::<Vec<_>>() {
             core.on_agent_away(agent, core.now);
+            core.keep_cordon(agent, effects);
         }
         core.pass_on_ends(effects);
     }
@@ -259,6 +261,7 @@ fn on_deadline(core: &mut Core, effects: &mut Effects) {
             Deadline::Backstop(attempt) => core.on_backstop(attempt, effects),
             Deadline::Readmit(class, agent) => core.on_readmit(class, agent),
             Deadline::Breaker(agent) => core.on_cooled(agent),
+            Deadline::Drain(agent) => core.on_drain_due(agent, effects),
             Deadline::Backlog(agent) => core.on_backlog(agent, effects),
             Deadline::Watch(number) => core.on_watch_due(number, effects),
             Deadline::Log(number) => core.on_log_due(number, effects),
@@ -348,6 +351,9 @@ fn dispatch(
         MessageRef::CancelWork(message) if message.agent().is_some() => {
             core.on_forget(id, principal.role, message, effects).map(|()| false)?
         }
+        MessageRef::ChangeAgent(message) => {
+            core.on_change_agent(id, &principal.to_string(), message, effects).map(|()| false)?
+        }
         MessageRef::CancelWork(message) => core.on_cancel(id, message, effects).map(|()| false)?,
         MessageRef::CreateToken(message) => {
             core.on_create_token(id, &principal.to_string(), message, effects).map(|()| false)?
@@ -400,6 +406,7 @@ fn about(message: &MessageRef<'_>) -> About {
         MessageRef::SubmitJob(message) => (message.request(), None),
         MessageRef::CancelWork(message) => (message.request(), None),
         MessageRef::CreateToken(message) => (message.request(), None),
+        MessageRef::ChangeAgent(message) => (message.request(), None),
         MessageRef::Query(message) => (message.request(), None),
         MessageRef::LogRequest(message) => (message.request(), None),
         _ => (0, None),

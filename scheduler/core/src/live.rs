@@ -125,6 +125,10 @@ pub struct AgentLive {
     pub session: Option<SessionId>,
     /// It said goodbye in this session.
     pub leaving: bool,
+    /// An operator's word: it gets no work.
+    pub cordoned: bool,
+    /// When what still runs there is stopped, for a drain.
+    pub drain_at: Option<Time>,
     /// Everything in its ledger.
     pub held: BTreeMap<AttemptId, Held>,
     in_use: Sum,
@@ -379,7 +383,9 @@ impl Live {
             free,
             capacity: found.capacity,
             held: found.held.len() as u32,
-            placeable: found.session.is_some() && !found.leaving && !overcommitted && found.breaker.is_passable(),
+            placeable: found.session.is_some()
+                && !(found.leaving || found.cordoned || overcommitted)
+                && found.breaker.is_passable(),
             last: !found.breaker.is_closed(),
         };
         self.index.set_room(agent, room);

@@ -274,6 +274,11 @@ impl Core {
             usage: Some(Box::new(live.map(|live| live.usage).unwrap_or_default().to_wire())),
             attempts,
             note: self.agent_note(agent),
+            action: match record.cordon.as_deref() {
+                None => fb::AgentAction::Uncordon,
+                Some(cordon) if cordon.drains => fb::AgentAction::Drain,
+                Some(_) => fb::AgentAction::Cordon,
+            },
         })
     }
 

@@ -65,6 +65,15 @@ impl Fact<'_> {
             Fact::RestoreAccepted { incarnation } => {
                 fb::FactBodyT::RestoreAccepted(Box::new(fb::RestoreAcceptedT { incarnation: *incarnation }))
             }
+            Fact::AgentChanged { agent, action, stop_at, reason, by } => {
+                fb::FactBodyT::AgentChanged(Box::new(fb::AgentChangedT {
+                    agent: agent.0,
+                    action: *action,
+                    stop_at: stop_at.0,
+                    reason: Some(reason.to_string()),
+                    by: Some(by.to_string()),
+                }))
+            }
             Fact::AgentForgotten { agent } => {
                 fb::FactBodyT::AgentForgotten(Box::new(fb::AgentForgottenT { agent: agent.0 }))
             }
@@ -133,6 +142,17 @@ pub(crate) fn read_agent<'a>(table: fb::AgentRegistered<'a>) -> Result<Fact<'a>,
             software: text(table.software()),
             host: text(table.host()),
         }),
+    })
+}
+
+pub(crate) fn read_change<'a>(table: fb::AgentChanged<'a>) -> Result<Fact<'a>, FactError> {
+    table.action().variant_name().ok_or(FactError::Field { fact: "AgentChanged", field: "action" })?;
+    Ok(Fact::AgentChanged {
+        agent: AgentId(table.agent()),
+        action: table.action(),
+        stop_at: Time(table.stop_at()),
+        reason: Cow::Borrowed(table.reason().unwrap_or_default()),
+        by: Cow::Borrowed(table.by().unwrap_or_default()),
     })
 }
 

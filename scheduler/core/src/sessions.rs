@@ -193,7 +193,7 @@ impl Core {
         let live = self.live.agent_mut(agent);
         live.session = Some(id);
         live.leaving = false;
-        self.live.refresh_room(agent);
+        self.keep_cordon(agent, effects);
         Ok(())
     }
 

@@ -78,13 +78,16 @@ impl State {
         }
         for (agent, record) in agents.iter() {
             // The attempts are in their tasks' records.
-            let AgentRecord { name, profile, unreachable_since, left_at, forgotten, assigned: _ } = record;
+            let AgentRecord { name, profile, unreachable_since, left_at, forgotten, cordon, assigned: _ } = record;
             write(now, &Fact::AgentRegistered { agent, name: name.clone(), profile: Arc::clone(profile) })?;
             if let Some(since) = unreachable_since {
                 write(*since, &Fact::AgentUnreachable { agent })?;
             }
             if let Some(at) = left_at {
                 write(*at, &Fact::AgentDeregistered { agent })?;
+            }
+            if let Some(cordon) = cordon.as_deref() {
+                write(now, &cordon.to_fact(agent))?;
             }
             if *forgotten {
                 write(now, &Fact::AgentForgotten { agent })?;

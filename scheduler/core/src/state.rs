@@ -4,7 +4,7 @@
 //! fact that contradicts the state is an error, and the state is then not to be used further.
 
 use crate::{
-    agents::Agents,
+    agents::{Agents, Cordon},
     attempts::{Assigned, EndedTask, Job, TaskRecord, job_key, records_of},
     bodies::{Blobs, FileKept},
     fact::{Ended, Fact},
@@ -141,6 +141,16 @@ impl State {
             Fact::AgentUnreachable { agent } => self.change_agent(*agent, |agent| agent.unreachable_since = Some(at)),
             Fact::AgentReturned { agent } => self.change_agent(*agent, |agent| agent.unreachable_since = None),
             Fact::AgentDeregistered { agent } => self.change_agent(*agent, |agent| agent.left_at = Some(at)),
+            Fact::AgentChanged { agent, action, stop_at, reason, by } => {
+                let cordon = Cordon {
+                    drains: *action == fb::AgentAction::Drain,
+                    stop_at: Some(*stop_at).filter(|at| *at != Time::ZERO),
+                    reason: reason.to_string(),
+                    by: by.to_string(),
+                };
+                let cordon = (*action != fb::AgentAction::Uncordon).then(|| Box::new(cordon));
+                self.change_agent(*agent, |agent| agent.cordon = cordon)
+            }
             Fact::AgentForgotten { agent } => {
                 let known = self.agents.forget(*agent);
                 if known { Ok(()) } else { Err(ApplyError::Agent { agent: *agent }) }

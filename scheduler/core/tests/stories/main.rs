@@ -7,6 +7,7 @@ mod bodies;
 mod breaking;
 mod cancelling;
 mod depending;
+mod draining;
 mod failing;
 mod forgetting;
 mod harness;
