@@ -2,6 +2,7 @@
 // appended to every table, and a message to the union; or every table lacks its newest field, the union its newest message.
 
 const ENTRY = /^(table )(\w+)( \{\n?)([\s\S]*?)(\n?\s*\})/gm;
+const UNION = /(union SchedulerMessage \{)([^}]*?)(\s*\})/;
 const id = (field) => Number(field.match(/\(id: (\d+)\)/)[1]);
 const fieldsOf = (body) => body.match(/\w+:[^;]*;/g) ?? [];
 /** What holds every message together is the major version's. */
@@ -17,7 +18,7 @@ function changed(files, change) {
 /** Every table has a text of its own that nobody knows yet, and there is a message that nobody knows. */
 export function next(files) {
   const later = changed(files, (_, body) => `${body}\n  later:string (id: ${Math.max(...fieldsOf(body).map(id)) + 1});`);
-  const envelope = later["/envelope.fbs"].replace("Query, Page,\n  ChangeAgent", "$&, Novelty");
+  const envelope = later["/envelope.fbs"].replace(UNION, "$1$2, Novelty$3");
   return { ...later, "/envelope.fbs": envelope.replace("union SchedulerMessage", "table Novelty { text:string (id: 0); }\n\n$&") };
 }
 
@@ -30,6 +31,7 @@ export function previous(files, removed) {
     removed[table] = newest.split(":")[0];
     return body.replace(newest, "");
   });
-  const envelope = before["/envelope.fbs"];
-  return { ...before, "/envelope.fbs": envelope.replace("TokenCreated, Query, Page", "TokenCreated, Query") };
+  const newest = (messages) => messages.slice(0, messages.lastIndexOf(","));
+  const without = (_, open, messages, close) => open + newest(messages) + close;
+  return { ...before, "/envelope.fbs": before["/envelope.fbs"].replace(UNION, without) };
 }

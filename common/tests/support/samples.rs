@@ -381,5 +381,16 @@ fn clients() -> Vec<(&'static str, M)> {
             })),
         ),
         ("Page", M::Page(Box::new(page))),
+        (
+            "ChangeAgent",
+            M::ChangeAgent(Box::new(fb::ChangeAgentT {
+                request: 9,
+                agent: text("pi-1"),
+                action: fb::AgentAction::Drain,
+                within_ms: 600_000,
+                reason: text("a new disk"),
+                ..Default::default()
+            })),
+        ),
     ]
 }
