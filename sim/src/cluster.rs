@@ -134,7 +134,7 @@ impl Cluster {
         let offers: Vec<Offer> = (0..setting.agents).map(|_| Offer::random(&mut random)).collect();
         let mut cluster = Cluster::new(random.next(), setting, offers.clone(), readable)?;
         cluster.plan_jobs(&offers, &mut random);
-        if seed % DRAINED_EVERY == 0 {
+        if seed.is_multiple_of(DRAINED_EVERY) {
             cluster.plan_drains(&mut random);
         }
         cluster.plan_faults();
