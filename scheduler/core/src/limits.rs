@@ -31,6 +31,8 @@ pub const BACKLOG_SPEC_BYTES_MAX: usize = 8 << 10;
 pub const OBSTACLES_MAX: usize = 64;
 /// Classes that are kept although no job has tasks of them.
 pub const IDLE_CLASSES_MAX: usize = 256;
+/// Agents that may not be at their places in the order in which agents are filled, until somebody asks.
+pub const CHANGES_LEFT_MAX: usize = 64;
 /// Agents that are looked at one by one, where no more suit a request.
 pub const AUDIENCE_FEW: usize = 32;
 /// What a `Register` counts as among the messages that a session may send: it makes the scheduler go

@@ -6,7 +6,7 @@
 
 use crate::{
     agents::AgentProfile,
-    limits::AUDIENCE_FEW,
+    limits::{AUDIENCE_FEW, CHANGES_LEFT_MAX},
     policy::Policy,
     queue::{ClassId, Queue, Request},
     ranked::{Mark, Most, Ranked},
@@ -16,7 +16,7 @@ use fleetwire_common::{
     ids::{AgentId, Name, TaskId},
     resources::Resources,
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 /// What placement knows of an agent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub struct Index {
     seats: Vec<Seat>,
     freed: BTreeSet<AgentId>,
     /// Whose place in the order may be another.
-    changed: Vec<AgentId>,
+    changed: VecDeque<AgentId>,
     order: Ranked<(Rank, AgentId), Most>,
 }
 
@@ -55,7 +55,7 @@ struct Rank {
 #[derive(Clone, Debug, Default)]
 struct Seat {
     room: Room,
-    rank: Option<Rank>,
+    ranked: Option<(Rank, Mark)>,
     changed: bool,
 }
 
@@ -110,6 +110,8 @@ pub fn suits(request: &Request, profile: &AgentProfile) -> Result<(), Lack> {
 /// Places as many waiting tasks as fit, at most [`Policy::placements_per_step`], into `out`; says
 /// whether it stopped at that bound.
 pub fn plan(index: &mut Index, queue: &mut Queue, policy: &Policy, out: &mut Vec<Placement>) -> bool {
+    // So that no question has to wait for more than so many.
+    index.catch_up(queue, policy, CHANGES_LEFT_MAX);
     while let Some(agent) = index.freed.first().copied() {
         if !index.offer(agent, queue, policy, out) {
             return true;
@@ -164,7 +166,7 @@ impl Index {
         }
         let Some(seat) = self.seats.get_mut(place) else { unreachable!("it was just made") };
         if !std::mem::replace(&mut seat.changed, true) {
-            self.changed.push(agent);
+            self.changed.push_back(agent);
         }
         seat
     }
@@ -206,11 +208,11 @@ impl Index {
     }
 
     fn best_for(&mut self, class: ClassId, queue: &mut Queue, policy: &Policy) -> Option<AgentId> {
-        self.catch_up(queue, policy);
+        self.catch_up(queue, policy, 0);
         let (found, audience) = (queue.find(class)?, queue.audience(class)?);
         let (asked, bit) = (found.request.resources, found.audience.bit());
         if audience.count() <= AUDIENCE_FEW {
-            let place = |agent: usize| Some((self.seats.get(agent)?.rank?, AgentId(agent as u32)));
+            let place = |agent: usize| Some((self.seats.get(agent)?.ranked?.0, AgentId(agent as u32)));
             let fits = |(_, agent): &(Rank, AgentId)| asked.fits(self.room(*agent).free) && queue.admits(class, *agent);
             return audience.agents().filter_map(place).filter(fits).min().map(|(_, agent)| agent);
         }
@@ -219,20 +221,28 @@ impl Index {
         self.order.first(Some(from), may, |(_, agent)| queue.admits(class, agent)).map(|(_, agent)| agent)
     }
 
-    /// Puts every agent of which something has changed to its place in the order.
-    fn catch_up(&mut self, queue: &mut Queue, policy: &Policy) {
+    /// Puts all but the latest `left` agents of which something has changed to their places in the order.
+    fn catch_up(&mut self, queue: &mut Queue, policy: &Policy, left: usize) {
         for agent in queue.audiences_mut().take_remarked() {
             self.note_change(agent);
         }
-        for agent in self.changed.drain(..) {
+        while self.changed.len() > left
+            && let Some(agent) = self.changed.pop_front()
+        {
             let Some(seat) = self.seats.get_mut(agent.0 as usize) else { continue };
             seat.changed = false;
-            if let Some(rank) = seat.rank.take() {
+            let Room { free, held, .. } = seat.room;
+            let mark = Mark { amount: free, bits: queue.audiences_mut().bits_of(agent) };
+            let ranked = has_room(seat.room, policy).then(|| (rank(free, held), mark));
+            let before = std::mem::replace(&mut seat.ranked, ranked);
+            // What was freed was often taken again by the like.
+            if before == ranked {
+                continue;
+            }
+            if let Some((rank, _)) = before {
                 self.order.remove((rank, agent));
             }
-            seat.rank = has_room(seat.room, policy).then(|| rank(seat.room.free, seat.room.held));
-            if let Some(rank) = seat.rank {
-                let mark = Mark { amount: seat.room.free, bits: queue.audiences_mut().bits_of(agent) };
+            if let Some((rank, mark)) = ranked {
                 self.order.insert((rank, agent), mark);
             }
         }
@@ -347,6 +357,17 @@ mod tests {
         out
     }
 
+    #[test]
+    fn changes_do_not_pile_up_where_nobody_asks() {
+        let (mut index, mut queue, policy) = (Index::default(), Queue::default(), Policy::default());
+        for agent in 0..1_000 {
+            index.set_room(AgentId(agent), room(agent, (10, 10, 0), true));
+            assert!(!plan(&mut index, &mut queue, &policy, &mut Vec::new()));
+            assert!(index.changed.len() <= CHANGES_LEFT_MAX);
+        }
+        assert_eq!(index.order.keys(None).count(), 1_000 - CHANGES_LEFT_MAX);
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
         #[test]
@@ -385,7 +406,7 @@ mod tests {
                 prop_assert!(!plan(&mut index, &mut queue, &policy, &mut placements));
                 prop_assert_eq!(placements, expected);
                 let (order, seats) = (&index.order, &index.seats);
-                let ranked = seats.iter().zip(0..).filter_map(|(seat, agent)| Some((seat.rank?, AgentId(agent))));
+                let ranked = seats.iter().zip(0..).filter_map(|(seat, agent)| Some((seat.ranked?.0, AgentId(agent))));
                 prop_assert!(order.keys(None).eq(ranked.collect::<BTreeSet<_>>()));
             }
         }
