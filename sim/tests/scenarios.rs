@@ -293,17 +293,17 @@ fn what_a_beaten_rival_still_takes_is_not_given_away() {
     let stubborn = TaskSpec { kill_grace_ms: 240_000, max_losses: 5, ..stubborn };
     let job = t.submitted(array(4, stubborn), LOST_AFTER);
     t.run_for(5 * SECOND);
-    assert_eq!((t.agent("a").running(), t.agent("b").running()), (2, 2));
-    t.partition("a");
+    assert_eq!((t.agent("a").running(), t.agent("b").running()), (0, 4), "one agent is filled before the next");
+    t.partition("b");
     t.run_for(120 * SECOND);
-    assert_eq!(t.agent("b").running(), 4, "two of its own, and two rivals");
-    t.heal("a");
+    assert_eq!(t.agent("a").running(), 4, "their rivals");
+    t.heal("b");
     // Each of these takes a whole agent.
     let whole = TaskSpec { resources: CAPACITY, ..runs_for(SECOND) };
     let more = t.submitted(array(3, whole), LOST_AFTER);
     t.run_for(190 * SECOND);
     assert!(t.all_completed(job));
-    assert_eq!(t.agent("b").running(), 2, "the rivals are still being stopped");
+    assert_eq!(t.agent("a").running(), 4, "the rivals are still being stopped");
     t.run_until_idle();
     assert!(t.all_completed(more));
 }
