@@ -68,7 +68,7 @@ impl Core {
         Ok(())
     }
 
-    /// Does what an agent's cordon asks for: now, and when it comes back.
+    /// Does what an agent's cordon asks for: now, and whenever it registers, which is all that a start needs.
     pub fn keep_cordon(&mut self, agent: AgentId, effects: &mut Effects) {
         let cordon = self.state.agents.find(agent).and_then(|record| record.cordon.as_deref());
         let (cordoned, stop_at) = (cordon.is_some(), cordon.and_then(|cordon| cordon.stop_at));

@@ -160,7 +160,6 @@ impl Scheduler {
         }
         for agent in core.state.agents.known().map(|(agent, _)| agent).collect::<Vec<_>>() {
             core.on_agent_away(agent, core.now);
-            core.keep_cordon(agent, effects);
         }
         core.pass_on_ends(effects);
     }
