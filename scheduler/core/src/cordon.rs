@@ -96,11 +96,14 @@ impl Core {
     pub fn on_drain_due(&mut self, agent: AgentId, effects: &mut Effects) {
         let assigned = self.state.agents.find(agent).map(|record| record.assigned.iter().copied().collect::<Vec<_>>());
         for attempt in assigned.unwrap_or_default() {
+            if let Some(held) = self.live.held_mut(agent, attempt) {
+                held.drained = true;
+            }
             self.send_cancellation(agent, attempt, fb::EndReason::Drained, effects);
         }
     }
 
-    /// Whether an attempt on this agent may end to make way for a drain.
+    /// Whether an agent is to let go of what it has.
     pub fn drains(&self, agent: AgentId) -> bool {
         self.state.agents.find(agent).and_then(|record| record.cordon.as_deref()).is_some_and(|cordon| cordon.drains)
     }

@@ -183,6 +183,8 @@ pub struct Held {
     pub waits: bool,
     /// It was asked back, should it still wait.
     pub recalled: bool,
+    /// It was asked to make way for a drain.
+    pub drained: bool,
     /// Parts per million.
     pub progress_ppm: u32,
     /// When the scheduler stops waiting for its agent's run timeout.

@@ -161,8 +161,8 @@ pub struct Standing {
     pub rival: bool,
     /// Whether it, or its whole job, was asked to stop.
     pub cancelled: bool,
-    /// Whether its agent was told to let go of what it has.
-    pub drains: bool,
+    /// Whether it was asked to make way for a drain.
+    pub drained: bool,
     /// Whether its job wants lost tasks to be tried elsewhere.
     pub retry_lost: bool,
 }
@@ -172,7 +172,7 @@ pub fn outcome(spec: &TaskSpec, stands: Standing, status: fb::TaskStatus, reason
     // Neither was started: nothing was tried.
     let rejected = matches!(reason, fb::EndReason::Rejected | fb::EndReason::Released);
     // It made way for a drain; whoever says so unasked is not believed.
-    let makes_way = stands.drains && reason == fb::EndReason::Drained;
+    let makes_way = stands.drained && reason == fb::EndReason::Drained;
     let rejected = rejected || makes_way;
     // It made way for the task's other attempt; whoever says so without one is not believed.
     let rejected = rejected || (reason == fb::EndReason::Rival && stands.rival);
@@ -227,7 +227,7 @@ mod tests {
     use fb::{EndReason as R, TaskStatus as S};
 
     const FRESH: Standing =
-        Standing { failures: 0, losses: 0, rival: false, cancelled: false, drains: false, retry_lost: true };
+        Standing { failures: 0, losses: 0, rival: false, cancelled: false, drained: false, retry_lost: true };
 
     fn spec() -> TaskSpec {
         TaskSpec { max_attempts: 2, max_losses: 2, ..TaskSpec::default() }

@@ -325,7 +325,10 @@ impl Core {
             losses,
             rival: open.count() > 1,
             cancelled: self.state.is_cancelled(task),
-            drains: open.find(attempt.attempt).is_some_and(|assigned| self.drains(assigned.agent)),
+            drained: open
+                .find(attempt.attempt)
+                .and_then(|assigned| self.live.held(assigned.agent, attempt))
+                .is_some_and(|held| held.drained),
             retry_lost: self.terms(task.job).retry_lost,
         };
         let result = outcome(&spec, stands, ending.status, ending.end.reason);

@@ -77,6 +77,21 @@ fn a_drain_lets_work_end_until_its_time_is_over_and_what_is_stopped_then_was_no_
 }
 
 #[test]
+fn what_was_asked_to_make_way_was_no_try_although_its_agent_works_again() {
+    let mut t = T::new();
+    t.agent("a").register();
+    let job = t.submit(vec![TaskSpec { max_losses: 1, ..task() }]);
+    let first = attempt(job, 0, 1);
+    t.agent("a").runs(first);
+    change(&mut t, "a", A::Drain, secs(1)).unwrap();
+    t.pass_beating(secs(2));
+    change(&mut t, "a", A::Uncordon, Duration::ZERO).unwrap();
+    t.agent("a").ends(first, S::Cancelled, made_way());
+    assert_eq!(t.agent("a").assigned().last(), Some(&attempt(job, 0, 2)));
+    assert_eq!(t.task(first.task).losses, 0);
+}
+
+#[test]
 fn a_drain_goes_on_over_restarts_and_is_told_to_who_comes_back_later() {
     let mut t = T::new();
     t.agent("a").register();
@@ -100,9 +115,9 @@ fn who_says_drained_unasked_is_not_believed() {
     t.agent("a").register();
     let job = t.submit(vec![TaskSpec { max_losses: 1, ..task() }]);
     let first = attempt(job, 0, 1);
-    change(&mut t, "a", A::Cordon, Duration::ZERO).unwrap();
+    change(&mut t, "a", A::Drain, secs(60)).unwrap();
     t.agent("a").runs(first).ends(first, S::Cancelled, made_way());
-    assert_eq!(t.task(first.task).status, S::Lost, "a cordon stops nothing");
+    assert_eq!(t.task(first.task).status, S::Lost, "its time is not over");
 }
 
 #[test]
