@@ -212,7 +212,7 @@ pub struct Run {
     /// Storage such as 10GB.
     #[arg(long, value_parser = parse_storage)]
     pub storage: Option<u32>,
-    /// What the agent's labels must satisfy, such as 'zone = eu' or '!old'. May be repeated.
+    /// What the agent's labels must satisfy, such as 'zone = eu', 'driver >= 535.2' or '!old'. May be repeated.
     #[arg(long = "constraint", value_name = "CONSTRAINT")]
     pub constraints: Vec<String>,
     /// An environment variable, NAME=VALUE. May be repeated.

@@ -2,6 +2,7 @@
 //! one from the wire; both go through [`JobSpec::new`], so a job that exists is a job that can run.
 
 use crate::{
+    constraint::{self, check_bounds},
     fb,
     ids::{Name, NameError},
     limits::*,
@@ -9,6 +10,7 @@ use crate::{
     verified,
 };
 pub use crate::{
+    constraint::{Constraint, ConstraintError},
     graph::{Dependency, Graph, GraphError},
     terms::{Terms, TermsError},
 };
@@ -115,30 +117,6 @@ pub struct FileSpec {
     pub executable: bool,
 }
 
-/// One condition on an agent's labels.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Constraint {
-    /// The label's name.
-    pub label: Name,
-    /// How it is compared.
-    pub op: fb::ConstraintOp,
-    /// With what; empty for `Exists` and `NotExists`.
-    pub value: String,
-}
-
-impl Constraint {
-    /// Whether labels with `value` of this constraint's label (`None` = no such label) satisfy it.
-    pub fn holds(&self, value: Option<&str>) -> bool {
-        match self.op {
-            fb::ConstraintOp::Equal => value == Some(&self.value),
-            fb::ConstraintOp::NotEqual => value != Some(&self.value),
-            fb::ConstraintOp::Exists => value.is_some(),
-            fb::ConstraintOp::NotExists => value.is_none(),
-            _ => false,
-        }
-    }
-}
-
 /// Why a job is refused. `task` is the entry's name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JobError {
@@ -183,6 +161,14 @@ pub enum JobError {
         /// What would do.
         expected: &'static str,
     },
+    /// No agent can ever satisfy its constraints.
+    #[error("constraints of task `{task}`: {error}")]
+    Constraints {
+        /// The entry.
+        task: String,
+        /// What is wrong with them.
+        error: Box<ConstraintError>,
+    },
     /// Its terms contradict each other, or what agents can keep.
     #[error("{0}")]
     Terms(#[from] TermsError),
@@ -194,7 +180,13 @@ pub enum JobError {
 impl JobSpec {
     /// Checks a job: names, counts, sizes, paths, and that every task has something to run and can come to it.
     pub fn new(name: Name, tasks: Vec<TaskSpec>, terms: impl Into<Terms>) -> Result<JobSpec, JobError> {
-        let terms = terms.into();
+        let job = JobSpec::accepted(name, tasks, terms.into())?;
+        job.tasks.iter().try_for_each(|task| task.check_possible())?;
+        Ok(job)
+    }
+
+    /// Checks whatever a journal may hold: not what jobs were once accepted without.
+    fn accepted(name: Name, tasks: Vec<TaskSpec>, terms: Terms) -> Result<JobSpec, JobError> {
         if tasks.is_empty() {
             return Err(JobError::NoTasks);
         }
@@ -217,7 +209,9 @@ impl JobSpec {
     /// Reads and checks the wire's form: a FlatBuffer whose root is `JobSpec`.
     pub fn from_wire(bytes: &[u8]) -> Result<JobSpec, JobError> {
         bound("the job", "bytes", bytes.len(), JOB_BYTES_MAX)?;
-        JobSpec::from_own_wire(bytes)
+        let job = JobSpec::from_own_wire(bytes)?;
+        job.tasks.iter().try_for_each(|task| task.check_possible())?;
+        Ok(job)
     }
 
     /// Reads and checks what [`JobSpec::to_wire`] wrote, which may take more bytes than the form in which the
@@ -226,7 +220,7 @@ impl JobSpec {
         let wire = verified::job_spec(bytes).map_err(|error| JobError::Unreadable(error.to_string()))?;
         let name = named("name of the job", wire.name())?;
         let tasks = wire.tasks().into_iter().flatten().map(TaskSpec::from_wire).collect::<Result<_, _>>()?;
-        JobSpec::new(name, tasks, Terms::from_wire(wire)?)
+        JobSpec::accepted(name, tasks, Terms::from_wire(wire)?)
     }
 
     /// Writes the wire's form.
@@ -261,6 +255,12 @@ impl TaskSpec {
         self.command.len() + self.parameters.len() + arguments + environment + files
     }
 
+    /// Refuses what no agent could ever run.
+    fn check_possible(&self) -> Result<(), JobError> {
+        let refused = |error| JobError::Constraints { task: self.name.to_string(), error: Box::new(error) };
+        constraint::check(&self.constraints).map_err(refused)
+    }
+
     fn check(&self) -> Result<(), JobError> {
         let name = self.name.as_str();
         let invalid = |what, found: &str, expected| {
@@ -274,6 +274,7 @@ impl TaskSpec {
         bound(name, "number of environment variables", self.environment.len(), ENVIRONMENT_MAX)?;
         bound(name, "number of files", self.files.len(), FILES_MAX)?;
         bound(name, "number of constraints", self.constraints.len(), CONSTRAINTS_MAX)?;
+        check_bounds(name, &self.constraints)?;
         bound(name, "bytes of parameters", self.parameters.len(), PARAMETERS_BYTES_MAX)?;
         bound(name, "max_attempts", self.max_attempts as usize, ATTEMPTS_MAX as usize)?;
         bound(name, "max_losses", self.max_losses as usize, ATTEMPTS_MAX as usize)?;
@@ -334,13 +335,8 @@ impl TaskSpec {
             return Err(unknown("resources", format!("{asked:?}"), "amounts within the limits of docs/protocol.md"));
         }
         let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
-        let constraints = wire.constraints().into_iter().flatten().map(|constraint| {
-            let label = named("label of a constraint", constraint.label())?;
-            if constraint.op().variant_name().is_none() {
-                return Err(unknown("constraint", constraint.op().0.to_string(), "a comparison that exists"));
-            }
-            Ok(Constraint { label, op: constraint.op(), value: text(constraint.value()) })
-        });
+        let constraints = wire.constraints().into_iter().flatten();
+        let constraints = constraints.map(|constraint| Constraint::from_wire(&name, constraint));
         let after = wire.after().into_iter().flatten().map(|after| Dependency::from_wire(&name, after));
         Ok(TaskSpec {
             count: wire.count(),
@@ -369,11 +365,6 @@ impl TaskSpec {
     }
 
     fn to_wire(&self) -> fb::TaskSpecT {
-        let constraint = |constraint: &Constraint| fb::ConstraintT {
-            label: Some(constraint.label.to_string()),
-            op: constraint.op,
-            value: some(&constraint.value),
-        };
         let file = |file: &FileSpec| fb::FileT {
             path: Some(file.path.clone()),
             data: Some(file.data.clone()),
@@ -394,7 +385,8 @@ impl TaskSpec {
             parameters: some(&self.parameters),
             files: (!self.files.is_empty()).then(|| self.files.iter().map(file).collect()),
             priority: self.priority,
-            constraints: (!self.constraints.is_empty()).then(|| self.constraints.iter().map(constraint).collect()),
+            constraints: (!self.constraints.is_empty())
+                .then(|| self.constraints.iter().map(Constraint::to_wire).collect()),
             timeout: self.timeout_s,
             queue_timeout: self.queue_timeout_s,
             max_attempts: self.max_attempts,
@@ -440,7 +432,7 @@ fn some(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
-fn named(what: &str, name: Option<&str>) -> Result<Name, JobError> {
+pub(crate) fn named(what: &str, name: Option<&str>) -> Result<Name, JobError> {
     Name::new(name.unwrap_or_default()).map_err(|error| JobError::Name { what: what.to_owned(), error })
 }
 
@@ -476,11 +468,10 @@ mod tests {
             parameters: "{\"x\":1}".into(),
             files: vec![FileSpec { path: "in/a.txt".into(), data: vec![1, 2, 3], executable: true }],
             priority: -3,
-            constraints: vec![Constraint {
-                label: Name::new("zone").unwrap(),
-                op: fb::ConstraintOp::NotEqual,
-                value: "b".into(),
-            }],
+            constraints: vec![
+                Constraint::new(Name::new("zone").unwrap(), fb::ConstraintOp::NotEqual, "b"),
+                Constraint::one_of(Name::new("disk").unwrap(), vec!["ssd".into(), "nvme".into()]),
+            ],
             timeout_s: 5,
             queue_timeout_s: 6,
             max_attempts: 7,
@@ -515,6 +506,16 @@ mod tests {
         for task in wrong {
             assert!(job(vec![task.clone()]).is_err(), "{task:?}");
         }
+    }
+
+    #[test]
+    fn a_job_that_was_once_accepted_is_read_back_although_it_would_be_refused_now() {
+        let zone = |value| Constraint::new(Name::new("zone").unwrap(), fb::ConstraintOp::Equal, value);
+        let task = TaskSpec { constraints: vec![zone("eu"), zone("us")], ..task() };
+        let old = JobSpec::accepted(Name::new("j").unwrap(), vec![task.clone()], Terms::default()).unwrap();
+        assert_eq!(JobSpec::from_own_wire(&old.to_wire()).as_ref(), Ok(&old));
+        assert!(matches!(JobSpec::from_wire(&old.to_wire()), Err(JobError::Constraints { .. })));
+        assert!(matches!(job(vec![task]), Err(JobError::Constraints { .. })));
     }
 
     #[test]

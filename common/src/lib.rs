@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod blob;
+pub mod constraint;
 pub mod envelope;
 pub mod facts;
 pub mod graph;

@@ -48,6 +48,12 @@ pub const ARGUMENTS_MAX: usize = 1024;
 pub const ENVIRONMENT_MAX: usize = 256;
 /// Constraints of one task.
 pub const CONSTRAINTS_MAX: usize = 32;
+/// Values among which one constraint chooses …
+pub const CONSTRAINT_VALUES_MAX: usize = 64;
+/// … and bytes of each. A label's value that is longer matches no pattern.
+pub const CONSTRAINT_VALUE_BYTES_MAX: usize = 256;
+/// Bytes of a pattern that a label's value is to match.
+pub const PATTERN_BYTES_MAX: usize = 64;
 /// Dependencies of one task entry …
 pub const DEPENDENCIES_MAX: usize = 256;
 /// … and of all entries of one job together.

@@ -21,13 +21,17 @@ fn file(n: usize, bytes: usize) -> FileSpec {
 }
 
 fn constraint() -> Constraint {
-    Constraint { label: Name::new("k").unwrap(), op: fb::ConstraintOp::Equal, value: "v".into() }
+    Constraint::new(Name::new("k").unwrap(), fb::ConstraintOp::Equal, "v")
+}
+
+fn one_of(values: Vec<String>) -> TaskSpec {
+    TaskSpec { constraints: vec![Constraint::one_of(Name::new("k").unwrap(), values)], ..task() }
 }
 
 /// A bound, and a task that counts so many of what it bounds.
 type Bound = (&'static str, usize, fn(usize) -> TaskSpec);
 
-const BOUNDS: [Bound; 11] = [
+const BOUNDS: [Bound; 14] = [
     ("count", ARRAY_TASKS_MAX as usize, |n| TaskSpec { count: n as u32, ..task() }),
     ("number of arguments", ARGUMENTS_MAX, |n| TaskSpec { arguments: vec!["a".into(); n], ..task() }),
     ("number of environment variables", ENVIRONMENT_MAX, |n| TaskSpec {
@@ -36,6 +40,12 @@ const BOUNDS: [Bound; 11] = [
     }),
     ("number of files", FILES_MAX, |n| TaskSpec { files: (0..n).map(|n| file(n, 0)).collect(), ..task() }),
     ("number of constraints", CONSTRAINTS_MAX, |n| TaskSpec { constraints: vec![constraint(); n], ..task() }),
+    ("number of values of a constraint", CONSTRAINT_VALUES_MAX, |n| one_of(vec!["v".into(); n])),
+    ("bytes of a value of a constraint", CONSTRAINT_VALUE_BYTES_MAX, |n| one_of(vec!["x".repeat(n)])),
+    ("bytes of a pattern of a constraint", PATTERN_BYTES_MAX, |n| TaskSpec {
+        constraints: vec![Constraint { op: fb::ConstraintOp::Matches, value: "*".repeat(n), ..constraint() }],
+        ..task()
+    }),
     ("bytes of parameters", PARAMETERS_BYTES_MAX, |n| TaskSpec {
         parameters: format!("\"{}\"", "x".repeat(n - 2)),
         ..task()

@@ -1,4 +1,4 @@
-// @generated stamp 99f70dc6511fc61d4f8943f6cdcfd5b1d156c45b3992845bfdce8c27757e6f2a flatc 25.12.19
+// @generated stamp 7b201559b89b1dae743b3e12d4db41a261e4890761887315156045bdedc3a99f flatc 25.12.19
 use super::{Verifier, fb};
 
 /// How deep tables can lie in each other: no schema here holds itself.
@@ -871,13 +871,16 @@ pub(super) fn body(v: &mut Verifier<'_>, at: usize) -> Option<()> {
 }
 
 fn constraint(v: &mut Verifier<'_>, at: usize) -> Option<()> {
-    let mut table = v.table(at, 9)?;
+    let mut table = v.table(at, 13)?;
     if let Some(at) = table.offset(v, 4)? {
         v.text(at)?;
     }
     table.inline(6, 1, 1);
     if let Some(at) = table.offset(v, 8)? {
         v.text(at)?;
+    }
+    if let Some(at) = table.offset(v, 10)? {
+        v.each(at, Verifier::text)?;
     }
     table.finish(v)
 }

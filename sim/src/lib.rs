@@ -30,6 +30,7 @@ mod random;
 mod scheduler;
 mod shadow;
 pub mod stories;
+mod suiting;
 mod sweep;
 mod trace;
 mod wire;

@@ -1,9 +1,12 @@
 //! The shadow states: made of the journals' bytes alone, fact by fact. Promise P7 says that a live core's
 //! state is never anything else.
 
-use crate::trace::{Violation, broken};
+use crate::{
+    suiting,
+    trace::{Violation, broken},
+};
 use fleetwire_agent_core as agent;
-use fleetwire_common::ids::Position;
+use fleetwire_common::ids::{AgentId, AttemptId, Position};
 use fleetwire_journal::Summary;
 use fleetwire_scheduler_core as scheduler;
 
@@ -11,7 +14,10 @@ use fleetwire_scheduler_core as scheduler;
 pub fn apply(shadow: &mut scheduler::State, bytes: &[u8]) -> Result<(), Violation> {
     match scheduler::fact::Fact::decode(bytes) {
         Ok((at, fact)) => {
-            invariant_cordoned_agents_get_nothing(shadow, &fact)?;
+            if let scheduler::fact::Fact::AttemptAssigned { attempt, agent } = &fact {
+                invariant_cordoned_agents_get_nothing(shadow, *attempt, *agent)?;
+                suiting::invariant_labels_suit(shadow, *attempt, *agent)?;
+            }
             shadow.apply(at, &fact).or_else(|error| broken("P7", format!("a fact does not apply: {error}")))
         }
         Err(error) => broken("P7", format!("a fact cannot be read back: {error}")),
@@ -21,16 +27,13 @@ pub fn apply(shadow: &mut scheduler::State, bytes: &[u8]) -> Result<(), Violatio
 /// Nothing is assigned to an agent that an operator has taken out of service.
 fn invariant_cordoned_agents_get_nothing(
     shadow: &scheduler::State,
-    fact: &scheduler::fact::Fact<'_>,
+    attempt: AttemptId,
+    agent: AgentId,
 ) -> Result<(), Violation> {
-    match fact {
-        scheduler::fact::Fact::AttemptAssigned { attempt, agent }
-            if shadow.agents.find(*agent).is_some_and(|record| record.cordon.is_some()) =>
-        {
-            broken("cordon", format!("{attempt} was assigned to agent {}, which is cordoned", agent.0))
-        }
-        _ => Ok(()),
+    if shadow.agents.find(agent).is_some_and(|record| record.cordon.is_some()) {
+        return broken("cordon", format!("{attempt} was assigned to agent {}, which is cordoned", agent.0));
     }
+    Ok(())
 }
 
 /// A state made of a snapshot of this one.

@@ -50,7 +50,14 @@ impl Offer {
             fb::AgentType::Rater,
         ];
         let agent_types = all.into_iter().filter(|_| random.chance(700)).collect();
-        Offer { capacity, labels: vec![("zone".to_owned(), zone.to_owned())], agent_types }
+        // A generator of its own: what else is drawn stays as it was.
+        let mut own = random.clone().fork(0xd71);
+        let driver = format!("5{}.{}", own.between(2, 4), own.between(0, 12));
+        Offer {
+            capacity,
+            labels: vec![("zone".to_owned(), zone.to_owned()), ("driver".to_owned(), driver)],
+            agent_types,
+        }
     }
 }
 
@@ -144,9 +151,9 @@ fn task(number: usize, count: u32, offer: &Offer, random: &mut Random) -> TaskSp
     let behaviour = behaviour(random);
     let mut constraints = Vec::new();
     if let Some((label, value)) = offer.labels.first().filter(|_| random.chance(200)) {
-        let constraint = Constraint { label: name(label), op: fb::ConstraintOp::Equal, value: value.clone() };
-        constraints.push(constraint);
+        constraints.push(Constraint::new(name(label), fb::ConstraintOp::Equal, value));
     }
+    constraints.extend(more_constraints(offer, random.clone().fork(0xc0)));
     // Now and then so much that the assignment needs a bulk stream, or at least is no small frame.
     let mut files = Vec::new();
     if random.chance(80) {
@@ -177,6 +184,30 @@ fn task(number: usize, count: u32, offer: &Offer, random: &mut Random) -> TaskSp
         kill_grace_ms: random.skewed(10, 10_000) as u32,
         ..TaskSpec::default()
     }
+}
+
+/// Sets, patterns and versions that the offer satisfies.
+fn more_constraints(offer: &Offer, mut random: Random) -> Vec<Constraint> {
+    use fb::ConstraintOp as Op;
+    let mut drawn = Vec::new();
+    for (label, value) in &offer.labels {
+        if !random.chance(250) {
+            continue;
+        }
+        let label = name(label);
+        let constraint = match random.below(if label.as_str() == "driver" { 6 } else { 2 }) {
+            0 => Constraint::one_of(label, vec!["north".to_owned(), value.clone()]),
+            1 => Constraint::new(label, Op::Matches, &format!("?{}*", value.get(1..2).unwrap_or_default())),
+            2 => Constraint::new(label, Op::AtLeast, value),
+            3 => Constraint::new(label, Op::AtMost, value),
+            4 => Constraint::new(label, Op::More, "53.3"),
+            _ => Constraint::new(label, Op::Less, "53.9.1"),
+        };
+        if constraint.holds(Some(value)) {
+            drawn.push(constraint);
+        }
+    }
+    drawn
 }
 
 fn behaviour(random: &mut Random) -> Behaviour {

@@ -215,7 +215,7 @@ fn job_of(command: &Run) -> Result<JobSpec, CliError> {
     let constraint = |text: &String| {
         jobfile::values::constraint(text).ok_or_else(|| CliError::Argument {
             found: text.clone(),
-            expected: "a constraint, such as `zone = eu` or `!old`",
+            expected: "a constraint, such as `zone = eu`, `zone in [eu, us]`, `driver >= 535.2` or `!old`",
         })
     };
     let file = |path: &std::path::PathBuf| {

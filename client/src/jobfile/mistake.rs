@@ -260,7 +260,8 @@ impl MistakeKind {
             )),
             MistakeKind::DuplicateTask { .. } => Some(String::from("names are unique in a job")),
             MistakeKind::Constraint { .. } => Some(String::from(
-                "constraints look like `zone = eu`, `disk != slow`, `gpu-model` (the label is there) or `!old` (it is not)",
+                "constraints look like `zone = eu`, `disk != slow`, `zone in [eu, us]`, `host matches edge-*`, `driver >= 535.2`, \
+                 `gpu-model` (the label is there) or `!old` (it is not)",
             )),
             MistakeKind::File { .. } => {
                 Some(String::from("a file's `source` is looked up relative to the folder of the job file"))

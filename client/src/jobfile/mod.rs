@@ -139,6 +139,10 @@ fn refused(error: JobError, entries: &[Entry], section: &Section<'_>) -> Fault {
                 entry.span_of(key)
             })
         }
+        JobError::Constraints { task, .. } => {
+            let entry = entries.iter().find(|entry| entry.spec.name.as_str() == task);
+            entry.map(|entry| entry.span_of("constraints"))
+        }
         JobError::Graph(error) => {
             let entry = entries.iter().find(|entry| entry.spec.name.as_str() == error.task());
             entry.map(|entry| entry.span_of("after"))

@@ -7,6 +7,7 @@ use super::{
     values,
 };
 use fleetwire_common::{
+    constraint::OPERATORS,
     fb,
     ids::Name,
     job::{Constraint, Dependency, FileSpec, TaskSpec},
@@ -209,23 +210,36 @@ fn constraints(field: &Field<'_>) -> Result<Vec<Constraint>, Fault> {
         };
         return items.iter().map(item).collect();
     }
-    let pair = |(label, value): (&str, Field<'_>)| {
+    let of_label = |(label, value): (&str, Field<'_>)| {
         let name = Name::new(label).map_err(|error| value.fault(MistakeKind::Name(error)))?;
-        let (op, text) = match value.value.get_ref() {
-            DeValue::Boolean(true) => (fb::ConstraintOp::Exists, ""),
-            DeValue::Boolean(false) => (fb::ConstraintOp::NotExists, ""),
-            DeValue::String(text) => (fb::ConstraintOp::Equal, text.as_ref()),
-            _ => {
-                return Err(wrong_type(
-                    label,
-                    "a text, or `true` or `false` for a label that is there or not",
-                    value.value,
-                ));
-            }
-        };
-        Ok(Constraint { label: name, op, value: text.to_owned() })
+        of_label(&name, &value)
     };
-    field.pairs(EXPECTED)?.into_iter().map(pair).collect()
+    Ok(field.pairs(EXPECTED)?.into_iter().map(of_label).collect::<Result<Vec<_>, _>>()?.concat())
+}
+
+/// What a table says of one label.
+fn of_label(label: &Name, field: &Field<'_>) -> Result<Vec<Constraint>, Fault> {
+    use fb::ConstraintOp as Op;
+    const EXPECTED: &str = "a text, a list, a table such as { \">=\" = \"535.2\" }, or `true` or `false` for a label that is \
+                            there or not";
+    let one = |op, text: &str| vec![Constraint::new(label.clone(), op, text)];
+    match field.value.get_ref() {
+        DeValue::Boolean(true) => Ok(one(Op::Exists, "")),
+        DeValue::Boolean(false) => Ok(one(Op::NotExists, "")),
+        DeValue::String(text) => Ok(one(Op::Equal, text.as_ref())),
+        DeValue::Array(_) => Ok(vec![Constraint::one_of(label.clone(), field.texts()?)]),
+        DeValue::Table(_) => {
+            let compared = |(operator, value): (&str, Field<'_>)| {
+                let op = OPERATORS.iter().find(|(known, _)| *known == operator).map(|(_, op)| *op);
+                match op.ok_or_else(|| wrong_type(label.as_str(), EXPECTED, field.value))? {
+                    Op::In => Ok(Constraint::one_of(label.clone(), value.texts()?)),
+                    op => Ok(Constraint::new(label.clone(), op, value.text()?)),
+                }
+            };
+            field.pairs(EXPECTED)?.into_iter().map(compared).collect()
+        }
+        _ => Err(wrong_type(label.as_str(), EXPECTED, field.value)),
+    }
 }
 
 /// One of what a task comes after: a name, or a table; and where the name stands.

@@ -152,6 +152,34 @@ executor = "noop"
 }
 
 #[test]
+fn constraints_are_read_as_text_and_as_table_alike() {
+    let of = |constraints: &str| {
+        let job = read(&format!("[[task]]\ncommand = ['true']\nconstraints = {constraints}")).unwrap();
+        job.tasks[0].constraints.clone()
+    };
+    let text = "['zone in [eu, us]', 'host matches edge-*', 'driver >= 535.2', 'driver<600', 'os=linux', 'a <= 1', 'b > 2', \
+                'c!=x', 'in']";
+    let table = "{ zone = ['eu', 'us'], host = { matches = 'edge-*' }, driver = { '>=' = '535.2', '<' = '600' }, \
+                 os = { '=' = 'linux' }, a = { '<=' = '1' }, b = { '>' = '2' }, c = { '!=' = 'x' }, in = true }";
+    assert_eq!(of(text), of(table));
+    let words: Vec<String> = of(text).iter().map(ToString::to_string).collect();
+    let expected = [
+        "zone in [eu, us]",
+        "host matches edge-*",
+        "driver >= 535.2",
+        "driver < 600",
+        "os = linux",
+        "a <= 1",
+        "b > 2",
+        "c != x",
+        "in",
+    ];
+    assert_eq!(words, expected);
+    assert_eq!(of("{ zone = { in = ['eu', 'us'] } }"), of("['zone in [eu,us]']"));
+    assert_eq!(of("['!old', 'a == b']"), of("{ old = false, a = 'b' }"));
+}
+
+#[test]
 fn what_is_left_out_has_its_default() {
     let job = read("[[task]]\ncommand = ['true']").unwrap();
     assert_eq!((job.name.as_str(), job.terms.lost_after_s), ("job", 300));
@@ -242,7 +270,8 @@ fn values_of_another_type_are_refused() {
         (
             "constraints = { zone = 5 }",
             24,
-            "`zone` is a whole number: expected a text, or `true` or `false` for a label that is there or not",
+            "`zone` is a whole number: expected a text, a list, a table such as { \">=\" = \"535.2\" }, or `true` or `false` for \
+             a label that is there or not",
         ),
         ("file = 'a.txt'", 8, "`file` is a text: expected a list of tables, written as [[task.file]]"),
         ("file = ['a.txt']", 9, "`file` is a text: expected a table"),
@@ -422,6 +451,11 @@ fn names_and_constraints_are_checked() {
     assert_eq!(in_task("name = ''"), (8, "a name must not be empty".into()));
     assert_eq!(in_task("constraints = ['zone eu']"), (16, "`zone eu` is not a constraint".into()));
     assert_eq!(in_task("constraints = ['= eu']"), (16, "`= eu` is not a constraint".into()));
+    for wrong in ["zone in eu", "zone in [eu,]", "zone in []", "zone matchesx", "! = 3", ">= 3", "zone ! eu"] {
+        assert_eq!(in_task(&format!("constraints = ['{wrong}']")), (16, format!("`{wrong}` is not a constraint")));
+    }
+    let never = "constraints of task `task`: `zone = eu` and `zone = us` are never true at once: leave one of them out";
+    assert_eq!(in_task("constraints = ['zone = eu', 'zone = us']"), (15, never.into()));
     assert!(in_task("constraints = { '-' = 'x' }").1.contains("character '-'"));
     // A job without a name is called after its file; if that is no name, it must say one.
     let nameless = parse(Path::new("übung.toml"), "[[task]]\ncommand = ['x']", |_| Ok(Vec::new())).unwrap_err();

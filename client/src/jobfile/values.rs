@@ -3,6 +3,7 @@
 
 use super::section::whole;
 use fleetwire_common::{
+    constraint::OPERATORS,
     fb,
     ids::Name,
     job::Constraint,
@@ -68,21 +69,32 @@ pub fn duration(text: &str) -> Option<Duration> {
     Some(Duration::from_millis(total_ms))
 }
 
-/// A condition on labels: `zone = eu`, `disk != slow`, `gpu-model` or `!old`.
+/// A condition on labels, such as `zone = eu`, `zone in [eu, us]`, `driver >= 535.2`, `gpu-model` or `!old`.
 pub fn constraint(text: &str) -> Option<Constraint> {
     let text = text.trim();
-    let named = |label: &str, op, value: &str| {
-        Some(Constraint { label: Name::new(label.trim()).ok()?, op, value: value.trim().to_owned() })
-    };
-    if let Some((label, value)) = text.split_once("!=") {
-        return named(label, fb::ConstraintOp::NotEqual, value);
+    let name = |label: &str| Name::new(label.trim()).ok();
+    if let Some(label) = text.strip_prefix('!').filter(|label| !label.contains('=')) {
+        return Some(Constraint::new(name(label)?, fb::ConstraintOp::NotExists, ""));
     }
-    if let Some((label, value)) = text.split_once('=') {
-        return named(label, fb::ConstraintOp::Equal, value.trim_start_matches('='));
+    let (label, rest) = text.split_at(text.find([' ', '\t', '!', '=', '<', '>']).unwrap_or(text.len()));
+    let (label, rest) = (name(label)?, rest.trim_start());
+    if rest.is_empty() {
+        return Some(Constraint::new(label, fb::ConstraintOp::Exists, ""));
     }
-    match text.strip_prefix('!') {
-        Some(label) => named(label, fb::ConstraintOp::NotExists, ""),
-        None => named(text, fb::ConstraintOp::Exists, ""),
+    let (op, value) = OPERATORS.iter().find_map(|(operator, op)| Some((*op, rest.strip_prefix(operator)?)))?;
+    match op {
+        fb::ConstraintOp::In => {
+            let listed = value.trim_start().strip_prefix('[')?.strip_suffix(']')?.trim();
+            let values = listed.split(',').map(|value| value.trim().to_owned()).collect::<Vec<_>>();
+            values.iter().all(|value| !value.is_empty()).then(|| Constraint::one_of(label, values))
+        }
+        // A word stands apart from what it is about.
+        fb::ConstraintOp::Matches => {
+            let pattern = value.strip_prefix([' ', '\t'])?.trim();
+            Some(Constraint::new(label, op, pattern))
+        }
+        fb::ConstraintOp::Equal => Some(Constraint::new(label, op, value.trim_start_matches('=').trim())),
+        _ => Some(Constraint::new(label, op, value.trim())),
     }
 }
 
@@ -123,7 +135,10 @@ pub(super) fn key_of(what: &str) -> &'static str {
         "command" | "number of arguments" => "command",
         "number of environment variables" | "environment variable" => "env",
         "number of files" | "file" | "path" => "file",
-        "number of constraints" => "constraints",
+        "number of constraints"
+        | "number of values of a constraint"
+        | "bytes of a value of a constraint"
+        | "bytes of a pattern of a constraint" => "constraints",
         "bytes of parameters" => "parameters",
         "max_attempts" | "max_attempts or max_losses" => "max_attempts",
         "max_losses" => "max_losses",

@@ -152,7 +152,7 @@ mod tests {
     /// For the agents of which the number is `rest` when divided by `whole`.
     fn request(whole: usize, rest: usize) -> Request {
         let label = Name::new("rest").unwrap_or_else(|_| unreachable!("a name"));
-        let constraint = Constraint { label, op: fb::ConstraintOp::Equal, value: format!("{rest} of {whole}") };
+        let constraint = Constraint::new(label, fb::ConstraintOp::Equal, &format!("{rest} of {whole}"));
         Request::of(&TaskSpec { constraints: vec![constraint], ..TaskSpec::default() })
     }
 

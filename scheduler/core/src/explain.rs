@@ -229,11 +229,15 @@ fn lack_in_words(lack: &Lack) -> String {
         Lack::Executor(executor) => {
             format!("it cannot run tasks of executor {}", executor.variant_name().unwrap_or("?").to_lowercase())
         }
-        Lack::Label { label, op, value } => match *op {
-            fb::ConstraintOp::Equal => format!("its label `{label}` is not `{value}`"),
-            fb::ConstraintOp::NotEqual => format!("its label `{label}` is `{value}`"),
-            fb::ConstraintOp::Exists => format!("it has no label `{label}`"),
-            _ => format!("it has a label `{label}`"),
-        },
+        Lack::Label(constraint) => {
+            let (label, value) = (&constraint.label, &constraint.value);
+            match constraint.op {
+                fb::ConstraintOp::Equal => format!("its label `{label}` is not `{value}`"),
+                fb::ConstraintOp::NotEqual => format!("its label `{label}` is `{value}`"),
+                fb::ConstraintOp::Exists => format!("it has no label `{label}`"),
+                fb::ConstraintOp::NotExists => format!("it has a label `{label}`"),
+                _ => format!("its labels do not satisfy `{constraint}`"),
+            }
+        }
     }
 }

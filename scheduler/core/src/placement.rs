@@ -13,7 +13,8 @@ use crate::{
 };
 use fleetwire_common::{
     fb,
-    ids::{AgentId, Name, TaskId},
+    ids::{AgentId, TaskId},
+    job::Constraint,
     resources::Resources,
 };
 use std::collections::{BTreeSet, VecDeque};
@@ -76,14 +77,7 @@ pub enum Lack {
     /// It cannot run this.
     Executor(fb::Executor),
     /// A label does not satisfy a constraint.
-    Label {
-        /// The label.
-        label: Name,
-        /// The comparison.
-        op: fb::ConstraintOp,
-        /// The value it is compared with.
-        value: String,
-    },
+    Label(Constraint),
 }
 
 /// Whether an agent's kind, executors and labels suit a request.
@@ -96,14 +90,11 @@ pub fn suits(request: &Request, profile: &AgentProfile) -> Result<(), Lack> {
     if !profile.executors.contains(&request.executor) {
         return Err(Lack::Executor(request.executor));
     }
-    let holds = |constraint: &&fleetwire_common::job::Constraint| {
-        constraint.holds(profile.labels.get(constraint.label.as_str()).map(String::as_str))
-    };
+    let holds =
+        |constraint: &&Constraint| constraint.holds(profile.labels.get(constraint.label.as_str()).map(String::as_str));
     match request.constraints.iter().find(|constraint| !holds(constraint)) {
         None => Ok(()),
-        Some(lacking) => {
-            Err(Lack::Label { label: lacking.label.clone(), op: lacking.op, value: lacking.value.clone() })
-        }
+        Some(lacking) => Err(Lack::Label(lacking.clone())),
     }
 }
 

@@ -3,8 +3,8 @@
 use crate::harness::*;
 use fleetwire_common::{
     fb::{self, EndReason as R, ErrorCode as C, TaskStatus as S},
-    ids::TaskId,
-    job::TaskSpec,
+    ids::{Name, TaskId},
+    job::{Constraint, TaskSpec},
     message::End,
 };
 
@@ -210,11 +210,7 @@ fn kinds_and_labels_decide_who_may_run_a_task() {
     t.agent("a").kind(fb::AgentType::Trainer).label("zone", "x").register();
     t.agent("b").kind(fb::AgentType::Rater).label("zone", "y").register();
     t.agent("c").kind(fb::AgentType::Crawler).kind(fb::AgentType::Labeller).register();
-    let constraint = |label: &str, op, value: &str| fleetwire_common::job::Constraint {
-        label: fleetwire_common::ids::Name::new(label).unwrap(),
-        op,
-        value: value.into(),
-    };
+    let constraint = |label: &str, op, value: &str| Constraint::new(Name::new(label).unwrap(), op, value);
     let mut on = |agent_type, constraints: Vec<_>| {
         let job = t.submit(vec![TaskSpec { agent_type, constraints, ..task() }]);
         t.task(TaskId { job: fleetwire_common::ids::JobId(job), entry: 0, index: 0 }).agent

@@ -17,6 +17,7 @@ mod losing;
 mod numbers;
 mod reconciling;
 mod replaying;
+mod requesting;
 mod restoring;
 mod running;
 mod sessions;

@@ -1,0 +1,54 @@
+//! Where tasks are placed, held against what their jobs ask of an agent's labels, by a reading of docs/jobs.md that
+//! shares nothing with the core's.
+
+use crate::trace::{Violation, broken};
+use fleetwire_common::{fb::ConstraintOp as Op, ids::AgentId, ids::AttemptId, job::Constraint};
+use fleetwire_scheduler_core::State;
+
+/// Nothing is assigned to an agent whose labels do not satisfy what its job asks for.
+pub fn invariant_labels_suit(shadow: &State, attempt: AttemptId, agent: AgentId) -> Result<(), Violation> {
+    let (Some(spec), Some(record)) = (shadow.task_spec(attempt.task), shadow.agents.find(agent)) else { return Ok(()) };
+    let label = |constraint: &Constraint| record.profile.labels.get(constraint.label.as_str()).map(String::as_str);
+    match spec.constraints.iter().find(|constraint| !satisfied(constraint, label(constraint))) {
+        None => Ok(()),
+        Some(not) => broken("labels", format!("{attempt} was assigned to {}, where not `{not}`", record.name)),
+    }
+}
+
+fn satisfied(constraint: &Constraint, label: Option<&str>) -> bool {
+    let Some(label) = label else { return matches!(constraint.op, Op::NotExists | Op::NotEqual) };
+    let wanted = constraint.value.as_str();
+    let versions = numbers(label).zip(numbers(wanted));
+    match constraint.op {
+        Op::Exists => true,
+        Op::NotExists => false,
+        Op::Equal => label == wanted,
+        Op::NotEqual => label != wanted,
+        Op::In => constraint.values.contains(&label.to_owned()),
+        Op::Matches => alike(wanted.as_bytes(), label.as_bytes()),
+        Op::Less => versions.is_some_and(|(found, wanted)| found < wanted),
+        Op::AtMost => versions.is_some_and(|(found, wanted)| found <= wanted),
+        Op::AtLeast => versions.is_some_and(|(found, wanted)| found >= wanted),
+        Op::More => versions.is_some_and(|(found, wanted)| found > wanted),
+        _ => false,
+    }
+}
+
+fn numbers(version: &str) -> Option<Vec<u64>> {
+    let mut parts = version.split('.').map(str::parse).collect::<Result<Vec<u64>, _>>().ok()?;
+    while parts.last() == Some(&0) {
+        parts.pop();
+    }
+    Some(parts)
+}
+
+/// The simulation's labels are ASCII.
+fn alike(pattern: &[u8], text: &[u8]) -> bool {
+    match (pattern.split_first(), text.split_first()) {
+        (None, None) => true,
+        (Some((b'*', rest)), None) => alike(rest, text),
+        (Some((b'*', rest)), Some((_, others))) => alike(rest, text) || alike(pattern, others),
+        (Some((one, rest)), Some((other, others))) => (one == other || *one == b'?') && alike(rest, others),
+        _ => false,
+    }
+}
