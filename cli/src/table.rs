@@ -137,6 +137,7 @@ pub fn job(job: &JobView, now_ms: u64) -> String {
     facts(&[
         ("job", format!("{} ({})", job.job, job.name)),
         ("status", job.status.to_owned()),
+        ("note", job.note.clone().unwrap_or_default()),
         ("tasks", format!("{}: {}", counts.total(), some.join(", "))),
         ("progress", percent(job.progress)),
         ("entries", entries.join(", ")),

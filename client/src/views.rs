@@ -29,6 +29,8 @@ pub struct JobView {
     pub ended_at_ms: Option<u64>,
     /// Changes whenever anything of the job does.
     pub version: u64,
+    /// Why it has not begun, or was stopped by its own terms.
+    pub note: Option<String>,
     /// Its task entries.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub entries: Vec<EntryView>,
@@ -330,6 +332,7 @@ pub fn reason_name(reason: fb::EndReason) -> &'static str {
         fb::EndReason::FilesLost => "files_lost",
         fb::EndReason::DependencyUnmet => "dependency_unmet",
         fb::EndReason::Drained => "drained",
+        fb::EndReason::FailureBudget => "failure_budget",
         _ => "unknown",
     }
 }
@@ -376,6 +379,7 @@ impl From<fb::JobSummaryT> for JobView {
             submitted_at_ms: wire.submitted_at,
             ended_at_ms: moment(wire.ended_at),
             version: wire.version,
+            note: wire.note,
             entries: wire.tasks.unwrap_or_default().into_iter().map(entry).collect(),
         }
     }

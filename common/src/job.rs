@@ -234,6 +234,9 @@ impl JobSpec {
             retry_lost: self.terms.retry_lost,
             keep: self.terms.keep,
             exclusive: self.terms.exclusive,
+            stop_after_failures: self.terms.stop_after_failures,
+            deadline_ms: self.terms.deadline_ms,
+            start_after_ms: self.terms.start_after_ms,
         };
         let root = wire.pack(&mut builder);
         builder.finish(root, None);

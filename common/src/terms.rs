@@ -1,4 +1,5 @@
-//! A job's terms: what becomes of its attempts when their agents are not heard (docs/jobs.md).
+//! A job's terms: when it runs, when it is stopped, and what becomes of its attempts when their agents are not heard
+//! (docs/jobs.md).
 //!
 //! Invariant: terms that passed `Terms::check` keep what they promise: where two attempts at once must
 //! never be, the agent has stopped the one before the scheduler may start the other.
@@ -6,7 +7,7 @@
 use crate::{fb, job::TaskSpec};
 use std::time::Duration;
 
-/// What becomes of a job's attempts when an agent is not heard. Amounts of time are counted from its latest message.
+/// A job's terms. Amounts of time about agents that are not heard are counted from the latest message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms {
     /// Seconds until its attempts are suspect.
@@ -20,6 +21,12 @@ pub struct Terms {
     pub keep: fb::Keep,
     /// Two attempts of a task at once must never be.
     pub exclusive: bool,
+    /// Once so many tasks have failed, been lost or timed out for good, all the others are stopped; 0 = never.
+    pub stop_after_failures: u32,
+    /// Milliseconds from the submit: what has not ended then is stopped; 0 = never.
+    pub deadline_ms: u64,
+    /// Milliseconds from the submit: nothing is assigned before.
+    pub start_after_ms: u64,
 }
 
 /// Why terms are refused.
@@ -44,6 +51,11 @@ pub enum TermsError {
          of this cluster, or one lost packet would stop the work"
     )]
     StopsTooSoon { stop_ms: u64, min_ms: u64 },
+    #[error(
+        "the job could never run: it may start {start_ms} ms after it was submitted, and its deadline is {deadline_ms} ms \
+         after that; raise deadline, or lower start_after"
+    )]
+    NeverStarts { start_ms: u64, deadline_ms: u64 },
 }
 
 impl Terms {
@@ -70,6 +82,10 @@ impl Terms {
     /// Checks terms against the tasks of their job.
     pub(crate) fn check(&self, tasks: &[TaskSpec]) -> Result<(), TermsError> {
         let Terms { lost_after_s, stop_on_disconnect_after_ms: stop_ms, exclusive, .. } = *self;
+        let (start_ms, deadline_ms) = (self.start_after_ms, self.deadline_ms);
+        if deadline_ms > 0 && start_ms >= deadline_ms {
+            return Err(TermsError::NeverStarts { start_ms, deadline_ms });
+        }
         if !exclusive {
             return Ok(());
         }
@@ -102,6 +118,9 @@ impl Terms {
             retry_lost: wire.retry_lost(),
             keep,
             exclusive: wire.exclusive(),
+            stop_after_failures: wire.stop_after_failures(),
+            deadline_ms: wire.deadline_ms(),
+            start_after_ms: wire.start_after_ms(),
         })
     }
 }
@@ -121,6 +140,9 @@ impl Default for Terms {
             retry_lost: wire.retry_lost,
             keep: wire.keep,
             exclusive: wire.exclusive,
+            stop_after_failures: wire.stop_after_failures,
+            deadline_ms: wire.deadline_ms,
+            start_after_ms: wire.start_after_ms,
         }
     }
 }
@@ -151,6 +173,13 @@ mod tests {
         assert_eq!(check(exclusive(53_092, 60)), Ok(()));
         assert!(check(exclusive(u64::MAX, 60)).is_err());
         assert_eq!(check(Terms { exclusive: false, ..exclusive(0, 60) }), Ok(()));
+    }
+
+    #[test]
+    fn a_job_that_could_never_run_is_refused() {
+        let check = |start_after_ms, deadline_ms| Terms { start_after_ms, deadline_ms, ..Terms::default() }.check(&[]);
+        assert_eq!(check(5, 5), Err(TermsError::NeverStarts { start_ms: 5, deadline_ms: 5 }));
+        assert_eq!((check(4, 5), check(u64::MAX, 0), check(0, u64::MAX)), (Ok(()), Ok(()), Ok(())));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-// @generated stamp 7b201559b89b1dae743b3e12d4db41a261e4890761887315156045bdedc3a99f flatc 25.12.19
+// @generated stamp a984a4a2de329cf50333fdd59ed7cc02ddb8f3a73e4d80d581cf8dfbb6c60e79 flatc 25.12.19
 use super::{Verifier, fb};
 
 /// How deep tables can lie in each other: no schema here holds itself.
@@ -533,7 +533,7 @@ fn task_spec_summary(v: &mut Verifier<'_>, at: usize) -> Option<()> {
 }
 
 fn job_summary(v: &mut Verifier<'_>, at: usize) -> Option<()> {
-    let mut table = v.table(at, 52)?;
+    let mut table = v.table(at, 56)?;
     table.inline(4, 8, 8);
     if let Some(at) = table.offset(v, 6)? {
         v.text(at)?;
@@ -551,6 +551,9 @@ fn job_summary(v: &mut Verifier<'_>, at: usize) -> Option<()> {
         v.each(at, task_spec_summary)?;
     }
     table.inline(20, 4, 4);
+    if let Some(at) = table.offset(v, 22)? {
+        v.text(at)?;
+    }
     table.finish(v)
 }
 
@@ -944,7 +947,7 @@ fn task_spec(v: &mut Verifier<'_>, at: usize) -> Option<()> {
 }
 
 pub(super) fn job_spec(v: &mut Verifier<'_>, at: usize) -> Option<()> {
-    let mut table = v.table(at, 27)?;
+    let mut table = v.table(at, 47)?;
     if let Some(at) = table.offset(v, 4)? {
         v.text(at)?;
     }
@@ -956,6 +959,9 @@ pub(super) fn job_spec(v: &mut Verifier<'_>, at: usize) -> Option<()> {
     table.inline(12, 1, 1);
     table.inline(14, 1, 1);
     table.inline(16, 1, 1);
+    table.inline(18, 4, 4);
+    table.inline(20, 8, 8);
+    table.inline(22, 8, 8);
     table.finish(v)
 }
 
@@ -1110,11 +1116,12 @@ fn tasks_ended(v: &mut Verifier<'_>, at: usize) -> Option<()> {
 }
 
 fn cancel_requested(v: &mut Verifier<'_>, at: usize) -> Option<()> {
-    let mut table = v.table(at, 15)?;
+    let mut table = v.table(at, 16)?;
     table.inline(4, 8, 8);
     table.inline(6, 1, 1);
     table.inline(8, 2, 2);
     table.inline(10, 4, 4);
+    table.inline(12, 1, 1);
     table.finish(v)
 }
 
@@ -1283,7 +1290,7 @@ fn entry_kept(v: &mut Verifier<'_>, at: usize) -> Option<()> {
 }
 
 fn job_kept(v: &mut Verifier<'_>, at: usize) -> Option<()> {
-    let mut table = v.table(at, 57)?;
+    let mut table = v.table(at, 58)?;
     table.inline(4, 8, 8);
     if let Some(at) = table.offset(v, 6)? {
         v.text(at)?;
@@ -1302,6 +1309,7 @@ fn job_kept(v: &mut Verifier<'_>, at: usize) -> Option<()> {
         v.vector(at, 40, 1)?;
     }
     table.inline(22, 8, 8);
+    table.inline(24, 1, 1);
     table.finish(v)
 }
 

@@ -20,7 +20,7 @@ use fleetwire_common::{
     limits::FILES_BYTES_MAX,
 };
 use mistake::Fault;
-use section::Section;
+use section::{Field, Section};
 use std::{collections::BTreeMap, fs, io, ops::Range, path::Path};
 use task::Entry;
 use toml::de::{DeTable, DeValue};
@@ -28,8 +28,18 @@ use toml::de::{DeTable, DeValue};
 /// Bytes of a job file: its own text, without the files that it names.
 pub const JOB_FILE_BYTES_MAX: u64 = 4 << 20;
 
-const JOB_KEYS: &[&str] =
-    &["name", "lost_after", "stop_on_disconnect_after", "retry_lost", "keep", "exclusive", "task"];
+const JOB_KEYS: &[&str] = &[
+    "name",
+    "lost_after",
+    "stop_on_disconnect_after",
+    "retry_lost",
+    "keep",
+    "exclusive",
+    "stop_after_failures",
+    "deadline",
+    "start_after",
+    "task",
+];
 
 /// Reads and checks a job file. Sources of files are looked up relative to the folder it lies in.
 pub fn load(path: &Path) -> Result<JobSpec, JobFileError> {
@@ -68,7 +78,7 @@ fn job(path: &Path, text: &str, read: Read<'_>) -> Result<JobSpec, Fault> {
         Some(field) => field.name()?,
         None => values::name_of_path(path).ok_or_else(|| section.missing("name"))?,
     };
-    let terms = terms(&section)?;
+    let mut terms = terms(&section)?;
 
     let tasks = section.field("task")?.ok_or_else(|| section.missing("[[task]]"))?;
     let mut entries: Vec<Entry> = Vec::new();
@@ -87,6 +97,9 @@ fn job(path: &Path, text: &str, read: Read<'_>) -> Result<JobSpec, Fault> {
     }
 
     known_tasks(&entries)?;
+    if let Some(field) = section.field("stop_after_failures")? {
+        terms.stop_after_failures = failures(&field, entries.iter().map(|entry| u64::from(entry.spec.count)).sum())?;
+    }
     let specs = entries.iter().map(|entry| entry.spec.clone()).collect();
     JobSpec::new(name, specs, terms).map_err(|error| refused(error, &entries, &section))
 }
@@ -107,7 +120,23 @@ fn known_tasks(entries: &[Entry]) -> Result<(), Fault> {
     Ok(())
 }
 
-/// What becomes of its attempts when an agent is not heard.
+/// How many tasks may fail: a number, or a percentage of them all.
+fn failures(field: &Field<'_>, tasks: u64) -> Result<u32, Fault> {
+    const EXPECTED: &str = "a number of tasks, such as 10, or a part of them, such as \"5%\"";
+    let DeValue::String(text) = field.value.get_ref() else {
+        return match field.value.get_ref() {
+            DeValue::Integer(_) => Ok(u32::try_from(field.integer(1..=i64::from(u32::MAX))?).unwrap_or(u32::MAX)),
+            _ => Err(section::wrong_type(field.key, EXPECTED, field.value)),
+        };
+    };
+    let percent = text.strip_suffix('%').and_then(|number| number.trim_end().parse::<u64>().ok());
+    match percent.filter(|percent| (1..=100).contains(percent)) {
+        Some(percent) => Ok(u32::try_from((tasks * percent).div_ceil(100)).unwrap_or(u32::MAX)),
+        None => Err(section::wrong_type(field.key, EXPECTED, field.value)),
+    }
+}
+
+/// When it runs, and what becomes of its attempts when an agent is not heard.
 fn terms(section: &Section<'_>) -> Result<Terms, Fault> {
     let mut terms = Terms::default();
     if let Some(field) = section.field("lost_after")? {
@@ -125,6 +154,12 @@ fn terms(section: &Section<'_>) -> Result<Terms, Fault> {
     }
     if let Some(field) = section.field("exclusive")? {
         terms.exclusive = field.bool()?;
+    }
+    if let Some(field) = section.field("deadline")? {
+        terms.deadline_ms = 1_000 * field.seconds()?;
+    }
+    if let Some(field) = section.field("start_after")? {
+        terms.start_after_ms = 1_000 * field.seconds()?;
     }
     Ok(terms)
 }
@@ -148,6 +183,7 @@ fn refused(error: JobError, entries: &[Entry], section: &Section<'_>) -> Fault {
             entry.map(|entry| entry.span_of("after"))
         }
         JobError::Terms(TermsError::NeverStopped { .. }) => Some(section.span_of("exclusive")),
+        JobError::Terms(TermsError::NeverStarts { .. }) => Some(section.span_of("deadline")),
         JobError::Terms(_) => Some(section.span_of("stop_on_disconnect_after")),
         JobError::Unreadable(_) | JobError::Name { .. } | JobError::NoTasks | JobError::DuplicateTask(_) => None,
     };

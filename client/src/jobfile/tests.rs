@@ -31,11 +31,12 @@ fn in_task(line: &str) -> (usize, String) {
 }
 
 #[test]
-fn what_becomes_of_work_whose_agent_is_not_heard() {
+fn on_what_terms_a_job_runs() {
     let terms = |text: &str| read(&format!("name = 'j'\n{text}\n[[task]]\ncommand = ['true']\n")).unwrap().terms;
     assert_eq!(terms(""), Terms::default());
     let all = terms(
-        "lost_after = '3m'\nstop_on_disconnect_after = '2m'\nretry_lost = false\nkeep = 'best_progress'\nexclusive = true",
+        "lost_after = '3m'\nstop_on_disconnect_after = '2m'\nretry_lost = false\nkeep = 'best_progress'\nexclusive = true\n\
+         stop_after_failures = 3\ndeadline = '2h'\nstart_after = '10m'",
     );
     let expected = Terms {
         lost_after_s: 180,
@@ -43,6 +44,9 @@ fn what_becomes_of_work_whose_agent_is_not_heard() {
         retry_lost: false,
         keep: fb::Keep::BestProgress,
         exclusive: true,
+        stop_after_failures: 3,
+        deadline_ms: 7_200_000,
+        start_after_ms: 600_000,
     };
     assert_eq!(all, expected);
     let refused = |text: &str| {
@@ -54,6 +58,10 @@ fn what_becomes_of_work_whose_agent_is_not_heard() {
         ("exclusiv = true", 2, 1, "did you mean `exclusive`?"),
         ("retry_lost = 'no'", 2, 14, "expected `true` or `false`"),
         ("stop_on_disconnect_after = '0s'", 2, 28, "whole seconds with a unit"),
+        ("deadline = '1h'\nstart_after = '2h'", 2, 12, "lower start_after"),
+        ("stop_after_failures = 0", 2, 23, "expected 1 to 4294967295"),
+        ("stop_after_failures = '101%'", 2, 23, "or a part of them"),
+        ("stop_after_failures = true", 2, 23, "or a part of them"),
         ("exclusive = true", 2, 13, "set stop_on_disconnect_after"),
         ("exclusive = true\nstop_on_disconnect_after = '295s'", 3, 28, "raise lost_after"),
     ] {
@@ -61,6 +69,11 @@ fn what_becomes_of_work_whose_agent_is_not_heard() {
         assert_eq!((found_line, found_column), (line, column), "{rendered}");
         assert!(rendered.contains(says), "{rendered}");
     }
+    // Of all tasks of all entries, rounded up.
+    let entries = "[[task]]\ncommand = ['true']\ncount = 250\n[[task]]\ncommand = ['true']\n";
+    let part = |text: &str| read(&format!("name = 'j'\nstop_after_failures = '{text}'\n{entries}")).unwrap();
+    let parts = ["1%", "2 %", "100%"].map(|text| part(text).terms.stop_after_failures);
+    assert_eq!(parts, [3, 6, 251]);
 }
 
 #[test]

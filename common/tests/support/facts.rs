@@ -32,6 +32,9 @@ pub fn job() -> Vec<u8> {
         retry_lost: true,
         keep: fb::Keep::Replacement,
         exclusive: true,
+        stop_after_failures: 3,
+        deadline_ms: 9,
+        ..Default::default()
     };
     let mut builder = Builder::new();
     let root = job.pack(&mut builder);
@@ -151,7 +154,13 @@ fn bodies() -> Vec<F> {
             ..Default::default()
         })),
         F::TasksEnded(Box::new(fb::TasksEndedT { job: 9, from: 3, to: 8, ..Default::default() })),
-        F::CancelRequested(Box::new(fb::CancelRequestedT { job: 9, all: false, entry: 1, index: 2 })),
+        F::CancelRequested(Box::new(fb::CancelRequestedT {
+            job: 9,
+            all: false,
+            entry: 1,
+            index: 2,
+            ..Default::default()
+        })),
         F::DataCreated(Box::new(fb::DataCreatedT { id: id(), receipt: assignment().receipt, incarnation_id: id() })),
         F::AssignmentKept(Box::new(fb::AssignmentKeptT {
             assignment: Some(assignment()),

@@ -18,6 +18,7 @@ use fleetwire_common::{
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 /// A submit that was accepted.
@@ -46,8 +47,8 @@ pub struct Job {
     pub submitted_at: Time,
     /// When its last task ended.
     pub ended_at: Option<Time>,
-    /// Whether the whole job was asked to stop.
-    pub cancelled: bool,
+    /// Why the whole job was asked to stop, if it was.
+    pub stopped: Option<fb::EndReason>,
     /// Its entries, in the order of the spec.
     pub entries: Vec<Entry>,
     /// How its tasks fare.
@@ -163,7 +164,7 @@ impl Entry {
         } else if self.cancelled.contains(bit) {
             Some(fb::TaskStatus::Cancelled)
         } else if self.failed.contains(bit) {
-            // Only the wait for an agent makes a task fail that never had one.
+            // Only time makes a task fail that never had an agent.
             Some(fb::TaskStatus::TimedOut)
         } else if self.skipped.contains(bit) {
             Some(fb::TaskStatus::Skipped)
@@ -435,7 +436,7 @@ impl Job {
             owner: owner.into(),
             submitted_at,
             ended_at: None,
-            cancelled: false,
+            stopped: None,
             entries: spec.tasks.iter().map(entry).collect(),
             counts: Counts { total: spec.task_count(), ..Counts::default() },
         }
@@ -470,6 +471,28 @@ impl Job {
         self.files.iter().map(|kept| kept.blob).chain(results)
     }
 
+    /// Before when nothing of it is assigned.
+    pub fn starts_at(&self) -> Time {
+        self.submitted_at + Duration::from_millis(self.spec.terms.start_after_ms)
+    }
+
+    /// When whatever of it has not ended is stopped; [`Time::NEVER`] without a deadline.
+    pub fn due_at(&self) -> Time {
+        match self.spec.terms.deadline_ms {
+            0 => Time::NEVER,
+            ms => self.submitted_at + Duration::from_millis(ms),
+        }
+    }
+
+    /// Why it is to be stopped at that time by its own terms, if it is.
+    pub fn stops_for(&self, now: Time) -> Option<fb::EndReason> {
+        let budget = u64::from(self.spec.terms.stop_after_failures);
+        let spent = budget > 0 && self.counts.failed >= budget;
+        let reason = if spent { fb::EndReason::FailureBudget } else { fb::EndReason::DeadlinePassed };
+        let open = self.stopped.is_none() && self.ended_at.is_none();
+        (open && (spent || self.due_at() <= now)).then_some(reason)
+    }
+
     /// All its entries' ordinals.
     pub fn ordinals(&self) -> impl Iterator<Item = u16> + use<> {
         0..self.entries.len() as u16
@@ -493,6 +516,14 @@ pub fn records_of(
     let from = TaskId { job, entry: 0, index: 0 };
     let to = TaskId { job, entry: u16::MAX, index: u32::MAX };
     tasks.range(from..=to).map(|(task, record)| (*task, record))
+}
+
+/// How a task ends that is stopped for that reason.
+pub fn end_of_stopped(reason: fb::EndReason) -> fb::TaskStatus {
+    match reason {
+        fb::EndReason::DeadlinePassed => fb::TaskStatus::TimedOut,
+        _ => fb::TaskStatus::Cancelled,
+    }
 }
 
 /// Whether a status is one in which a task has ended.

@@ -84,7 +84,7 @@ impl Core {
         effects.set_position(self.position);
     }
 
-    /// What ends is passed on later, if anything comes after it.
+    /// What ends is passed on later, if anything comes after it, or a failure may be one too many.
     fn note_ends(&mut self, fact: &Fact<'_>) {
         let (id, entry, range) = match fact {
             Fact::AttemptEnded(ended) if is_end(ended.task_status) => {
@@ -94,8 +94,11 @@ impl Core {
             Fact::TasksEnded { job, entry, from, to, .. } => (*job, *entry, *from..*to),
             _ => return,
         };
-        let waits = self.live.jobs.get(&id).and_then(|job| job.waits.as_ref());
-        if waits.is_some_and(|waits| !waits.graph.feeds_of(entry).is_empty()) {
+        let Some(job) = self.live.jobs.get(&id) else { return };
+        if job.has_budget {
+            self.live.spending.push(id);
+        }
+        if job.waits.as_ref().is_some_and(|waits| !waits.graph.feeds_of(entry).is_empty()) {
             self.live.ended.push_back((id, entry, range));
         }
     }
@@ -186,6 +189,11 @@ impl Core {
         }
     }
 
+    /// From when on tasks of a job may be assigned.
+    pub fn opens_at(&self, id: JobId) -> Time {
+        self.settled_at(id).max(self.state.jobs.get(&id).map_or(Time::ZERO, Job::starts_at))
+    }
+
     /// How an attempt enters a ledger that knows nothing of it.
     pub fn new_held(&self, attempt: AttemptId) -> Held {
         let resources = self.state.task_spec(attempt.task).map(|spec| spec.resources).unwrap_or_default();
@@ -206,13 +214,15 @@ impl Core {
     /// A job that was just accepted, or that the state had at start: its classes, its waiting tasks,
     /// its queue timeouts.
     pub fn enter_job(&mut self, id: JobId) {
-        let settled_at = self.settled_at(id);
+        let opens_at = self.opens_at(id);
         let Some(job) = self.state.jobs.get(&id) else { return };
         let live = &mut self.live;
+        live.deadlines.arm(job.due_at(), Deadline::Due(id));
         live.version += 1;
         let graph = Graph::of(&job.spec.tasks).unwrap_or_else(|_| unreachable!("a job that exists was checked"));
         let waits = graph.map(|graph| Box::new(Waits::new(graph)));
-        let mut entered = JobLive { version: live.version, ..JobLive::default() };
+        let has_budget = job.spec.terms.stop_after_failures > 0;
+        let mut entered = JobLive { version: live.version, has_budget, ..JobLive::default() };
         for (ordinal, entry) in job.ordinals().zip(&job.entries) {
             let agents = &self.state.agents;
             let class = live.queue.enter(&Request::of(&entry.spec), |request| {
@@ -230,15 +240,15 @@ impl Core {
         }
         entered.waits = waits;
         live.jobs.insert(id, entered);
-        if settled_at > self.now {
-            live.deadlines.arm(settled_at, Deadline::Settled(id));
+        if opens_at > self.now {
+            live.deadlines.arm(opens_at, Deadline::Settled(id));
         } else {
             self.on_settled(id);
         }
     }
 
-    /// The tasks of a job that were never started may be assigned: at once, but those of an exclusive job that might still
-    /// run somewhere.
+    /// The tasks of a job that were never started may be assigned: at once, but those of a job that starts later, and of
+    /// an exclusive one that might still run somewhere.
     pub fn on_settled(&mut self, id: JobId) {
         let (Some(job), Some(entered)) = (self.state.jobs.get(&id), self.live.jobs.get_mut(&id)) else { return };
         entered.settled = true;
@@ -256,11 +266,12 @@ impl Core {
     /// A job that has ended: nothing waits for it any more.
     pub fn leave_job(&mut self, id: JobId) {
         let Some(left) = self.live.jobs.remove(&id) else { return };
-        self.live.deadlines.disarm(self.settled_at(id), Deadline::Settled(id));
+        self.live.deadlines.disarm(self.opens_at(id), Deadline::Settled(id));
         for class in left.classes {
             self.live.queue.leave(class);
         }
         let Some(job) = self.state.jobs.get(&id) else { return };
+        self.live.deadlines.disarm(job.due_at(), Deadline::Due(id));
         for ordinal in job.ordinals() {
             if let Some(due) = entry_queue_timeout(job, left.waits.as_deref(), ordinal) {
                 self.live.deadlines.disarm(due, Deadline::EntryQueued(id, ordinal));
@@ -294,7 +305,7 @@ impl Core {
     /// Before which moment a task that was started is not tried again.
     fn waits_until(&self, task: TaskId) -> Option<Time> {
         let retry_at = self.state.tasks.get(&task)?.pending_since;
-        Some(retry_at.max(self.settled_at(task.job)))
+        Some(retry_at.max(self.opens_at(task.job)))
     }
 
     /// When a task that was started before has waited too long.
@@ -309,7 +320,7 @@ impl Core {
 /// agents. `None` if they may wait for ever, or something else has to end first.
 fn entry_queue_timeout(job: &Job, waits: Option<&Waits>, ordinal: u16) -> Option<Time> {
     let timeout_s = job.entry(ordinal)?.spec.queue_timeout_s;
-    let since = waits.map_or(Some(job.submitted_at), |waits| waits.waits_since(job, ordinal))?;
+    let since = waits.map_or(Some(job.starts_at()), |waits| waits.waits_since(job, ordinal))?;
     (timeout_s > 0).then(|| since + Duration::from_secs(timeout_s))
 }
 

@@ -14,8 +14,11 @@ use crate::queue::ClassId;
 /// What is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Deadline {
-    /// Nothing can be left of what the journal that a backup stands for had assigned of an exclusive job.
+    /// A job's tasks may be assigned: it was to start later, or nothing can be left of what the journal that a backup
+    /// stands for had assigned of an exclusive one.
     Settled(JobId),
+    /// A job's own deadline.
+    Due(JobId),
     /// A task's wait for its next attempt is over.
     Retry(TaskId),
     /// A task that was started before has waited too long for an agent.

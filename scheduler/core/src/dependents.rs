@@ -39,8 +39,12 @@ impl Core {
         }
     }
 
-    /// Passes on what has ended to whoever comes after it, and what ends by that.
+    /// Passes on what has ended to whoever comes after it, and what ends by that; jobs of which too much has failed are
+    /// stopped before.
     pub fn pass_on_ends(&mut self, effects: &mut Effects) {
+        while let Some(job) = self.live.spending.pop() {
+            self.heed_terms(job, effects);
+        }
         while let Some((job, entry, range)) = self.live.ended.pop_front() {
             let Some(mut waits) = self.live.jobs.get_mut(&job).and_then(|job| job.waits.take()) else { continue };
             let decided = self.look_at_dependents(&mut waits, job, entry, range);

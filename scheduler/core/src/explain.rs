@@ -11,7 +11,7 @@ use crate::{
 use fleetwire_common::{
     fb,
     graph::{Graph, Need},
-    ids::{AgentId, TaskId},
+    ids::{AgentId, JobId, TaskId},
     resources::Resources,
 };
 use std::collections::BTreeMap;
@@ -62,6 +62,9 @@ impl Core {
                 if let Some(notice) = self.notice() {
                     return format!("waits: {notice}");
                 }
+                if let Some(words) = self.job_note(task.job) {
+                    return format!("waits: its job {words}");
+                }
                 let settled_at = self.settled_at(task.job);
                 if settled_at > self.now {
                     let wait = settled_at.since(self.now).as_secs_f64();
@@ -89,16 +92,40 @@ impl Core {
                 let Some(open) = open else { return String::from("is assigned") };
                 let name = self.agent_name(open.agent);
                 let away = if self.session_of(open.agent).is_some() { "" } else { ", which is not connected" };
-                let stops = if self.state.is_cancelled(task) { "; it was asked to stop" } else { "" };
+                let stops = match self.state.stopped(task) {
+                    Some(_) => format!("; it was asked to stop{}", self.stop_in_words(task)),
+                    None => String::new(),
+                };
                 format!("attempt {} is on agent `{name}`{away}{stops}", open.attempt)
             }
             fb::TaskStatus::Skipped => self.skipped_in_words(task),
             _ => {
                 let reason = self.state.last_end(task).and_then(|ended| ended.reason.variant_name());
                 let status = status.variant_name().unwrap_or("ended");
-                format!("has ended: {status} ({})", reason.unwrap_or("it never had an agent"))
+                let why = self.stop_in_words(task);
+                format!("has ended: {status} ({}){why}", reason.unwrap_or("it never had an agent"))
             }
         }
+    }
+
+    /// Why a job has not begun, or was stopped by its own terms.
+    pub fn job_note(&self, id: JobId) -> Option<String> {
+        let job = self.state.jobs.get(&id)?;
+        match job.stopped {
+            Some(fb::EndReason::FailureBudget) => {
+                Some(format!("was stopped: stop_after_failures is {}", job.spec.terms.stop_after_failures))
+            }
+            Some(fb::EndReason::DeadlinePassed) => Some(String::from("was stopped: its deadline has passed")),
+            _ if job.starts_at() > self.now && job.ended_at.is_none() => {
+                Some(format!("starts in {:.1} s", job.starts_at().since(self.now).as_secs_f64()))
+            }
+            _ => None,
+        }
+    }
+
+    fn stop_in_words(&self, task: TaskId) -> String {
+        let words = self.state.stopped(task).and_then(|_| self.job_note(task.job));
+        words.map(|words| format!("; its job {words}")).unwrap_or_default()
     }
 
     /// What a task that was never started waits for, if that is other tasks.

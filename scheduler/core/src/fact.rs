@@ -154,6 +154,8 @@ pub enum Fact<'a> {
         job: JobId,
         /// Entry and index of one task; `None` = the whole job.
         task: Option<(u16, u32)>,
+        /// Why.
+        reason: fb::EndReason,
     },
     /// An ended job is kept no longer.
     JobForgotten {
@@ -251,9 +253,10 @@ impl<'a> Fact<'a> {
                 let args = fb::TasksEndedArgs { job: job.0, entry, from, to, status, reason };
                 fb::TasksEnded::create(builder, &args).as_union_value()
             }),
-            Fact::CancelRequested { job, task } => (fb::FactBody::CancelRequested, {
+            Fact::CancelRequested { job, task, reason } => (fb::FactBody::CancelRequested, {
                 let (entry, index) = task.unwrap_or_default();
-                let args = fb::CancelRequestedArgs { job: job.0, all: task.is_none(), entry, index };
+                let (all, reason) = (task.is_none(), *reason);
+                let args = fb::CancelRequestedArgs { job: job.0, all, entry, index, reason };
                 fb::CancelRequested::create(builder, &args).as_union_value()
             }),
             Fact::AgentUnreachable { agent } => (fb::FactBody::AgentUnreachable, {
@@ -297,7 +300,7 @@ impl<'a> Fact<'a> {
             fb::FactBody::TasksEnded => record.fact_as_tasks_ended().map(read_tasks_ended),
             fb::FactBody::CancelRequested => record.fact_as_cancel_requested().map(|table| {
                 let task = (!table.all()).then(|| (table.entry(), table.index()));
-                Ok(Fact::CancelRequested { job: JobId(table.job()), task })
+                Ok(Fact::CancelRequested { job: JobId(table.job()), task, reason: table.reason() })
             }),
             fb::FactBody::AgentUnreachable => record
                 .fact_as_agent_unreachable()

@@ -1,9 +1,9 @@
-//! The story of a job: submitted once whatever the network does, and cancelled.
+//! The story of a job: submitted once whatever the network does, and stopped: by its owner, its deadline or its failures.
 //!
 //! Invariants: a submit id names one job for a day; what was acknowledged is a fact.
 
 use crate::{
-    attempts::records_of,
+    attempts::{end_of_stopped, records_of},
     bodies::FileKept,
     core::Core,
     event::{Effects, Rejected},
@@ -161,7 +161,7 @@ impl Core {
                 if !self.state.jobs.contains_key(&job) {
                     return Err(Rejected::UnknownJob { job });
                 }
-                self.cancel_job(job, effects);
+                self.stop_job(job, fb::EndReason::Cancelled, effects);
                 job
             }
         };
@@ -175,16 +175,28 @@ impl Core {
         let TaskId { job, entry, index } = task;
         let open = self.state.tasks.get(&task).map_or(0, |record| record.open.count());
         if open > 0 {
-            if !self.state.is_cancelled(task) {
-                self.decide(&Fact::CancelRequested { job, task: Some((entry, index)) }, effects);
+            if !self.state.is_stopped(task) {
+                let (task, reason) = (Some((entry, index)), fb::EndReason::Cancelled);
+                self.decide(&Fact::CancelRequested { job, task, reason }, effects);
             }
-            self.stop_attempts(task, effects);
+            self.stop_attempts(task, fb::EndReason::Cancelled, effects);
         } else if self.state.task_status(task) == Some(fb::TaskStatus::Pending) {
-            self.cancel_waiting(job, entry, (index, index + 1), effects);
+            self.stop_waiting(job, entry, (index, index + 1), fb::EndReason::Cancelled, effects);
         }
     }
 
-    fn cancel_job(&mut self, job: JobId, effects: &mut Effects) {
+    /// Stops a job by its own terms, if it is time for that: its budget of failures is spent, or its deadline has come.
+    pub fn heed_terms(&mut self, job: JobId, effects: &mut Effects) {
+        let reason = self.state.jobs.get(&job).and_then(|job| job.stops_for(self.now));
+        if let Some(reason) = reason {
+            self.stop_job(job, reason, effects);
+            self.touch(job, effects);
+            self.close_if_ended(job);
+        }
+    }
+
+    /// What waits ends at once, what runs is asked to stop. That it was stopped by its own terms is a fact in any case.
+    fn stop_job(&mut self, job: JobId, reason: fb::EndReason, effects: &mut Effects) {
         let Some(found) = self.state.jobs.get(&job) else { return };
         let mut waiting: Vec<(u16, (u32, u32))> = Vec::new();
         for (ordinal, entry) in found.ordinals().zip(&found.entries) {
@@ -198,34 +210,41 @@ impl Core {
                 waiting.push((task.entry, (task.index, task.index + 1)));
             }
         }
-        if !running.is_empty() && !found.cancelled {
-            self.decide(&Fact::CancelRequested { job, task: None }, effects);
+        if found.stopped.is_none() && (!running.is_empty() || reason != fb::EndReason::Cancelled) {
+            self.decide(&Fact::CancelRequested { job, task: None, reason }, effects);
         }
         for (entry, range) in waiting {
-            self.cancel_waiting(job, entry, range, effects);
+            self.stop_waiting(job, entry, range, reason, effects);
         }
         for task in running {
-            self.stop_attempts(task, effects);
+            self.stop_attempts(task, reason, effects);
         }
     }
 
-    fn cancel_waiting(&mut self, job: JobId, entry: u16, (from, to): (u32, u32), effects: &mut Effects) {
+    fn stop_waiting(
+        &mut self,
+        job: JobId,
+        entry: u16,
+        (from, to): (u32, u32),
+        reason: fb::EndReason,
+        effects: &mut Effects,
+    ) {
         let class = self.live.jobs.get(&job).and_then(|job| job.classes.get(usize::from(entry)).copied());
         self.cease_waiting(TaskId { job, entry, index: from });
         if let Some(class) = class {
             self.live.queue.withdraw(class, job, entry, from, to);
         }
-        let (status, reason) = (fb::TaskStatus::Cancelled, fb::EndReason::Cancelled);
+        let status = end_of_stopped(reason);
         self.decide(&Fact::TasksEnded { job, entry, from, to, status, reason }, effects);
     }
 
     /// Asks the agents of a task's attempts to stop them; those that are suspect end at once.
-    fn stop_attempts(&mut self, task: TaskId, effects: &mut Effects) {
+    fn stop_attempts(&mut self, task: TaskId, reason: fb::EndReason, effects: &mut Effects) {
         self.live.dequeue(task);
         let open = self.state.tasks.get(&task).map(|record| record.open);
         for assigned in open.into_iter().flat_map(|open| open.iter()) {
             let attempt = AttemptId { task, attempt: assigned.attempt };
-            self.send_cancellation(assigned.agent, attempt, fb::EndReason::Cancelled, effects);
+            self.send_cancellation(assigned.agent, attempt, reason, effects);
         }
         self.consider_rival(task, effects);
     }

@@ -132,7 +132,7 @@ fn write_token(token: TokenId, record: &TokenRecord, builder: &mut Builder) -> U
 }
 
 fn write_job(id: JobId, job: &Job, builder: &mut Builder) -> Union {
-    let Job { key, spec, files, kept_bytes, owner, submitted_at, ended_at, cancelled, entries, counts: _ } = job;
+    let Job { key, spec, files, kept_bytes, owner, submitted_at, ended_at, stopped, entries, counts: _ } = job;
     let entries = entries.iter().map(|entry| {
         let Entry {
             spec: _,
@@ -160,7 +160,8 @@ fn write_job(id: JobId, job: &Job, builder: &mut Builder) -> Union {
         owner: Some(owner.to_string()),
         submitted_at: submitted_at.0,
         ended_at: ended_at.map_or(0, |at| at.0),
-        cancelled: *cancelled,
+        cancelled: stopped.is_some(),
+        stopped: stopped.unwrap_or(fb::EndReason::Cancelled),
         kept_bytes: *kept_bytes,
         spec: Some(spec.to_wire()),
         entries: Some(entries.collect()),
@@ -310,7 +311,7 @@ fn read_job<'a>(table: fb::JobKept<'a>) -> Result<Kept<'a>, FactError> {
         counts.skipped += u64::from(entry.fares.skipped);
     }
     job.counts = counts;
-    job.cancelled = table.cancelled();
+    job.stopped = table.cancelled().then_some(table.stopped());
     job.ended_at = (table.ended_at() > 0).then_some(Time(table.ended_at()));
     if job.ended_at.is_some() != (counts.ended() == counts.total) {
         return Err(wrong("ended_at"));

@@ -140,9 +140,9 @@ impl Scheduler {
         core.decide(&fact, effects);
         let open: Vec<_> =
             core.state.jobs.iter().filter(|(_, job)| job.ended_at.is_none()).map(|(id, _)| *id).collect();
-        for job in open {
-            core.enter_job(job);
-            core.tell_all_ends(job);
+        for job in &open {
+            core.enter_job(*job);
+            core.tell_all_ends(*job);
         }
         let waiting = core.state.tasks.iter().filter(|(_, record)| record.open.count() == 0);
         for task in waiting.map(|(task, _)| *task).collect::<Vec<_>>() {
@@ -160,6 +160,10 @@ impl Scheduler {
         }
         for agent in core.state.agents.known().map(|(agent, _)| agent).collect::<Vec<_>>() {
             core.on_agent_away(agent, core.now);
+        }
+        // Some may have come to their deadline meanwhile.
+        for job in open {
+            core.heed_terms(job, effects);
         }
         core.pass_on_ends(effects);
     }
@@ -250,6 +254,7 @@ fn on_deadline(core: &mut Core, effects: &mut Effects) {
         let Some(deadline) = core.live.deadlines.take_due(core.now) else { return };
         match deadline {
             Deadline::Settled(job) => core.on_settled(job),
+            Deadline::Due(job) => core.heed_terms(job, effects),
             Deadline::Retry(task) => core.on_retry_due(task),
             Deadline::TaskQueued(task) => core.on_task_queued_too_long(task, effects),
             Deadline::EntryQueued(job, entry) => core.on_entry_queued_too_long(job, entry, effects),

@@ -57,6 +57,8 @@ pub struct Live {
     pub disk: DiskRoom,
     /// What has ended in this event and is not passed on yet, of jobs whose tasks come after each other.
     pub ended: VecDeque<(JobId, u16, Range<u32>)>,
+    /// Jobs with a budget of failures of which something has ended in this event.
+    pub spending: Vec<JobId>,
 }
 
 /// What is known of the room on the journal's disk.
@@ -238,6 +240,8 @@ pub struct JobLive {
     pub waits: Option<Box<Waits>>,
     /// Its tasks may be assigned.
     pub settled: bool,
+    /// Only so many of its tasks may fail.
+    pub has_budget: bool,
     /// Attempts that run.
     pub running: u64,
     /// The sum of their progress, parts per million.

@@ -5,8 +5,15 @@
 //! only one attempt has not ended, and the next waits until nothing of it can be left.
 
 use crate::{
-    agents::AgentRecord, attempts::Assigned, core::Core, deadlines::Deadline, event::Effects, fact::Fact,
-    limits::RETURN_WITHIN, live::Reported, tasks::Ending,
+    agents::AgentRecord,
+    attempts::{Assigned, end_of_stopped},
+    core::Core,
+    deadlines::Deadline,
+    event::Effects,
+    fact::Fact,
+    limits::RETURN_WITHIN,
+    live::Reported,
+    tasks::Ending,
 };
 use fleetwire_common::{
     fb,
@@ -118,20 +125,17 @@ impl Core {
             };
             let Some(max_losses) = self.state.task_spec(task).map(|spec| spec.max_losses) else { return };
             let terms = self.terms(task.job);
-            let cancelled = self.state.is_cancelled(task);
+            let stopped = self.state.stopped(task);
             // What is suspect now would count as lost: the task would have ended its agents too often.
             let spent = !terms.retry_lost || record.losses.saturating_add(open.count() as u32) >= max_losses;
             // Exclusive work has no rivals: what is suspect is gone by now, so it ends, and is tried again.
             let may_have_rival = !terms.exclusive;
-            if !cancelled && !spent && open.count() == 1 && may_have_rival {
+            if stopped.is_none() && !spent && open.count() == 1 && may_have_rival {
                 self.live.enqueue(task);
                 return;
             }
-            let (status, reason) = if cancelled {
-                (fb::TaskStatus::Cancelled, fb::EndReason::Cancelled)
-            } else {
-                (fb::TaskStatus::Lost, fb::EndReason::AgentLost)
-            };
+            let lost = (fb::TaskStatus::Lost, fb::EndReason::AgentLost);
+            let (status, reason) = stopped.map_or(lost, |reason| (end_of_stopped(reason), reason));
             let ending = Ending::decided(status, reason, self.now);
             self.end_attempt(AttemptId { task, attempt: older.attempt }, ending, effects);
         }

@@ -159,8 +159,8 @@ pub struct Standing {
     pub losses: u32,
     /// Whether it has another attempt that has not ended.
     pub rival: bool,
-    /// Whether it, or its whole job, was asked to stop.
-    pub cancelled: bool,
+    /// How it ends, because it, or its whole job, was asked to stop.
+    pub stopped: Option<fb::TaskStatus>,
     /// Whether it was asked to make way for a drain.
     pub drained: bool,
     /// Whether its job wants lost tasks to be tried elsewhere.
@@ -181,12 +181,12 @@ pub fn outcome(spec: &TaskSpec, stands: Standing, status: fb::TaskStatus, reason
     let is_hopeless = reason == fb::EndReason::FilesLost && !stands.rival;
     let completed = status == fb::TaskStatus::Completed;
     // An agent that stops an attempt nobody asked it to stop has lost it, as far as the task goes.
-    let loss = !failure && !completed && !rejected && !stands.cancelled;
+    let loss = !failure && !completed && !rejected && stands.stopped.is_none();
     let ends = |task_status| Outcome { task_status, failure, loss, ends_rival: stands.rival };
     if completed {
         ends(fb::TaskStatus::Completed)
-    } else if stands.cancelled {
-        ends(fb::TaskStatus::Cancelled)
+    } else if let Some(status) = stands.stopped {
+        ends(status)
     } else if failure && (is_hopeless || stands.failures + 1 >= spec.max_attempts) {
         ends(status)
     } else if loss && (!stands.retry_lost || stands.losses + 1 >= spec.max_losses) {
@@ -227,7 +227,7 @@ mod tests {
     use fb::{EndReason as R, TaskStatus as S};
 
     const FRESH: Standing =
-        Standing { failures: 0, losses: 0, rival: false, cancelled: false, drained: false, retry_lost: true };
+        Standing { failures: 0, losses: 0, rival: false, stopped: None, drained: false, retry_lost: true };
 
     fn spec() -> TaskSpec {
         TaskSpec { max_attempts: 2, max_losses: 2, ..TaskSpec::default() }
@@ -245,8 +245,10 @@ mod tests {
         assert_eq!(after(Standing { retry_lost: false, ..FRESH }, S::Failed, R::Exited), S::Pending);
         assert_eq!(after(Standing { rival: true, losses: 1, ..FRESH }, S::Cancelled, R::Rival), S::Assigned);
         assert_eq!(after(Standing { losses: 1, ..FRESH }, S::Cancelled, R::Rival), S::Lost);
-        assert_eq!(after(Standing { cancelled: true, ..FRESH }, S::Failed, R::Exited), S::Cancelled);
-        assert_eq!(after(Standing { cancelled: true, ..FRESH }, S::Completed, R::Exited), S::Completed);
+        let stopped = |status| Standing { stopped: Some(status), ..FRESH };
+        assert_eq!(after(stopped(S::Cancelled), S::Failed, R::Exited), S::Cancelled);
+        assert_eq!(after(stopped(S::TimedOut), S::Cancelled, R::DeadlinePassed), S::TimedOut);
+        assert_eq!(after(stopped(S::TimedOut), S::Completed, R::Exited), S::Completed);
         assert_eq!(after(Standing { rival: true, ..FRESH }, S::Failed, R::Exited), S::Assigned);
         assert_eq!(
             after(Standing { rival: true, ..FRESH }, S::Failed, R::FilesLost),

@@ -191,6 +191,7 @@ impl Core {
             version: live.map_or(VERSION_ENDED, |live| live.version),
             tasks: in_full.then(|| job.entries.iter().map(entry).collect()),
             progress: live.map_or(1.0, |live| live.progress(counts)),
+            note: self.job_note(id),
         }
     }
 

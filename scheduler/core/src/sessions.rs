@@ -6,6 +6,7 @@
 
 use crate::{
     agents::AgentProfile,
+    attempts::end_of_stopped,
     core::Core,
     deadlines::Deadline,
     event::{Effect, Effects, Origin, Rejected},
@@ -240,7 +241,7 @@ impl Core {
             false => self.check_attempt(agent, attempt),
         };
         let verdict = match &known {
-            Ok(()) if self.state.is_cancelled(attempt.task) => fb::AttemptVerdict::Stop,
+            Ok(()) if self.state.is_stopped(attempt.task) => fb::AttemptVerdict::Stop,
             Ok(()) => fb::AttemptVerdict::Keep,
             Err(Rejected::AttemptEnded { .. } | Rejected::NotYourAttempt { .. }) => fb::AttemptVerdict::Stop,
             Err(_) => fb::AttemptVerdict::Unknown,
@@ -300,7 +301,7 @@ impl Core {
             let open = self.check_attempt(agent, attempt).is_ok();
             if !open {
                 self.live.release(agent, attempt);
-            } else if self.state.is_cancelled(attempt.task) {
+            } else if self.state.is_stopped(attempt.task) {
                 self.lose(agent, attempt, "", effects);
             } else if same_data && self.state.chain.restored.is_some() {
                 // Nothing is assigned now; it is sent again after the restart that accepts the backup.
@@ -331,10 +332,9 @@ impl Core {
 
     /// Ends an attempt of which nothing is on its agent any more.
     fn lose(&mut self, agent: AgentId, attempt: AttemptId, why: &str, effects: &mut Effects) {
-        let (status, reason) = match self.state.is_cancelled(attempt.task) {
-            true => (fb::TaskStatus::Cancelled, fb::EndReason::Cancelled),
-            false => (fb::TaskStatus::Lost, fb::EndReason::AgentLost),
-        };
+        let lost = (fb::TaskStatus::Lost, fb::EndReason::AgentLost);
+        let stopped = self.state.stopped(attempt.task);
+        let (status, reason) = stopped.map_or(lost, |reason| (end_of_stopped(reason), reason));
         let mut ending = Ending::decided(status, reason, self.now);
         ending.end.message = why.to_owned();
         self.end_attempt(attempt, ending, effects);

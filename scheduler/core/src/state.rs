@@ -181,7 +181,7 @@ impl State {
             Fact::TasksEnded { job, entry, from, to, status, reason } => {
                 self.end_tasks(at, *job, *entry, (*from, *to), *status, *reason)
             }
-            Fact::CancelRequested { job, task } => self.request_cancel(*job, *task),
+            Fact::CancelRequested { job, task, reason } => self.request_cancel(*job, *task, *reason),
             Fact::JobForgotten { job } => self.forget_job(*job),
             Fact::Kept(kept) => self.restore(kept),
         }
@@ -206,9 +206,14 @@ impl State {
     }
 
     /// Whether a task, or its whole job, was asked to stop.
-    pub fn is_cancelled(&self, task: TaskId) -> bool {
-        self.jobs.get(&task.job).is_some_and(|job| job.cancelled)
-            || self.tasks.get(&task).is_some_and(|record| record.cancelled)
+    pub fn is_stopped(&self, task: TaskId) -> bool {
+        self.stopped(task).is_some()
+    }
+
+    /// Why a task, or its whole job, was asked to stop, if it was.
+    pub fn stopped(&self, task: TaskId) -> Option<fb::EndReason> {
+        let cancelled = self.tasks.get(&task).is_some_and(|record| record.cancelled);
+        if cancelled { Some(fb::EndReason::Cancelled) } else { self.jobs.get(&task.job)?.stopped }
     }
 
     /// How an ended task ended, if it had an attempt; of one that has not ended, its latest ended attempt.
@@ -444,9 +449,13 @@ impl State {
         Ok(())
     }
 
-    fn request_cancel(&mut self, id: JobId, task: Option<(u16, u32)>) -> Result<(), ApplyError> {
+    fn request_cancel(&mut self, id: JobId, task: Option<(u16, u32)>, reason: fb::EndReason) -> Result<(), ApplyError> {
         match task {
-            None => self.jobs.get_mut(&id).map(|job| job.cancelled = true).ok_or(ApplyError::Job { job: id }),
+            None => {
+                let job = self.jobs.get_mut(&id).ok_or(ApplyError::Job { job: id })?;
+                job.stopped.get_or_insert(reason);
+                Ok(())
+            }
             Some((entry, index)) => {
                 let task = TaskId { job: id, entry, index };
                 self.tasks.get_mut(&task).map(|record| record.cancelled = true).ok_or(ApplyError::Task { task })

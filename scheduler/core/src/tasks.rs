@@ -4,6 +4,7 @@
 //! ended (promise P2); its end is one fact; whatever the agent says is gone is released, counted or not.
 
 use crate::{
+    attempts::{Job, end_of_stopped},
     bodies::Lacks,
     core::Core,
     deadlines::Deadline,
@@ -83,9 +84,9 @@ impl Core {
         self.touch(task.job, effects);
     }
 
-    /// Sends an assignment, the first time or again. Its deadline stays 0, none: a queue timeout is about the
-    /// wait for an agent, which is over, and jobs have no deadline of their own yet. An agent that is to stop it when
-    /// we are not heard is told first that its latest heartbeat was: until now only some were answered.
+    /// Sends an assignment, the first time or again. Its deadline is its job's: a queue timeout is about the wait for an
+    /// agent, which is over. An agent that is to stop it when we are not heard is told first that its latest heartbeat
+    /// was: until now only some were answered.
     pub fn send_assignment(&mut self, session: SessionId, attempt: AttemptId, effects: &mut Effects) {
         let Some(spec) = self.spec(attempt.task) else { return };
         let receipt = self.receipt(self.position);
@@ -97,7 +98,9 @@ impl Core {
             effects.send(session, Message::Ack(Ack::Heartbeat(sent_ms)));
         }
         let job_key = self.state.job_key(attempt.task.job);
-        let assignment = Assignment { attempt, spec, receipt, deadline_ms: 0, stop_on_disconnect_after_ms, job_key };
+        let due_at = self.state.jobs.get(&attempt.task.job).map_or(Time::NEVER, Job::due_at);
+        let deadline_ms = if due_at == Time::NEVER { 0 } else { due_at.as_ms() };
+        let assignment = Assignment { attempt, spec, receipt, deadline_ms, stop_on_disconnect_after_ms, job_key };
         let message = Message::Assignment(assignment);
         let files = self.state.jobs.get(&attempt.task.job).map_or(&[][..], |job| job.files_of(attempt.task.entry));
         match files.is_empty() {
@@ -248,7 +251,7 @@ impl Core {
         let bytes = end.result.as_ref().map_or(0, Vec::len) as u64;
         if !self.make_room(bytes, effects) {
             // Whoever had the task cancelled does without its result; that way a full scheduler gets free.
-            if !self.state.is_cancelled(attempt.task) {
+            if !self.state.is_stopped(attempt.task) {
                 let max = self.config.policy.kept_bytes_max;
                 return Err(Rejected::Busy { what: "bytes of jobs and results", max });
             }
@@ -324,7 +327,7 @@ impl Core {
             failures,
             losses,
             rival: open.count() > 1,
-            cancelled: self.state.is_cancelled(task),
+            stopped: self.state.stopped(task).map(end_of_stopped),
             drained: open
                 .find(attempt.attempt)
                 .and_then(|assigned| self.live.held(assigned.agent, attempt))

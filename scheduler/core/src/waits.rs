@@ -84,7 +84,7 @@ impl Waits {
     /// Since when the tasks of an entry wait for nothing but agents; `None` if what they come after has not all ended.
     pub fn waits_since(&self, job: &Job, entry: u16) -> Option<Time> {
         let needs = self.graph.needs_of(entry).iter();
-        needs.map(|need| job.entry(need.entry)?.ended_at).try_fold(job.submitted_at, |since, at| Some(since.max(at?)))
+        needs.map(|need| job.entry(need.entry)?.ended_at).try_fold(job.starts_at(), |since, at| Some(since.max(at?)))
     }
 }
 

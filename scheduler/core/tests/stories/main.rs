@@ -21,6 +21,7 @@ mod requesting;
 mod restoring;
 mod running;
 mod sessions;
+mod stopping;
 mod submitting;
 mod terms;
 mod walk;

@@ -200,6 +200,15 @@ impl AgentHand<'_> {
         self.inbox().into_iter().filter_map(assigned).collect()
     }
 
+    /// The deadlines of the assignments that came since the last look.
+    pub fn deadlines(&mut self) -> Vec<u64> {
+        let deadline = |message| match message {
+            Message::Assignment(assignment) => Some(assignment.deadline_ms),
+            _ => None,
+        };
+        self.inbox().into_iter().filter_map(deadline).collect()
+    }
+
     /// What the latest `Registered` since the last look says of that attempt.
     pub fn verdict(&mut self, attempt: AttemptId) -> fb::AttemptVerdict {
         let registered = self.inbox().into_iter().rev().find_map(|message| match message {
