@@ -6,6 +6,7 @@
 
 use crate::{
     shadow,
+    stopping::invariant_jobs_are_stopped_for_a_reason,
     trace::{Violation, broken},
 };
 use fleetwire_common::{
@@ -53,8 +54,14 @@ pub struct JobHistory {
     pub spec: JobSpec,
     /// What tells it from a job that bears its number in another journal.
     pub key: JobKey,
-    /// Where the whole of it was cancelled.
+    /// When, in µs.
+    pub accepted_at: u64,
+    /// Where the whole of it was asked to stop.
     pub cancelled: Option<Position>,
+    /// When it was stopped by its own terms, in µs.
+    pub stopped_at: Option<u64>,
+    /// Its tasks that failed, timed out or were lost for good.
+    pub failed: u64,
     /// Its tasks that have not ended.
     pub open: u64,
     /// Whether it had ended and is not kept any more.
@@ -141,6 +148,11 @@ impl History {
     /// All facts.
     pub fn facts(&self) -> &[Vec<u8>] {
         &self.facts
+    }
+
+    /// The time of the latest fact, in µs.
+    pub fn latest_at(&self) -> u64 {
+        self.latest_at
     }
 
     /// Whether it was proved that this is a restored backup, and nobody has accepted that.
@@ -288,11 +300,18 @@ impl History {
         let key = JobKey(u64::from_le_bytes(named.first_chunk().copied().unwrap_or_default()).max(1));
         let open = spec.task_count();
         self.tasks_open += open;
-        if self
-            .jobs
-            .insert(job, JobHistory { accepted: position, spec, key, cancelled: None, open, forgotten: false })
-            .is_some()
-        {
+        let record = JobHistory {
+            accepted: position,
+            spec,
+            key,
+            accepted_at: self.latest_at,
+            cancelled: None,
+            stopped_at: None,
+            failed: 0,
+            open,
+            forgotten: false,
+        };
+        if self.jobs.insert(job, record).is_some() {
             return broken("P2", format!("the number {job} was given to two jobs"));
         }
         Ok(Consequence::Job(job))
@@ -380,7 +399,7 @@ impl History {
             if task.attempts.values().any(|attempt| attempt.ended.is_none()) {
                 return broken("P2", format!("{id} ended while another attempt of it goes on"));
             }
-            self.close_tasks(id.job, 1)?;
+            self.close_tasks(id.job, 1, fact.task_status())?;
         }
         let agent = self.agent_name(agent).to_owned();
         let blob = fact.result().map(BlobRef::from_wire);
@@ -397,7 +416,7 @@ impl History {
             task.ended = Some((position, fact.status()));
         }
         let job = JobId(fact.job());
-        self.close_tasks(job, u64::from(fact.to().saturating_sub(fact.from())))?;
+        self.close_tasks(job, u64::from(fact.to().saturating_sub(fact.from())), fact.status())?;
         Ok(Consequence::Job(job))
     }
 
@@ -409,7 +428,11 @@ impl History {
         let id = JobId(fact.job());
         if fact.all() {
             let Some(job) = self.jobs.get_mut(&id) else { return broken("P2", format!("{id} was never accepted")) };
+            invariant_jobs_are_stopped_for_a_reason(job, fact.reason(), self.latest_at)?;
             job.cancelled.get_or_insert(position);
+            if fact.reason() != fb::EndReason::Cancelled {
+                job.stopped_at.get_or_insert(self.latest_at);
+            }
         } else {
             let task = self.tasks.entry(task_id(fact.job(), fact.entry(), fact.index())).or_default();
             task.cancelled.get_or_insert(position);
@@ -428,8 +451,11 @@ impl History {
         }
     }
 
-    fn close_tasks(&mut self, job: JobId, count: u64) -> Result<(), Violation> {
+    fn close_tasks(&mut self, job: JobId, count: u64, status: fb::TaskStatus) -> Result<(), Violation> {
         let Some(job) = self.jobs.get_mut(&job) else { return broken("P2", "tasks of no job ended") };
+        if matches!(status, fb::TaskStatus::Failed | fb::TaskStatus::TimedOut | fb::TaskStatus::Lost) {
+            job.failed += count;
+        }
         match (job.open.checked_sub(count), self.tasks_open.checked_sub(count)) {
             (Some(open), Some(all)) => {
                 (job.open, self.tasks_open) = (open, all);

@@ -29,6 +29,7 @@ mod queue;
 mod random;
 mod scheduler;
 mod shadow;
+mod stopping;
 pub mod stories;
 mod suiting;
 mod sweep;

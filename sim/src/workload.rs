@@ -77,7 +77,7 @@ pub fn job(number: usize, offers: &[Offer], tasks_max: u32, random: &mut Random)
             tasks.push(task(tasks.len(), count, &offer, random));
         }
     }
-    let terms = terms(&tasks, random);
+    let terms = in_time(terms(&tasks, random), random.clone());
     let together = in_order(&tasks, random.clone());
     if let Ok(job) = JobSpec::new(name(&format!("job-{number}")), together, terms) {
         return job;
@@ -119,6 +119,16 @@ fn in_order(tasks: &[TaskSpec], mut random: Random) -> Vec<TaskSpec> {
     tasks
 }
 
+/// The same terms, with which a job may start later, or be stopped before all of it has ended.
+fn in_time(terms: Terms, mut random: Random) -> Terms {
+    // A generator of its own: what else is drawn stays as it was.
+    let mut random = random.fork(0x71e);
+    let start_after_ms = if random.chance(100) { random.skewed(1, 60_000) } else { 0 };
+    let deadline_ms = if random.chance(120) { start_after_ms + random.skewed(1_000, 300_000) } else { 0 };
+    let stop_after_failures = if random.chance(200) { random.skewed(1, 10) as u32 } else { 0 };
+    Terms { start_after_ms, deadline_ms, stop_after_failures, ..terms }
+}
+
 /// Random terms that a scheduler takes for these tasks.
 fn terms(tasks: &[TaskSpec], random: &mut Random) -> Terms {
     let exclusive = random.chance(200);
@@ -129,6 +139,7 @@ fn terms(tasks: &[TaskSpec], random: &mut Random) -> Terms {
         retry_lost: random.chance(850),
         keep: random.pick(&KEEPS).copied().unwrap_or_default(),
         exclusive,
+        ..Terms::default()
     };
     let grace_ms = tasks.iter().map(|task| task.kill_grace_ms).max().unwrap_or_default();
     if let Some(gone) = terms.gone_after(grace_ms).filter(|_| exclusive) {

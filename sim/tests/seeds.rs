@@ -105,7 +105,7 @@ const NOT_REACHED: [(&str, &str); 32] = [
 ];
 
 /// Ends, answers, steps of attempts and sessions, and what the processes go through.
-const MUST_BE_REACHED: [&str; 98] = [
+const MUST_BE_REACHED: [&str; 102] = [
     "end Completed by Exited",
     "end Failed by Exited",
     "end Failed by Signalled",
@@ -115,6 +115,10 @@ const MUST_BE_REACHED: [&str; 98] = [
     "end Lost by AgentLost",
     "end Lost by SupervisorLost",
     "waiting, Skipped by DependencyUnmet",
+    "waiting, Cancelled by FailureBudget",
+    "waiting, TimedOut by DeadlinePassed",
+    "end Cancelled by FailureBudget",
+    "end Cancelled by DeadlinePassed",
     "assigned on Success of all of an entry",
     "assigned on Failure of all of an entry",
     "assigned on End of all of an entry",

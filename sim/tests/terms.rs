@@ -21,6 +21,9 @@ const EXCLUSIVE: Terms = Terms {
     retry_lost: true,
     keep: Keep::Original,
     exclusive: true,
+    stop_after_failures: 0,
+    deadline_ms: 0,
+    start_after_ms: 0,
 };
 
 fn long() -> TaskSpec {

@@ -14,6 +14,7 @@ use crate::{
     },
     network::{ConnectionId, End},
     shadow::apply,
+    stopping::{invariant_jobs_run_in_their_time, invariant_what_is_stopped_does_not_wait},
     trace::{Violation, broken},
     wire::{send, words},
     world::{Happening, Node, World},
@@ -218,6 +219,7 @@ impl Running {
             match &consequence {
                 Consequence::Task(task) => {
                     invariant_what_comes_after_waits(history, *task)?;
+                    invariant_jobs_run_in_their_time(history, *task, history.latest_at())?;
                     let spec = history.job(task.job).and_then(|job| job.spec.tasks.get(usize::from(task.entry)));
                     spec.into_iter().flat_map(|spec| &spec.after).for_each(|on| world.trace.coverage.after(on));
                     self.check_room(history, agents, *task)?;
@@ -230,13 +232,13 @@ impl Running {
         }
         for consequence in touched.drain(..) {
             invariant_p7_touched_is_what_facts_say(self.core.state(), &self.shadow, &consequence)?;
-            match consequence {
-                Consequence::Ended { attempt, .. } => {
-                    invariant_what_waits_in_vain_is_skipped(history, attempt.task.job)?;
-                }
-                Consequence::Job(job) => invariant_what_waits_in_vain_is_skipped(history, job)?,
-                Consequence::Task(_) | Consequence::None => {}
-            }
+            let job = match consequence {
+                Consequence::Ended { attempt, .. } => attempt.task.job,
+                Consequence::Job(job) => job,
+                Consequence::Task(_) | Consequence::None => continue,
+            };
+            invariant_what_waits_in_vain_is_skipped(history, job)?;
+            invariant_what_is_stopped_does_not_wait(history, job)?;
         }
         self.touched = touched;
         for task in std::mem::take(&mut self.spoken_of) {
