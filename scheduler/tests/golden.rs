@@ -81,7 +81,7 @@ fn told(state: &State) -> String {
             text,
             "job {id} {} of {}: {} active, {} pending, {} completed, {} failed, {} cancelled, ended {:?}, asked to stop {}",
             job.spec.name, job.owner, counts.active, counts.pending(), counts.completed, counts.failed, counts.cancelled,
-            job.ended_at.map(|at| at.0), job.cancelled
+            job.ended_at.map(|at| at.0), job.stopped.is_some()
         )
         .unwrap();
         for (ordinal, entry) in job.ordinals().zip(&job.entries) {
