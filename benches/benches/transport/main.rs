@@ -2,7 +2,7 @@
 //! what a message costs it on the way out; beside it bare quinn and TCP with TLS, in the same run.
 //!
 //! `cargo bench --bench transport` takes about five minutes; `-- quick` one. Server and clients are two
-//! processes. `-- only=WORD` and `connections=1,100` choose rows. Servers run for all connections of one kind, and take turns, a slice of a third of a second
+//! processes. `-- only=WORD` and `connections=1,100` choose rows, `rounds=30` how many slices each has. Servers run for all connections of one kind, and take turns, a slice of a third of a second
 //! each, so that whatever else the machine does falls on all of them; a ratio is the median of slices
 //! that ran beside each other. The figure to compare is the server's CPU time for a message.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, missing_docs)]
@@ -96,6 +96,8 @@ fn bench(arguments: &[String]) {
     let folder = tempfile::tempdir().unwrap();
     let place = Arc::new(Place::make(folder.path()));
     let (slice, rounds) = if quick { (Duration::from_millis(250), 1) } else { (Duration::from_millis(300), 3) };
+    let rounds =
+        arguments.iter().find_map(|word| word.strip_prefix("rounds=")).map_or(rounds, |count| count.parse().unwrap());
     let bench = Bench { folder, place, runtime: runtime(), slice, rounds, only };
     let files = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let files = rustix::process::Rlimit { current: files.maximum, ..files };

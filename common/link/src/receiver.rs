@@ -11,17 +11,13 @@ use crate::{
     frames::{Arrival, Frame, FrameError, FrameReader},
     limits::{BULK_FRAMES_WAITING_MAX, CHUNKS_PER_READ, FINISH_TIMEOUT},
     sender::Shared,
-    writer::stream_number,
+    writer::{at, stream_number},
 };
 use bytes::Bytes;
 use fleetwire_common::{fb::ErrorCode, limits::FRAME_BYTES_MAX};
 use quinn::{ReadError, RecvStream};
 use std::{pin::pin, sync::Arc, task::Poll};
-use tokio::{
-    runtime::Handle,
-    sync::mpsc,
-    time::{Instant, sleep_until},
-};
+use tokio::{runtime::Handle, sync::mpsc, time::Instant};
 
 /// Receives frames from a link.
 #[derive(Debug)]
@@ -29,6 +25,8 @@ pub struct Receiver {
     shared: Arc<Shared>,
     control: RecvStream,
     reader: FrameReader,
+    /// What was read last, until it is cut. Kept here, because most reads fill one of them.
+    chunks: [Bytes; CHUNKS_PER_READ],
     /// Ends once the connection has, and the last task that read one of its streams.
     bulk: mpsc::Receiver<Result<Frame, FrameError>>,
     bulk_ended: bool,
@@ -68,6 +66,7 @@ impl Receiver {
             shared,
             control,
             reader,
+            chunks: Default::default(),
             bulk,
             bulk_ended: false,
             clock,
@@ -93,10 +92,9 @@ impl Receiver {
             if frames.len() > before {
                 return Ok(frames.len() - before);
             }
-            let mut chunks: [Bytes; CHUNKS_PER_READ] = Default::default();
-            let (came, waited) = self.next(&mut chunks).await;
+            let (came, waited) = self.next().await;
             cut = match came {
-                Came::Chunks(Some(count)) => self.on_chunks(chunks, count, waited, frames),
+                Came::Chunks(Some(count)) => self.on_chunks(count, waited, frames),
                 Came::Chunks(None) => self.on_control_end(),
                 Came::ControlFailed(ReadError::ConnectionLost(_)) => {
                     self.control_ended = true;
@@ -132,7 +130,7 @@ impl Receiver {
 
     /// Whatever comes next, and whether the control stream had to be waited for. Control and bulk take
     /// turns: neither can starve the other.
-    async fn next(&mut self, chunks: &mut [Bytes]) -> (Came, bool) {
+    async fn next(&mut self) -> (Came, bool) {
         if self.control_ended && self.bulk_ended {
             return (Came::Drained, false);
         }
@@ -141,7 +139,7 @@ impl Receiver {
         let empty_at_ms = &mut self.empty_at_ms;
         let close_by = self.close_by;
         let came = {
-            let mut read = pin!(self.control.read_chunks(chunks));
+            let mut read = pin!(self.control.read_chunks(&mut self.chunks));
             let read = std::future::poll_fn(|context| match read.as_mut().poll(context) {
                 Poll::Pending => {
                     waited = true;
@@ -156,7 +154,7 @@ impl Receiver {
                     Err(error) => Came::ControlFailed(error),
                 },
                 frame = self.bulk.recv(), if !self.bulk_ended => Came::Bulk(frame),
-                () = sleep_until(close_by.unwrap_or_else(Instant::now)), if close_by.is_some() => Came::CloseOverdue,
+                () = at(close_by), if close_by.is_some() => Came::CloseOverdue,
             }
         };
         (came, waited)
@@ -179,19 +177,14 @@ impl Receiver {
         while self.bulk.try_recv().is_ok() {}
     }
 
-    fn on_chunks(
-        &mut self,
-        chunks: [Bytes; CHUNKS_PER_READ],
-        count: usize,
-        waited: bool,
-        frames: &mut Vec<Frame>,
-    ) -> Result<(), FrameError> {
+    fn on_chunks(&mut self, count: usize, waited: bool, frames: &mut Vec<Frame>) -> Result<(), FrameError> {
         let at_ms = self.clock.now().as_ms();
         let unread_ms = if waited { 0 } else { at_ms.saturating_sub(self.empty_at_ms) };
         if count < CHUNKS_PER_READ {
             self.empty_at_ms = at_ms;
         }
-        for chunk in chunks.into_iter().take(count) {
+        for place in 0..count {
+            let Some(chunk) = self.chunks.get_mut(place).map(std::mem::take) else { break };
             self.reader.push(chunk, Arrival { at_ms, unread_ms });
             self.cut(frames)?;
         }

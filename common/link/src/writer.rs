@@ -325,7 +325,7 @@ impl Writer {
 }
 
 /// Waits until that moment; for ever if there is none.
-async fn at(moment: Option<Instant>) {
+pub(crate) async fn at(moment: Option<Instant>) {
     match moment {
         Some(moment) => sleep_until(moment).await,
         None => std::future::pending().await,
