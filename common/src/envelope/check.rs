@@ -26,13 +26,11 @@ pub(super) fn check_content(
     names: &mut MetricNames,
     refused: &mut Refused,
 ) -> Result<(), OpenError> {
-    let one = match content {
-        Content::Partial => return Ok(()),
-        Content::Envelope(envelope) => envelope.message_as_status_update(),
-        Content::Body(body) => body.message_as_status_update(),
+    let update = match content {
+        Content::Partial | Content::Envelope(_) | Content::Body(_) => return Ok(()),
+        Content::Update(update) => update,
         Content::Batch(batch) => return check_batch(batch, stream, names, refused),
     };
-    let Some(update) = one else { return Ok(()) };
     if let Some(definitions) = update.metric_names() {
         define_names(definitions, stream, names)?;
     }
@@ -48,7 +46,8 @@ pub(super) fn content_of_body(body: fb::Body<'_>) -> Result<Content<'_>, OpenErr
     if kind == fb::SchedulerMessage::Chunk {
         return Err(OpenError::Content("a chunk inside a body"));
     }
-    Ok(batch.map_or(Content::Body(body), Content::Batch))
+    let one = || body.message_as_status_update().map_or(Content::Body(body), Content::Update);
+    Ok(batch.map_or_else(one, Content::Batch))
 }
 
 fn check_batch(batch: Items<'_>, stream: u32, names: &mut MetricNames, refused: &mut Refused) -> Result<(), OpenError> {

@@ -28,6 +28,12 @@ impl<'a> Fields<'a> {
         (field != 0).then(|| self.at + usize::from(field))
     }
 
+    /// Whether the field is there.
+    #[inline]
+    pub(super) fn has(&self, slot: VOffsetT) -> bool {
+        self.place(slot).is_some()
+    }
+
     /// The bytes of a number, unless it is absent: then it has its default.
     #[inline]
     pub(super) fn number<const N: usize>(&self, slot: VOffsetT) -> Option<[u8; N]> {

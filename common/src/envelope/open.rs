@@ -13,7 +13,7 @@ use super::{
 use crate::{
     fb::{self, MessageEnvelope as Wire},
     limits::*,
-    message::{MessageRef, MetricNames},
+    message::{MessageRef, MetricNames, StatusRef},
     verified,
 };
 
@@ -48,7 +48,8 @@ pub struct Opened<'a> {
 pub(super) enum Content<'a> {
     /// A piece of a body that is not complete yet.
     Partial,
-    /// The only message of an envelope or a body.
+    /// The only message of an envelope or a body: the most frequent kind is looked up once.
+    Update(fb::StatusUpdate<'a>),
     Envelope(fb::MessageEnvelope<'a>),
     Body(fb::Body<'a>),
     Batch(Items<'a>),
@@ -98,6 +99,7 @@ impl<'a> Iterator for Messages<'a> {
         let Some(items) = &mut self.items else {
             let message = match std::mem::replace(&mut self.single, Content::Partial) {
                 Content::Partial | Content::Batch(_) => None,
+                Content::Update(update) => Some(MessageRef::StatusUpdate(StatusRef { update, names: self.names })),
                 Content::Envelope(envelope) => MessageRef::of_envelope(envelope, self.names),
                 Content::Body(body) => MessageRef::of_body(body, self.names),
             };
@@ -161,7 +163,8 @@ impl Opener {
         let (timestamp_ms, sequence) = self.check_order(&fields, stream, arrived_ms, tolerance_ms)?;
         // §envelope-1 §open-9
         let kind = fb::SchedulerMessage(fields.number(Wire::VT_MESSAGE_TYPE).map_or(0, u8::from_le_bytes));
-        let (packed, batch) = (envelope.packed(), envelope.batch());
+        let packed = fields.has(Wire::VT_PACKED).then(|| envelope.packed()).flatten();
+        let batch = fields.has(Wire::VT_BATCH).then(|| envelope.batch()).flatten();
         let parts = [kind != fb::SchedulerMessage::NONE, packed.is_some(), batch.is_some()];
         if parts.into_iter().filter(|part| *part).count() != 1 {
             return Err(OpenError::Content("expected exactly one of message, packed and batch"));
@@ -193,7 +196,7 @@ impl Opener {
         } else if let Some(batch) = batch {
             Content::Batch(batch)
         } else {
-            Content::Envelope(envelope)
+            envelope.message_as_status_update().map_or(Content::Envelope(envelope), Content::Update)
         };
         check_content(content, stream, &mut this.names, &mut this.refused)?;
         Ok(Opened { content, names: &this.names, refused: &this.refused, timestamp_ms, stream, sequence })
