@@ -74,6 +74,8 @@ pub struct TaskSpec {
     pub result_path: String,
     /// What must have ended before, all of it.
     pub after: Vec<Dependency>,
+    /// Attempts of its tasks that may be assigned or running at once; 0 = any number.
+    pub max_running: u32,
 }
 
 impl Default for TaskSpec {
@@ -102,6 +104,7 @@ impl Default for TaskSpec {
             kill_grace_ms: wire.kill_grace_ms,
             result_path: String::new(),
             after: Vec::new(),
+            max_running: 0,
         }
     }
 }
@@ -237,6 +240,7 @@ impl JobSpec {
             stop_after_failures: self.terms.stop_after_failures,
             deadline_ms: self.terms.deadline_ms,
             start_after_ms: self.terms.start_after_ms,
+            max_running: self.terms.max_running,
         };
         let root = wire.pack(&mut builder);
         builder.finish(root, None);
@@ -363,6 +367,7 @@ impl TaskSpec {
             kill_grace_ms: wire.kill_grace_ms(),
             result_path: text(wire.result_path()),
             after: after.collect::<Result<_, _>>()?,
+            max_running: wire.max_running(),
             name,
         })
     }
@@ -398,6 +403,7 @@ impl TaskSpec {
             kill_grace_ms: self.kill_grace_ms,
             result_path: some(&self.result_path),
             after: (!self.after.is_empty()).then(|| self.after.iter().map(Dependency::to_wire).collect()),
+            max_running: self.max_running,
         }
     }
 }

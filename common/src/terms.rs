@@ -27,6 +27,8 @@ pub struct Terms {
     pub deadline_ms: u64,
     /// Milliseconds from the submit: nothing is assigned before.
     pub start_after_ms: u64,
+    /// Attempts that may be assigned or running at once; 0 = any number.
+    pub max_running: u32,
 }
 
 /// Why terms are refused.
@@ -121,6 +123,7 @@ impl Terms {
             stop_after_failures: wire.stop_after_failures(),
             deadline_ms: wire.deadline_ms(),
             start_after_ms: wire.start_after_ms(),
+            max_running: wire.max_running(),
         })
     }
 }
@@ -143,6 +146,7 @@ impl Default for Terms {
             stop_after_failures: wire.stop_after_failures,
             deadline_ms: wire.deadline_ms,
             start_after_ms: wire.start_after_ms,
+            max_running: wire.max_running,
         }
     }
 }

@@ -1,4 +1,4 @@
-// @generated stamp a984a4a2de329cf50333fdd59ed7cc02ddb8f3a73e4d80d581cf8dfbb6c60e79 flatc 25.12.19
+// @generated stamp b2a62d3236c70c8eb9612a11e59652cb42ee131a0586d138c8b200813e19f800 flatc 25.12.19
 use super::{Verifier, fb};
 
 /// How deep tables can lie in each other: no schema here holds itself.
@@ -899,7 +899,7 @@ fn dependency(v: &mut Verifier<'_>, at: usize) -> Option<()> {
 }
 
 fn task_spec(v: &mut Verifier<'_>, at: usize) -> Option<()> {
-    let mut table = v.table(at, 82)?;
+    let mut table = v.table(at, 86)?;
     if let Some(at) = table.offset(v, 4)? {
         v.text(at)?;
     }
@@ -943,11 +943,12 @@ fn task_spec(v: &mut Verifier<'_>, at: usize) -> Option<()> {
     if let Some(at) = table.offset(v, 48)? {
         v.each(at, dependency)?;
     }
+    table.inline(50, 4, 4);
     table.finish(v)
 }
 
 pub(super) fn job_spec(v: &mut Verifier<'_>, at: usize) -> Option<()> {
-    let mut table = v.table(at, 47)?;
+    let mut table = v.table(at, 51)?;
     if let Some(at) = table.offset(v, 4)? {
         v.text(at)?;
     }
@@ -962,6 +963,7 @@ pub(super) fn job_spec(v: &mut Verifier<'_>, at: usize) -> Option<()> {
     table.inline(18, 4, 4);
     table.inline(20, 8, 8);
     table.inline(22, 8, 8);
+    table.inline(24, 4, 4);
     table.finish(v)
 }
 

@@ -38,6 +38,7 @@ const JOB_KEYS: &[&str] = &[
     "stop_after_failures",
     "deadline",
     "start_after",
+    "max_running",
     "task",
 ];
 
@@ -160,6 +161,9 @@ fn terms(section: &Section<'_>) -> Result<Terms, Fault> {
     }
     if let Some(field) = section.field("start_after")? {
         terms.start_after_ms = 1_000 * field.seconds()?;
+    }
+    if let Some(field) = section.field("max_running")? {
+        terms.max_running = task::bounded(&field, 1, u32::MAX)?;
     }
     Ok(terms)
 }

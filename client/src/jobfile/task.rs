@@ -45,6 +45,7 @@ const TASK_KEYS: &[&str] = &[
     "kill_grace",
     "result",
     "after",
+    "max_running",
 ];
 const AFTER_KEYS: &[&str] = &["task", "on", "each"];
 const FILE_KEYS: &[&str] = &["path", "content", "source", "executable"];
@@ -191,6 +192,9 @@ fn how_it_is_tried(section: &Section<'_>, spec: &mut TaskSpec) -> Result<(), Fau
     if let Some(field) = section.field("max_losses")? {
         spec.max_losses = bounded(&field, 1, ATTEMPTS_MAX)?;
     }
+    if let Some(field) = section.field("max_running")? {
+        spec.max_running = bounded(&field, 1, u32::MAX)?;
+    }
     if let Some(field) = section.field("backoff")? {
         spec.backoff_ms = field.milliseconds()?;
     }
@@ -281,6 +285,6 @@ fn file(section: &Section<'_>, read: Read<'_>) -> Result<FileSpec, Fault> {
     Ok(FileSpec { path, data, executable })
 }
 
-fn bounded(field: &Field<'_>, min: u32, max: u32) -> Result<u32, Fault> {
+pub(super) fn bounded(field: &Field<'_>, min: u32, max: u32) -> Result<u32, Fault> {
     Ok(u32::try_from(field.integer(i64::from(min)..=i64::from(max))?).unwrap_or(max))
 }

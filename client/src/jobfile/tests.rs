@@ -36,7 +36,7 @@ fn on_what_terms_a_job_runs() {
     assert_eq!(terms(""), Terms::default());
     let all = terms(
         "lost_after = '3m'\nstop_on_disconnect_after = '2m'\nretry_lost = false\nkeep = 'best_progress'\nexclusive = true\n\
-         stop_after_failures = 3\ndeadline = '2h'\nstart_after = '10m'",
+         stop_after_failures = 3\ndeadline = '2h'\nstart_after = '10m'\nmax_running = 20",
     );
     let expected = Terms {
         lost_after_s: 180,
@@ -47,6 +47,7 @@ fn on_what_terms_a_job_runs() {
         stop_after_failures: 3,
         deadline_ms: 7_200_000,
         start_after_ms: 600_000,
+        max_running: 20,
     };
     assert_eq!(all, expected);
     let refused = |text: &str| {
@@ -101,6 +102,7 @@ timeout = "1h"
 queue_timeout = "30s"
 max_attempts = 4
 max_losses = 2
+max_running = 7
 backoff = "250ms"
 kill_grace = "1s"
 result = "out/result.json"
@@ -151,6 +153,7 @@ executor = "noop"
         ]
     );
     assert_eq!((first.timeout_s, first.queue_timeout_s, first.max_attempts, first.max_losses), (3_600, 30, 4, 2));
+    assert_eq!(first.max_running, 7);
     assert_eq!((first.backoff_ms, first.kill_grace_ms, first.result_path.as_str()), (250, 1_000, "out/result.json"));
     let files: Vec<_> = first.files.iter().map(|f| (f.path.as_str(), f.data.as_slice(), f.executable)).collect();
     assert_eq!(files, [("a.txt", &b"alpha"[..], false), ("bin/run", &b"exit"[..], true)]);
@@ -415,6 +418,7 @@ fn impossible_requests_are_refused_where_they_are_made() {
         ("gpu = -1", 7, "`gpu` is -1: expected 0 to 65536"),
         ("priority = 200", 12, "`priority` is 200: expected -128 to 127"),
         ("max_attempts = 0", 16, "`max_attempts` is 0: expected 1 to 1000"),
+        ("max_running = 0", 15, "`max_running` is 0: expected 1 to 4294967295"),
         ("max_losses = 1001", 14, "`max_losses` is 1001: expected 1 to 1000"),
         ("memory = '99999999TB'", 10, "`99999999TB` is more memory than the largest amount, 1000000000"),
         (

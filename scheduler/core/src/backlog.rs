@@ -125,6 +125,11 @@ impl Core {
     }
 
     fn assign_ahead(&mut self, agent: AgentId, task: TaskId, effects: &mut Effects) {
+        if !self.live.take_place(task) {
+            self.live.enqueue(task);
+            self.live.unplanned = true;
+            return;
+        }
         self.cease_waiting(task);
         let attempt = self.next_attempt(task);
         self.decide(&Fact::AttemptAssigned { attempt, agent }, effects);

@@ -6,6 +6,7 @@
 use crate::{
     attempts::{Job, is_end},
     bodies::Stream,
+    caps::Caps,
     deadlines::Deadline,
     event::{Config, Effects, Origin, Rejected},
     fact::Fact,
@@ -27,7 +28,7 @@ use fleetwire_common::{
     message::Message,
     time::Time,
 };
-use std::{sync::Arc, time::Duration};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 /// Everything that a story works on.
 #[derive(Debug)]
@@ -84,17 +85,28 @@ impl Core {
         effects.set_position(self.position);
     }
 
-    /// What ends is passed on later, if anything comes after it, or a failure may be one too many.
+    /// What ends leaves its place under a cap, and is passed on later: if anything comes after it, or a failure may be
+    /// one too many.
     fn note_ends(&mut self, fact: &Fact<'_>) {
-        let (id, entry, range) = match fact {
-            Fact::AttemptEnded(ended) if is_end(ended.task_status) => {
+        let (id, entry, range, places) = match fact {
+            Fact::AttemptEnded(ended) => {
                 let TaskId { job, entry, index } = ended.attempt.task;
-                (job, entry, index..index + 1)
+                let tasks = u32::from(is_end(ended.task_status));
+                (job, entry, index..index + tasks, 1 + u32::from(ended.ends_rival))
             }
-            Fact::TasksEnded { job, entry, from, to, .. } => (*job, *entry, *from..*to),
+            Fact::TasksEnded { job, entry, from, to, .. } => (*job, *entry, *from..*to, 0),
             _ => return,
         };
-        let Some(job) = self.live.jobs.get(&id) else { return };
+        let Some(job) = self.live.jobs.get_mut(&id) else { return };
+        if let Some(caps) = job.caps.as_mut().filter(|_| places > 0) {
+            if !caps.changed {
+                self.live.capped.push(id);
+            }
+            caps.close(entry, places);
+        }
+        if range.is_empty() {
+            return;
+        }
         if job.has_budget {
             self.live.spending.push(id);
         }
@@ -239,6 +251,7 @@ impl Core {
             }
         }
         entered.waits = waits;
+        entered.caps = Caps::of(job);
         live.jobs.insert(id, entered);
         if opens_at > self.now {
             live.deadlines.arm(opens_at, Deadline::Settled(id));
@@ -252,14 +265,15 @@ impl Core {
     pub fn on_settled(&mut self, id: JobId) {
         let (Some(job), Some(entered)) = (self.state.jobs.get(&id), self.live.jobs.get_mut(&id)) else { return };
         entered.settled = true;
-        for ((ordinal, entry), class) in job.ordinals().zip(&job.entries).zip(&entered.classes) {
-            let ready = match &entered.waits {
-                Some(waits) => waits.ready(job, ordinal),
-                None => entry.unstarted.ranges(()).collect(),
-            };
-            for range in ready {
-                self.live.queue.push(*class, id, ordinal, range.start, range.end);
+        let mut ready: Vec<(u16, Range<u32>)> = Vec::new();
+        for (ordinal, entry) in job.ordinals().zip(&job.entries) {
+            match &entered.waits {
+                Some(waits) => ready.extend(waits.ready(job, ordinal).into_iter().map(|range| (ordinal, range))),
+                None => ready.extend(entry.unstarted.ranges(()).map(|range| (ordinal, range))),
             }
+        }
+        for (entry, range) in ready {
+            self.live.enqueue_all(id, entry, range);
         }
     }
 

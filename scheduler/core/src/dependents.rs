@@ -79,7 +79,7 @@ impl Core {
                 let indices = range.clone().filter(|index| after.unstarted.range_at((), *index).is_some());
                 let verdicts: Vec<_> = indices.map(|index| (index, waits.verdict(job, feed.entry, index))).collect();
                 let of = |wanted| verdicts.iter().filter(move |(_, found)| *found == wanted).map(|(index, _)| *index);
-                let waiting = |index: &u32| self.waits_in_queue(TaskId { job: id, entry: feed.entry, index: *index });
+                let waiting = |index: &u32| self.live.waits(TaskId { job: id, entry: feed.entry, index: *index });
                 let ready = joined(of(Verdict::Met).filter(|index| !waiting(index)));
                 decided.ready.extend(ready.into_iter().map(|range| (feed.entry, range)));
                 decided.skipped.extend(joined(of(Verdict::Never)).into_iter().map(|range| (feed.entry, range)));
@@ -102,15 +102,10 @@ impl Core {
         decided
     }
 
-    fn waits_in_queue(&self, task: TaskId) -> bool {
-        self.live.class_of(task).and_then(|class| self.live.queue.find(class)).is_some_and(|class| class.holds(task))
-    }
-
     /// Tasks whose needs are met are put into the queue, unless their job may not begin yet.
     fn release_tasks(&mut self, id: JobId, entry: u16, range: Range<u32>) {
-        let Some(job) = self.live.jobs.get(&id).filter(|job| job.settled) else { return };
-        if let Some(class) = job.classes.get(usize::from(entry)) {
-            self.live.queue.push(*class, id, entry, range.start, range.end);
+        if self.live.jobs.get(&id).is_some_and(|job| job.settled) {
+            self.live.enqueue_all(id, entry, range);
         }
     }
 

@@ -26,8 +26,9 @@ impl Core {
             summary: Some(self.summarise(task, status)),
             obstacles: None,
         };
-        // No agent can help a task that waits for another.
-        if status != fb::TaskStatus::Pending || self.waiting_in_words(task).is_some() {
+        // No agent can help a task that waits for another, or for a place under a cap.
+        let waits_for_others = self.waiting_in_words(task).is_some() || self.cap_in_words(task).is_some();
+        if status != fb::TaskStatus::Pending || waits_for_others {
             return Ok(explanation);
         }
         let Some(spec) = self.state.task_spec(task) else { return Ok(explanation) };
@@ -79,6 +80,9 @@ impl Core {
                     return format!("waits {:.1} s more for its retry, after {failures} failures", wait.as_secs_f64());
                 }
                 if let Some(words) = self.waiting_in_words(task) {
+                    return words;
+                }
+                if let Some(words) = self.cap_in_words(task) {
                     return words;
                 }
                 if self.state.agents.known().next().is_none() {
@@ -150,6 +154,23 @@ impl Core {
         let more = open.len() - words.len();
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         (!words.is_empty()).then(|| format!("waits for {}{more}", words.join(", for ")))
+    }
+
+    /// Which cap holds a task back, if one does.
+    fn cap_in_words(&self, task: TaskId) -> Option<String> {
+        let caps = self.live.jobs.get(&task.job)?.caps.as_ref()?;
+        if !caps.holds_back(task.entry, task.index) {
+            return None;
+        }
+        let (entry, job) = (caps.entry(task.entry), caps.job());
+        let name = self.state.task_spec(task).map(|spec| spec.name.as_str()).unwrap_or_default();
+        // Of an entry that has room, what is in the queue may yet have all of the job's.
+        let words = if entry.max > 0 && caps.room(task.entry) == entry.max.saturating_sub(entry.open) {
+            format!("max_running of `{name}` is {}, and {} attempts are assigned or run", entry.max, entry.open)
+        } else {
+            format!("max_running of its job is {}, and {} attempts are assigned or run", job.max, job.open)
+        };
+        Some(format!("waits for its turn: {words}"))
     }
 
     /// Why a task was skipped: which of those that it comes after came to something else, and why that did.

@@ -229,11 +229,8 @@ impl Core {
         reason: fb::EndReason,
         effects: &mut Effects,
     ) {
-        let class = self.live.jobs.get(&job).and_then(|job| job.classes.get(usize::from(entry)).copied());
         self.cease_waiting(TaskId { job, entry, index: from });
-        if let Some(class) = class {
-            self.live.queue.withdraw(class, job, entry, from, to);
-        }
+        self.live.withdraw(job, entry, from..to);
         let status = end_of_stopped(reason);
         self.decide(&Fact::TasksEnded { job, entry, from, to, status, reason }, effects);
     }

@@ -4,8 +4,8 @@
 //! Facts are what survives: the shell appends them to the journal and releases each effect once the
 //! position that it bears is durable; at the next start it gives them back to [`Scheduler::replay`].
 //!
-//! The floors, from the ground: tables (`restored`, `breaker`, `bodies`, `agents`, `attempts`, `waits`, `tokens`, `ranges`, `ranked`, `audiences`, `queue`, `deadlines`, `policy`,
-//! `limits`, `kept`, `fact`), rules (`state`, `snapshot`, `live`, `placement`, `event`, `core`), stories (`sessions`, `enrolment`, `restore`, `forget`, `health`,
+//! The floors, from the ground: tables (`restored`, `breaker`, `bodies`, `agents`, `attempts`, `waits`, `caps`, `tokens`, `ranges`, `ranked`, `audiences`, `queue`, `deadlines`, `policy`,
+//! `limits`, `kept`, `fact`), rules (`state`, `snapshot`, `live`, `waiting`, `placement`, `event`, `core`), stories (`sessions`, `enrolment`, `restore`, `forget`, `health`,
 //! `tasks`, `dependents`, `excluding`, `backlog`, `loss`, `jobs`, `queries`, `explain`, `logs`, `unreadable`), and this front, which hands each event to one
 //! story. A file imports only from floors below its own.
 #![forbid(unsafe_code)]
@@ -16,6 +16,7 @@ pub mod audiences;
 mod backlog;
 pub mod bodies;
 pub mod breaker;
+pub mod caps;
 mod cordon;
 mod core;
 pub mod deadlines;
@@ -48,6 +49,7 @@ pub mod state;
 mod tasks;
 pub mod tokens;
 mod unreadable;
+mod waiting;
 pub mod waits;
 
 pub use crate::{
@@ -157,6 +159,7 @@ impl Scheduler {
         for (agent, attempt) in assigned {
             let held = core.new_held(attempt);
             core.live.hold(agent, attempt, held);
+            core.live.keep_place(attempt.task);
         }
         for agent in core.state.agents.known().map(|(agent, _)| agent).collect::<Vec<_>>() {
             core.on_agent_away(agent, core.now);
@@ -166,6 +169,7 @@ impl Scheduler {
             core.heed_terms(job, effects);
         }
         core.pass_on_ends(effects);
+        core.live.heed_caps();
     }
 
     /// Takes an event and decides. `now` is cluster time; one that lies before the last is read as it.
@@ -196,7 +200,9 @@ impl Scheduler {
             Event::Stalled { gap } => core.on_stalled(gap),
         }
         core.pass_on_ends(effects);
+        core.live.heed_caps();
         core.place(effects);
+        core.live.heed_caps();
         core.forget_ended(effects);
     }
 

@@ -8,6 +8,7 @@ use crate::{
     attempts::Counts,
     backlog::Backlog,
     breaker::Breaker,
+    caps::Caps,
     deadlines::{Deadline, Deadlines},
     placement::{Index, Room},
     queue::{ClassId, Queue},
@@ -15,7 +16,7 @@ use crate::{
 };
 use fleetwire_common::{
     fb,
-    ids::{AgentId, AttemptId, JobId, JobKey, Name, Principal, SessionId, TaskId},
+    ids::{AgentId, AttemptId, JobId, JobKey, Name, Principal, SessionId},
     resources::Resources,
     time::Time,
 };
@@ -59,6 +60,8 @@ pub struct Live {
     pub ended: VecDeque<(JobId, u16, Range<u32>)>,
     /// Jobs with a budget of failures of which something has ended in this event.
     pub spending: Vec<JobId>,
+    /// Jobs whose caps are to be looked at before the next placement.
+    pub capped: Vec<JobId>,
 }
 
 /// What is known of the room on the journal's disk.
@@ -242,6 +245,8 @@ pub struct JobLive {
     pub settled: bool,
     /// Only so many of its tasks may fail.
     pub has_budget: bool,
+    /// How many of its attempts may be assigned at once, if not any number.
+    pub caps: Option<Box<Caps>>,
     /// Attempts that run.
     pub running: u64,
     /// The sum of their progress, parts per million.
@@ -425,26 +430,6 @@ impl Live {
         if counted && let Some(job) = self.jobs.get_mut(&attempt.task.job) {
             job.running = job.running.saturating_sub(1);
             job.progress_ppm = job.progress_ppm.saturating_sub(progress_ppm);
-        }
-    }
-
-    /// The class of a task of a job that has not ended.
-    pub fn class_of(&self, task: TaskId) -> Option<ClassId> {
-        self.jobs.get(&task.job)?.classes.get(usize::from(task.entry)).copied()
-    }
-
-    /// Puts a task into the queue, unless it waits there already.
-    pub fn enqueue(&mut self, task: TaskId) {
-        let Some(class) = self.class_of(task) else { return };
-        if !self.queue.find(class).is_some_and(|class| class.holds(task)) {
-            self.queue.push(class, task.job, task.entry, task.index, task.index + 1);
-        }
-    }
-
-    /// Takes a task out of the queue, if it waits there.
-    pub fn dequeue(&mut self, task: TaskId) {
-        if let Some(class) = self.class_of(task) {
-            self.queue.take(class, task.job, task.entry, task.index, task.index.saturating_add(1));
         }
     }
 

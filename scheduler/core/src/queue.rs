@@ -21,6 +21,7 @@ use slab::Slab;
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
+    ops::Range,
 };
 
 /// A class's number while it is in use.
@@ -95,6 +96,11 @@ impl Class {
     /// The task that is served next.
     pub fn first(&self) -> Option<TaskId> {
         self.pending.first().map(|((job, entry), index)| TaskId { job, entry, index })
+    }
+
+    /// The last tasks of an entry that wait in one range.
+    pub fn last_of(&self, job: JobId, entry: u16) -> Option<Range<u32>> {
+        self.pending.ranges((job, entry)).next_back()
     }
 
     /// Whether that task waits.
@@ -211,12 +217,7 @@ impl Queue {
         }
     }
 
-    /// Removes tasks `from..to`, if all of them wait in one range; says whether they did.
-    pub fn take(&mut self, class: ClassId, job: JobId, entry: u16, from: u32, to: u32) -> bool {
-        self.change(class, |pending| pending.take((job, entry), from, to)).unwrap_or(false)
-    }
-
-    /// Removes whatever of tasks `from..to` waits: of an entry that comes after another, only some may.
+    /// Removes whatever of tasks `from..to` waits: of an entry that comes after another, or is capped, only some may.
     pub fn withdraw(&mut self, class: ClassId, job: JobId, entry: u16, from: u32, to: u32) {
         self.change(class, |pending| pending.remove((job, entry), from, to));
     }

@@ -91,7 +91,7 @@ impl<K: Ord + Copy> Ranges<K> {
     }
 
     /// All ranges of a key, in order.
-    pub fn ranges(&self, key: K) -> impl Iterator<Item = Range<u32>> + '_ {
+    pub fn ranges(&self, key: K) -> impl DoubleEndedIterator<Item = Range<u32>> + '_ {
         self.by_last.range((key, 0)..=(key, u32::MAX)).map(|((_, last), first)| *first..*last + 1)
     }
 

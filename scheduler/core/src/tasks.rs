@@ -64,11 +64,19 @@ impl Core {
     }
 
     fn assign(&mut self, Placement { task, agent }: Placement, effects: &mut Effects) {
+        if !self.live.take_place(task) {
+            // Other entries of its job were given all places in this step: who was to have it may have another.
+            self.live.enqueue(task);
+            self.live.refresh_room(agent);
+            self.live.unplanned = true;
+            return;
+        }
         let attempt = self.next_attempt(task);
         // §job-4
         if self.live.held(agent, attempt).is_some() {
             // Something else of that number is not gone there yet.
             self.exclude(agent, task);
+            self.live.leave_places(task, 1);
             self.live.enqueue(task);
             self.live.refresh_room(agent);
             return;
@@ -404,11 +412,8 @@ impl Core {
     pub fn on_entry_queued_too_long(&mut self, job: JobId, entry: u16, effects: &mut Effects) {
         let found = self.state.jobs.get(&job).and_then(|job| job.entry(entry));
         let ranges: Vec<_> = found.map(|entry| entry.unstarted.ranges(()).collect()).unwrap_or_default();
-        let class = self.live.jobs.get(&job).and_then(|job| job.classes.get(usize::from(entry)).copied());
         for range in ranges {
-            if let Some(class) = class {
-                self.live.queue.withdraw(class, job, entry, range.start, range.end);
-            }
+            self.live.withdraw(job, entry, range.clone());
             self.end_waiting(job, entry, (range.start, range.end), effects);
         }
     }

@@ -206,6 +206,7 @@ impl T {
         self.check_fit();
         self.check_nothing_waits_needlessly();
         self.check_dependents();
+        self.check_caps();
     }
 
     fn take(&mut self, effect: Effect) {
@@ -282,9 +283,35 @@ impl T {
                     let verdicts = graph.needs_of(ordinal).iter().map(|need| stands(job, need, index));
                     let verdict = verdicts.max().unwrap_or(Verdict::Met);
                     let task = TaskId { job: *id, entry: ordinal, index };
-                    assert_eq!(class.holds(task), verdict == Verdict::Met, "{task} {verdict:?}");
+                    let held_back = known.caps.as_ref().is_some_and(|caps| caps.holds_back(ordinal, index));
+                    assert_eq!(class.holds(task) || held_back, verdict == Verdict::Met, "{task} {verdict:?}");
                     assert!(verdict != Verdict::Never, "{task} waits in vain");
                 }
+            }
+        }
+    }
+
+    /// No more than a cap allows is assigned, as the facts say; of the rest just so much is in the queue as may be.
+    fn check_caps(&self) {
+        let (state, live) = (self.scheduler.state(), self.scheduler.live());
+        for (id, job) in state.jobs.iter().filter(|(_, job)| job.ended_at.is_none()) {
+            let Some(caps) = &live.jobs[id].caps else { continue };
+            let open = |of: &dyn Fn(u16) -> bool| -> usize {
+                let records = state.tasks.iter().filter(|(task, _)| task.job == *id && of(task.entry));
+                records.map(|(_, record)| record.open.count()).sum()
+            };
+            let room = |max: u32, open: usize| match max {
+                0 => usize::MAX,
+                max => (max as usize).checked_sub(open).expect("no more than the cap"),
+            };
+            let whole = room(job.spec.terms.max_running, open(&|_| true));
+            for (ordinal, entry) in job.ordinals().zip(&job.entries) {
+                let room = room(entry.spec.max_running, open(&|of| of == ordinal)).min(whole);
+                let tasks = (0..entry.spec.count).map(|index| TaskId { job: *id, entry: ordinal, index });
+                let (held_back, waits): (Vec<TaskId>, Vec<TaskId>) =
+                    tasks.filter(|task| live.waits(*task)).partition(|task| caps.holds_back(ordinal, task.index));
+                assert!(waits.len() <= room, "{waits:?} are in the queue, there is room for {room}");
+                assert!(held_back.is_empty() || waits.len() == room, "{held_back:?} are held back in vain");
             }
         }
     }

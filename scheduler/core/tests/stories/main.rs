@@ -6,6 +6,7 @@ mod backlog;
 mod bodies;
 mod breaking;
 mod cancelling;
+mod capping;
 mod depending;
 mod draining;
 mod failing;

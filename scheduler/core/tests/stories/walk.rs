@@ -19,7 +19,7 @@ const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
 #[derive(Clone, Debug)]
 enum Step {
-    Submit { count: u32, cpu: u32, priority: i8, attempts: u32, losses: u32, queue_s: u64, after: usize },
+    Submit { count: u32, cpu: u32, priority: i8, attempts: u32, losses: u32, queue_s: u64, after: usize, most: u32 },
     Cancel { job: u64, index: Option<u32> },
     Register(usize),
     Lose(usize),
@@ -38,9 +38,9 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let agent = 0..NAMES.len();
     prop_oneof![
-        3 => (1..20u32, 1..6u32, -1..2i8, 1..3u32, 1..4u32, 0..2u64, 0..12usize).prop_map(
-            |(count, cpu, priority, attempts, losses, queue, after)| Step::Submit {
-                count, cpu: cpu * 500, priority, attempts, losses, queue_s: queue * 200, after
+        3 => (1..20u32, 1..6u32, -1..2i8, 1..3u32, 1..4u32, 0..2u64, 0..12usize, 0..6u32).prop_map(
+            |(count, cpu, priority, attempts, losses, queue, after, most)| Step::Submit {
+                count, cpu: cpu * 500, priority, attempts, losses, queue_s: queue * 200, after, most
             }
         ),
         1 => (1..6u64, prop::option::of(0..10u32)).prop_map(|(job, index)| Step::Cancel { job, index }),
@@ -105,7 +105,7 @@ impl Walk {
 
     fn take(&mut self, t: &mut T, step: Step) {
         match step {
-            Step::Submit { count, cpu, priority, attempts, losses, queue_s, after } => {
+            Step::Submit { count, cpu, priority, attempts, losses, queue_s, after, most } => {
                 let resources = Resources { cpu, memory: 10, ..Resources::ZERO };
                 let spec = TaskSpec {
                     count,
@@ -114,6 +114,7 @@ impl Walk {
                     max_attempts: attempts,
                     max_losses: losses,
                     queue_timeout_s: queue_s,
+                    max_running: most,
                     ..task()
                 };
                 // Now and then one more that comes after it.
