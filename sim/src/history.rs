@@ -264,6 +264,12 @@ impl History {
         self.tasks.iter().map(|(id, task)| (*id, task))
     }
 
+    /// All tasks of a job that were started or have ended.
+    pub fn tasks_of(&self, job: JobId) -> impl Iterator<Item = (TaskId, &TaskHistory)> {
+        let of = |entry, index| TaskId { job, entry, index };
+        self.tasks.range(of(0, 0)..=of(u16::MAX, u32::MAX)).map(|(id, task)| (*id, task))
+    }
+
     /// How many tasks have not ended.
     pub fn tasks_open(&self) -> u64 {
         self.tasks_open

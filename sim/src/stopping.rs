@@ -1,4 +1,4 @@
-//! Jobs whose own terms say when they start and when they are stopped, held against the journal's record alone: what the
+//! Jobs whose own terms say when they start, how much of them runs at once and when they are stopped, held against the journal's record alone: what the
 //! times of the facts and the ends of tasks say, by a reading of docs/jobs.md that shares nothing with the core's.
 
 use crate::{
@@ -63,6 +63,24 @@ pub fn invariant_what_is_stopped_does_not_wait(history: &History, id: JobId) -> 
             if !runs && known.is_none_or(|known| known.ended.is_none()) {
                 return broken("terms", format!("{task} waits, and its job was stopped"));
             }
+        }
+    }
+    Ok(())
+}
+
+/// No more attempts of a job, or of one of its entries, have not ended than its caps allow.
+pub fn invariant_caps_are_kept(history: &History, task: TaskId) -> Result<(), Violation> {
+    let Some(job) = history.job(task.job) else { return Ok(()) };
+    let (mut of_job, mut of_entry) = (0, 0);
+    for (id, known) in history.tasks_of(task.job) {
+        let open = known.attempts.values().filter(|attempt| attempt.ended.is_none()).count();
+        of_job += open;
+        of_entry += if id.entry == task.entry { open } else { 0 };
+    }
+    let of_entry_max = job.spec.tasks.get(usize::from(task.entry)).map_or(0, |spec| spec.max_running);
+    for (open, max) in [(of_job, job.spec.terms.max_running), (of_entry, of_entry_max)] {
+        if max > 0 && open > max as usize {
+            return broken("caps", format!("with {task}, {open} attempts are assigned at once, of at most {max}"));
         }
     }
     Ok(())

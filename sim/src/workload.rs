@@ -78,6 +78,7 @@ pub fn job(number: usize, offers: &[Offer], tasks_max: u32, random: &mut Random)
         }
     }
     let terms = in_time(terms(&tasks, random), random.clone());
+    let terms = capped(&mut tasks, terms, random.clone());
     let together = in_order(&tasks, random.clone());
     if let Ok(job) = JobSpec::new(name(&format!("job-{number}")), together, terms) {
         return job;
@@ -127,6 +128,16 @@ fn in_time(terms: Terms, mut random: Random) -> Terms {
     let deadline_ms = if random.chance(120) { start_after_ms + random.skewed(1_000, 300_000) } else { 0 };
     let stop_after_failures = if random.chance(200) { random.skewed(1, 10) as u32 } else { 0 };
     Terms { start_after_ms, deadline_ms, stop_after_failures, ..terms }
+}
+
+/// Now and then only so many of them at once, or of one entry.
+fn capped(tasks: &mut [TaskSpec], terms: Terms, mut random: Random) -> Terms {
+    // A generator of its own: what else is drawn stays as it was.
+    let mut random = random.fork(0xca3);
+    for task in tasks {
+        task.max_running = if random.chance(100) { random.skewed(1, 6) as u32 } else { 0 };
+    }
+    Terms { max_running: if random.chance(100) { random.skewed(1, 8) as u32 } else { 0 }, ..terms }
 }
 
 /// Random terms that a scheduler takes for these tasks.

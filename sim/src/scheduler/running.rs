@@ -14,7 +14,7 @@ use crate::{
     },
     network::{ConnectionId, End},
     shadow::apply,
-    stopping::{invariant_jobs_run_in_their_time, invariant_what_is_stopped_does_not_wait},
+    stopping::{invariant_caps_are_kept, invariant_jobs_run_in_their_time, invariant_what_is_stopped_does_not_wait},
     trace::{Violation, broken},
     wire::{send, words},
     world::{Happening, Node, World},
@@ -220,6 +220,7 @@ impl Running {
                 Consequence::Task(task) => {
                     invariant_what_comes_after_waits(history, *task)?;
                     invariant_jobs_run_in_their_time(history, *task, history.latest_at())?;
+                    invariant_caps_are_kept(history, *task)?;
                     let spec = history.job(task.job).and_then(|job| job.spec.tasks.get(usize::from(task.entry)));
                     spec.into_iter().flat_map(|spec| &spec.after).for_each(|on| world.trace.coverage.after(on));
                     self.check_room(history, agents, *task)?;
