@@ -1,6 +1,6 @@
 //! What an agent is told by whoever starts it: the command line, or `fleetwire dev`.
 
-use fleetwire_common::{fb, ids::Name, token::JoinToken};
+use fleetwire_common::{custom::Custom, fb, ids::Name, token::JoinToken};
 use std::{path::PathBuf, time::Duration};
 
 /// How an agent is set up.
@@ -18,6 +18,8 @@ pub struct AgentConfig {
     pub agent_types: Vec<fb::AgentType>,
     /// What attempts may take together.
     pub capacity: CapacityConfig,
+    /// What else it offers.
+    pub custom: Custom,
     /// Between heartbeats, until the scheduler says otherwise.
     pub heartbeat_interval: Duration,
     /// Slots on disk: attempts that can run at a time, and whose output can be read after they ended.
@@ -80,6 +82,7 @@ impl AgentConfig {
             labels: Vec::new(),
             agent_types: Vec::new(),
             capacity: CapacityConfig::default(),
+            custom: Custom::default(),
             heartbeat_interval: HEARTBEAT_INTERVAL,
             slots_max: SLOTS_MAX,
             output_bytes_max: OUTPUT_BYTES_MAX,

@@ -113,6 +113,7 @@ fn core_config(config: &AgentConfig, probe: &Probe, identity: &Identity) -> Resu
         memory_mb = capacity.memory,
         gpu = capacity.gpu,
         storage_gb = capacity.storage,
+        custom = %config.custom,
         "capacity offered"
     );
     let agent_types = match config.agent_types.as_slice() {
@@ -122,6 +123,7 @@ fn core_config(config: &AgentConfig, probe: &Probe, identity: &Identity) -> Resu
     Ok(Config {
         name: identity.principal.name.clone(),
         capacity,
+        custom: config.custom.clone(),
         labels: config.labels.clone(),
         agent_types,
         executors: vec![fb::Executor::Process, fb::Executor::Noop],

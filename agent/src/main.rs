@@ -29,7 +29,7 @@ fn serve(options: Options) -> anyhow::Result<()> {
     runtime.block_on(async {
         let stop = stop_signal().context("watching for signals")?;
         reap_orphans().context("watching for processes that end")?;
-        run(options.into_config(), stop).await?;
+        run(options.into_config()?, stop).await?;
         anyhow::Ok(())
     })
 }

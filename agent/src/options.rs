@@ -3,6 +3,7 @@
 use crate::config::{AgentConfig, CapacityConfig, OUTPUT_BYTES_MAX, OnStop, SLOTS_MAX};
 use clap::Parser;
 use fleetwire_common::{
+    custom::{Custom, CustomError},
     fb,
     ids::Name,
     resources::{parse_cpu, parse_memory, parse_storage},
@@ -41,6 +42,9 @@ pub struct Options {
     /// Storage to offer, such as `10GB` [default: what is free, less the reserve]
     #[arg(long, value_parser = parse_storage)]
     storage: Option<u32>,
+    /// Whatever else there is to count, such as `fpga=2` or `license/ansys=4`; may be repeated
+    #[arg(long = "resource", value_name = "NAME=COUNT", value_parser = Custom::parse)]
+    custom: Vec<(String, u64)>,
     /// Cores to hold back
     #[arg(long, value_name = "CPU", default_value = "0m", value_parser = parse_cpu)]
     reserve_cpu: u32,
@@ -69,8 +73,9 @@ pub struct Options {
 
 impl Options {
     /// What they mean.
-    pub fn into_config(self) -> AgentConfig {
-        AgentConfig {
+    pub fn into_config(self) -> Result<AgentConfig, CustomError> {
+        Ok(AgentConfig {
+            custom: Custom::new(self.custom.iter().map(|(name, count)| (name.as_str(), *count)))?,
             join: self.join,
             name: self.name,
             labels: self.labels,
@@ -89,7 +94,7 @@ impl Options {
             output_bytes_max: self.output_bytes,
             on_stop: if self.stop_tasks { OnStop::Cancel } else { OnStop::LeaveRunning },
             ..AgentConfig::new(self.data)
-        }
+        })
     }
 }
 
@@ -140,8 +145,10 @@ mod tests {
     #[test]
     fn a_full_command_line_is_understood() {
         let line = "fleetwire-agent --data /d --name pi-1 --label zone=a --label tier=b --kind rater --kind Trainer \
-                    --cpu 1.5 --memory 2GB --gpu 1 --storage 10GB --heartbeat 500ms --stop-tasks --log debug";
-        let config = Options::try_parse_from(line.split_whitespace()).unwrap().into_config();
+                    --cpu 1.5 --memory 2GB --gpu 1 --storage 10GB --heartbeat 500ms --stop-tasks --log debug \
+                    --resource fpga=2 --resource license/ansys=4";
+        let config = Options::try_parse_from(line.split_whitespace()).unwrap().into_config().unwrap();
+        assert_eq!(config.custom.to_string(), "2 fpga, 4 license/ansys");
         assert_eq!(config.labels, [("zone".into(), "a".into()), ("tier".into(), "b".into())]);
         assert_eq!(config.agent_types, [fb::AgentType::Rater, fb::AgentType::Trainer]);
         assert_eq!((config.capacity.cpu, config.capacity.memory), (Some(1_500), Some(2_000)));
@@ -159,6 +166,8 @@ mod tests {
             ("--data d --heartbeat 30", "not a time"),
             ("--data d --name a/b", "has the character"),
             ("--data d --cpu much", "not an amount"),
+            ("--data d --resource fpga", "NAME=COUNT"),
+            ("--data d --resource gpu=1", "key of its own"),
             ("--name a", "--data"),
         ] {
             let line = ["fleetwire-agent"].into_iter().chain(wrong.split_whitespace());

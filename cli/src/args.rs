@@ -4,6 +4,7 @@ use crate::commands::wire::args::Wire;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fleetwire_client::jobfile::values;
 use fleetwire_common::{
+    custom::Custom,
     fb,
     ids::{JobId, TaskId},
     resources::{parse_cpu, parse_memory, parse_storage},
@@ -212,6 +213,9 @@ pub struct Run {
     /// Storage such as 10GB.
     #[arg(long, value_parser = parse_storage)]
     pub storage: Option<u32>,
+    /// What else it needs, NAME=COUNT, such as fpga=1. May be repeated.
+    #[arg(long = "resource", value_name = "NAME=COUNT", value_parser = Custom::parse)]
+    pub custom: Vec<(String, u64)>,
     /// What the agent's labels must satisfy, such as 'zone = eu', 'driver >= 535.2' or '!old'. May be repeated.
     #[arg(long = "constraint", value_name = "CONSTRAINT")]
     pub constraints: Vec<String>,

@@ -158,6 +158,7 @@ pub fn agent(agent: &AgentView, now_ms: u64) -> String {
         ("labels", labels.join(" ")),
         ("capacity", amounts(agent.capacity)),
         ("free", amounts(agent.free)),
+        ("resources", custom(agent)),
         ("in use", amounts(agent.usage)),
         ("host", agent.host.clone()),
         ("software", agent.software.clone()),
@@ -254,6 +255,11 @@ fn cores(millicores: u32) -> String {
 
 fn amounts(it: ResourcesView) -> String {
     format!("{} cores, {} MB, {} GPUs, {} GB", cores(it.cpu_millicores), it.memory_mb, it.gpu, it.storage_gb)
+}
+
+fn custom(agent: &AgentView) -> String {
+    let words = agent.custom.iter().map(|(name, of)| format!("{name} {} of {} free", of.free, of.capacity));
+    words.collect::<Vec<_>>().join(", ")
 }
 
 fn kinds(agent: &AgentView) -> String {

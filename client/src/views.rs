@@ -155,6 +155,9 @@ pub struct AgentView {
     pub capacity: ResourcesView,
     /// What of it is free.
     pub free: ResourcesView,
+    /// What else it registered, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub custom: BTreeMap<String, CustomView>,
     /// What is in use, as its operating system counts.
     pub usage: ResourcesView,
     /// Its labels.
@@ -178,6 +181,15 @@ pub struct AgentView {
     /// What an operator wants of it, if not that it works: `cordoned` or `drained`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cordon: Option<&'static str>,
+}
+
+/// How much of a custom resource an agent has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct CustomView {
+    /// In all.
+    pub capacity: u32,
+    /// What of it is free.
+    pub free: u32,
 }
 
 /// An attempt that an agent holds.
@@ -437,6 +449,17 @@ fn resources(wire: Option<Box<fb::ResourceSpecT>>) -> ResourcesView {
     wire.map(|spec| ResourcesView::from(*spec)).unwrap_or_default()
 }
 
+fn custom(capacity: Option<&fb::ResourceSpecT>, free: Option<&fb::ResourceSpecT>) -> BTreeMap<String, CustomView> {
+    let listed = |spec: Option<&fb::ResourceSpecT>| spec.and_then(|spec| spec.custom.clone()).unwrap_or_default();
+    let named = |one: fb::CustomResourceT| (one.name.unwrap_or_default(), one.amount);
+    let free: BTreeMap<String, u32> = listed(free).into_iter().map(named).collect();
+    let seen = |(name, capacity): (String, u32)| {
+        let free = free.get(&name).copied().unwrap_or_default();
+        (name, CustomView { capacity, free })
+    };
+    listed(capacity).into_iter().map(named).map(seen).collect()
+}
+
 impl From<fb::AgentSummaryT> for AgentView {
     fn from(wire: fb::AgentSummaryT) -> AgentView {
         let label = |pair: fb::KeyValueT| (pair.key.unwrap_or_default(), pair.value.unwrap_or_default());
@@ -449,6 +472,7 @@ impl From<fb::AgentSummaryT> for AgentView {
         AgentView {
             name: wire.name.unwrap_or_default(),
             connected: wire.connected,
+            custom: custom(wire.capacity.as_deref(), wire.free.as_deref()),
             capacity: resources(wire.capacity),
             free: resources(wire.free),
             usage: resources(wire.usage),

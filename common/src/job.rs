@@ -11,6 +11,7 @@ use crate::{
 };
 pub use crate::{
     constraint::{Constraint, ConstraintError},
+    custom::{Custom, CustomError},
     graph::{Dependency, Graph, GraphError},
     terms::{Terms, TermsError},
 };
@@ -40,6 +41,8 @@ pub struct TaskSpec {
     pub agent_type: Option<fb::AgentType>,
     /// What it needs while it runs.
     pub resources: Resources,
+    /// What it needs of what agents say they have some of.
+    pub custom: Custom,
     /// Where its data lives.
     pub storage_backend: fb::StorageType,
     /// What runs it.
@@ -87,6 +90,7 @@ impl Default for TaskSpec {
             array: false,
             agent_type: None,
             resources: Resources::ZERO,
+            custom: Custom::default(),
             storage_backend: fb::StorageType::Local,
             executor: fb::Executor::Process,
             command: String::new(),
@@ -171,6 +175,14 @@ pub enum JobError {
         task: String,
         /// What is wrong with them.
         error: Box<ConstraintError>,
+    },
+    /// It asks for custom resources that cannot be.
+    #[error("resources of task `{task}`: {error}")]
+    Custom {
+        /// The entry.
+        task: String,
+        /// What is wrong with them.
+        error: Box<CustomError>,
     },
     /// Its terms contradict each other, or what agents can keep.
     #[error("{0}")]
@@ -338,7 +350,9 @@ impl TaskSpec {
         // Resources::from_wire cuts to the limits, which suits capacities; a request is refused instead.
         let resources = Resources::from_wire(wire.resources());
         let asked = wire.resources().map(|spec| spec.unpack()).unwrap_or_default();
-        if resources.to_wire() != asked {
+        let custom = Custom::from_wire(wire.resources())
+            .map_err(|error| JobError::Custom { task: task.clone(), error: Box::new(error) })?;
+        if (fb::ResourceSpecT { custom: None, ..asked.clone() }) != resources.to_wire() {
             return Err(unknown("resources", format!("{asked:?}"), "amounts within the limits of docs/protocol.md"));
         }
         let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
@@ -350,6 +364,7 @@ impl TaskSpec {
             array: wire.array(),
             agent_type: (!wire.any_agent_type()).then_some(wire.agent_type()),
             resources,
+            custom,
             storage_backend: wire.storage_backend(),
             executor: wire.executor(),
             command: text(wire.command()),
@@ -384,7 +399,7 @@ impl TaskSpec {
             array: self.array,
             agent_type: self.agent_type.unwrap_or_default(),
             any_agent_type: self.agent_type.is_none(),
-            resources: Some(Box::new(self.resources.to_wire())),
+            resources: Some(Box::new(self.resources.to_wire_with(&self.custom))),
             storage_backend: self.storage_backend,
             executor: self.executor,
             command: some(&self.command),
@@ -472,6 +487,7 @@ mod tests {
             array: true,
             agent_type: Some(fb::AgentType::Rater),
             resources: Resources { cpu: 500, memory: 64, gpu: 1, storage: 2 },
+            custom: Custom::new([("fpga", 2), ("license/ansys", 4)]).unwrap(),
             arguments: vec!["a".into(), String::new()],
             environment: vec![("K".into(), "v".into())],
             parameters: "{\"x\":1}".into(),

@@ -8,6 +8,7 @@
 
 pub mod blob;
 pub mod constraint;
+pub mod custom;
 pub mod envelope;
 pub mod facts;
 pub mod graph;

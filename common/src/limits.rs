@@ -52,6 +52,10 @@ pub const CONSTRAINTS_MAX: usize = 32;
 pub const CONSTRAINT_VALUES_MAX: usize = 64;
 /// … and bytes of each. A label's value that is longer matches no pattern.
 pub const CONSTRAINT_VALUE_BYTES_MAX: usize = 256;
+/// Custom resources of an agent, or of a task entry …
+pub const CUSTOM_RESOURCES_MAX: usize = 16;
+/// … and the largest amount of one.
+pub const CUSTOM_AMOUNT_MAX: u32 = 1_000_000_000;
 /// Bytes of a pattern that a label's value is to match.
 pub const PATTERN_BYTES_MAX: usize = 64;
 /// Dependencies of one task entry …

@@ -1,7 +1,7 @@
 //! Amounts of cpu, memory, gpu and storage: arithmetic that saturates, comparison in every
 //! dimension, and the units that people write.
 
-use crate::{fb, limits::RESOURCES_MAX};
+use crate::{custom::Custom, fb, limits::RESOURCES_MAX};
 
 /// An amount in each dimension, in the units of the wire.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,14 +31,15 @@ impl Resources {
         })
     }
 
-    /// As the wire's table, for building.
-    pub fn args(self) -> fb::ResourceSpecArgs {
-        fb::ResourceSpecArgs { cpu: self.cpu, memory: self.memory, gpu: self.gpu, storage: self.storage }
-    }
-
     /// As the wire's owned table.
     pub fn to_wire(self) -> fb::ResourceSpecT {
-        fb::ResourceSpecT { cpu: self.cpu, memory: self.memory, gpu: self.gpu, storage: self.storage }
+        self.to_wire_with(&Custom::default())
+    }
+
+    /// The same, with custom resources.
+    pub fn to_wire_with(self, custom: &Custom) -> fb::ResourceSpecT {
+        let Resources { cpu, memory, gpu, storage } = self;
+        fb::ResourceSpecT { cpu, memory, gpu, storage, custom: custom.to_wire() }
     }
 
     /// This many times as much, saturating.

@@ -266,6 +266,8 @@ fn every_limit_has_its_value() {
         CONSTRAINT_VALUES_MAX,
         CONSTRAINT_VALUE_BYTES_MAX,
         PATTERN_BYTES_MAX,
+        CUSTOM_RESOURCES_MAX,
+        CUSTOM_AMOUNT_MAX,
         FILES_MAX,
         FILES_BYTES_MAX,
         PARAMETERS_BYTES_MAX,

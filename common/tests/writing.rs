@@ -7,6 +7,7 @@ mod support;
 
 use flatbuffers::FlatBufferBuilder;
 use fleetwire_common::{
+    custom::Custom,
     envelope::{Features, SIGNATURE_BYTES},
     fb::{self, SchedulerMessageT as M, verify},
     ids::{AttemptId, JobId, JobKey, Name, TaskId},
@@ -57,12 +58,18 @@ impl Any {
         Resources { cpu: number(), memory: number(), gpu: number(), storage: number() }
     }
 
+    fn custom(&mut self) -> Custom {
+        let amounts: Vec<_> = (0..self.below(4)).map(|number| (format!("n{number}/x"), self.below(9))).collect();
+        Custom::new(amounts.iter().map(|(name, amount)| (name.as_str(), *amount))).unwrap()
+    }
+
     fn assignment(&mut self) -> Assignment {
         let file = |any: &mut Self| FileSpec { path: any.text(), data: any.bytes(), executable: any.below(2) == 0 };
         let spec = TaskSpec {
             name: Name::new("any").unwrap(),
             agent_type: (self.below(2) == 0).then(|| fb::AgentType(self.below(5) as i8)),
             resources: self.resources(),
+            custom: self.custom(),
             storage_backend: fb::StorageType(self.below(6) as i8),
             timeout_s: self.number(),
             executor: fb::Executor(self.below(2) as u8),

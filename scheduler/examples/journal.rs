@@ -200,6 +200,7 @@ fn make_live(path: &Path) {
     for agent in 0..AGENTS {
         let profile = AgentProfile {
             capacity: Resources { cpu: 64_000, memory: 1 << 20, gpu: 0, storage: 100 },
+            custom: Default::default(),
             labels: [("zone".to_owned(), "a".to_owned())].into(),
             agent_types: Vec::new(),
             executors: vec![fb::Executor::Process],

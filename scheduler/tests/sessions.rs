@@ -173,7 +173,7 @@ async fn nack(link: &mut Link) -> fb::ErrorCode {
 
 fn register() -> Message {
     let register = fb::RegisterT {
-        capacity: Some(Box::new(fb::ResourceSpecT { cpu: 1_000, memory: 100, gpu: 0, storage: 1 })),
+        capacity: Some(Box::new(fb::ResourceSpecT { cpu: 1_000, memory: 100, gpu: 0, storage: 1, custom: None })),
         agent_types: Some(fb::AgentType::ENUM_VALUES.to_vec()),
         executors: Some(vec![fb::Executor::Process]),
         data_id: Some(vec![7; 16]),

@@ -1,8 +1,8 @@
-// @generated stamp b2a62d3236c70c8eb9612a11e59652cb42ee131a0586d138c8b200813e19f800 flatc 25.12.19
+// @generated stamp d83904369ac4bc338b64468e5aed2138115483ea62e4c7438ce214d2e572a322 flatc 25.12.19
 use super::{Verifier, fb};
 
 /// How deep tables can lie in each other: no schema here holds itself.
-pub const DEPTH: usize = 6;
+pub const DEPTH: usize = 7;
 
 fn packed(v: &mut Verifier<'_>, at: usize) -> Option<()> {
     let mut table = v.table(at, 9)?;
@@ -14,12 +14,24 @@ fn packed(v: &mut Verifier<'_>, at: usize) -> Option<()> {
     table.finish(v)
 }
 
+fn custom_resource(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 8)?;
+    if let Some(at) = table.offset(v, 4)? {
+        v.text(at)?;
+    }
+    table.inline(6, 4, 4);
+    table.finish(v)
+}
+
 fn resource_spec(v: &mut Verifier<'_>, at: usize) -> Option<()> {
-    let mut table = v.table(at, 16)?;
+    let mut table = v.table(at, 20)?;
     table.inline(4, 4, 4);
     table.inline(6, 4, 4);
     table.inline(8, 4, 4);
     table.inline(10, 4, 4);
+    if let Some(at) = table.offset(v, 12)? {
+        v.each(at, custom_resource)?;
+    }
     table.finish(v)
 }
 

@@ -151,7 +151,7 @@ impl AgentNode {
             principal,
             device: Device::new(
                 name.as_str(),
-                offer.capacity,
+                (offer.capacity, offer.custom.clone()),
                 DeviceClock::set(world.now, Time(world.random.skewed(1_000_000, 10_000_000_000))),
             ),
             staged: VecDeque::new(),

@@ -11,6 +11,7 @@ use crate::{
     random::Random,
 };
 use fleetwire_common::{
+    custom::Custom,
     fb,
     ids::AttemptId,
     job::TaskSpec,
@@ -84,6 +85,8 @@ pub struct Device {
     pub name: String,
     /// What it has.
     pub capacity: Resources,
+    /// What else, by name.
+    pub custom: Custom,
     /// Its boot-time clock.
     pub clock: DeviceClock,
     /// When the scheduler was heard last, as the agents of this boot have told all supervisors.
@@ -114,10 +117,11 @@ pub type Plans = Vec<(Time, AttemptId, u64, Step)>;
 
 impl Device {
     /// A device on which nothing runs.
-    pub fn new(name: &str, capacity: Resources, clock: DeviceClock) -> Device {
+    pub fn new(name: &str, (capacity, custom): (Resources, Custom), clock: DeviceClock) -> Device {
         Device {
             name: name.to_owned(),
             capacity,
+            custom,
             clock,
             told: Time::ZERO,
             slots: BTreeMap::new(),
@@ -135,6 +139,18 @@ impl Device {
             Slot::Runs(process) => sum.plus(process.resources),
             Slot::Verdict(..) | Slot::Nothing => sum,
         })
+    }
+
+    /// What all processes take together of what is counted by name.
+    pub fn custom_in_use(&self) -> BTreeMap<String, u64> {
+        let mut sums: BTreeMap<String, u64> = BTreeMap::new();
+        for slot in self.slots.values() {
+            let Slot::Runs(process) = slot else { continue };
+            for (name, amount) in process.custom.iter() {
+                *sums.entry(name.to_owned()).or_default() += u64::from(amount);
+            }
+        }
+        sums
     }
 
     /// How many attempts have processes.
@@ -177,6 +193,7 @@ impl Device {
         self.serial += 1;
         let process = Process {
             resources: spec.resources,
+            custom: spec.custom.clone(),
             serial: self.serial,
             behaviour: Behaviour::of(spec),
             timeout: Duration::from_secs(spec.timeout_s),

@@ -150,6 +150,10 @@ pub fn invariant_p2_exclusive_work_runs_once(
 /// Promise P3: what all processes on a device were promised together never exceeds what it has.
 pub fn invariant_p3_nothing_is_oversubscribed(device: &Device) -> Result<(), Violation> {
     let in_use = device.in_use();
+    let custom = device.custom_in_use();
+    if let Some((name, sum)) = custom.iter().find(|(name, sum)| **sum > u64::from(device.custom.amount(name))) {
+        return broken("P3", format!("{} has {} of {name}, its processes take {sum}", device.name, device.custom));
+    }
     if in_use.fits(device.capacity) {
         return Ok(());
     }

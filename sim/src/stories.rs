@@ -11,6 +11,7 @@ use crate::{
     world::{Happening, Node},
 };
 use fleetwire_common::{
+    custom::Custom,
     fb,
     ids::{JobId, SubmitId, TaskId},
     job::{JobSpec, TaskSpec},
@@ -75,7 +76,12 @@ impl Story {
 
     /// A cluster of that setting.
     pub fn with(setting: Setting, seed: u64) -> Story {
-        let offer = Offer { capacity: CAPACITY, labels: Vec::new(), agent_types: vec![fb::AgentType::Trainer] };
+        let offer = Offer {
+            capacity: CAPACITY,
+            custom: Custom::default(),
+            labels: Vec::new(),
+            agent_types: vec![fb::AgentType::Trainer],
+        };
         let agents = setting.agents;
         let cluster = Cluster::new(seed, setting, vec![offer; agents], true);
         let cluster = cluster.unwrap_or_else(|violation| panic!("a cluster cannot be set up: {violation}"));

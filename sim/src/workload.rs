@@ -6,6 +6,7 @@ use crate::{
     random::Random,
 };
 use fleetwire_common::{
+    custom::Custom,
     fb,
     ids::Name,
     job::{Constraint, Dependency, FileSpec, JobSpec, TaskSpec},
@@ -26,6 +27,8 @@ const KEEPS: [fb::Keep; 5] =
 pub struct Offer {
     /// Resources in all.
     pub capacity: Resources,
+    /// What else, by name.
+    pub custom: Custom,
     /// Labels.
     pub labels: Vec<(String, String)>,
     /// Kinds of work.
@@ -53,8 +56,11 @@ impl Offer {
         // A generator of its own: what else is drawn stays as it was.
         let mut own = random.clone().fork(0xd71);
         let driver = format!("5{}.{}", own.between(2, 4), own.between(0, 12));
+        let custom = [("fpga", own.between(0, 2)), ("license/sim", own.between(0, 3))];
+        let custom = Custom::new(custom).unwrap_or_default();
         Offer {
             capacity,
+            custom,
             labels: vec![("zone".to_owned(), zone.to_owned()), ("driver".to_owned(), driver)],
             agent_types,
         }
@@ -187,6 +193,7 @@ fn task(number: usize, count: u32, offer: &Offer, random: &mut Random) -> TaskSp
     }
     let agent_type = random.pick(&offer.agent_types).copied().filter(|_| random.chance(300));
     TaskSpec {
+        custom: part_of(&offer.custom, random.clone().fork(0xc1)),
         name: name(&format!("t{number}")),
         count,
         array: count > 1,
@@ -206,6 +213,12 @@ fn task(number: usize, count: u32, offer: &Offer, random: &mut Random) -> TaskSp
         kill_grace_ms: random.skewed(10, 10_000) as u32,
         ..TaskSpec::default()
     }
+}
+
+/// Some of what an offer has by name; mostly nothing.
+fn part_of(offer: &Custom, mut random: Random) -> Custom {
+    let mut part = |whole: u32| if random.chance(200) { random.between(0, u64::from(whole)) } else { 0 };
+    Custom::new(offer.iter().map(|(name, whole)| (name, part(whole)))).unwrap_or_default()
 }
 
 /// Sets, patterns and versions that the offer satisfies.

@@ -2,6 +2,7 @@
 
 use crate::{Config, State, backlog::Backlog, limits::*, spec::spec_of};
 use fleetwire_common::{
+    custom::Custom,
     fb,
     ids::AttemptId,
     job::{JobError, TaskSpec},
@@ -41,6 +42,16 @@ pub(crate) enum Refused {
         asked: Resources,
         /// What is free.
         free: Resources,
+    },
+    /// More of a custom resource than there is.
+    #[error("it needs {asked} of `{name}`, and this agent has {has}")]
+    TooLittle {
+        /// Which.
+        name: String,
+        /// What it needs.
+        asked: u32,
+        /// What there is in all.
+        has: u32,
     },
     /// Others wait for room already, as many as may.
     #[error(
@@ -82,7 +93,7 @@ impl Refused {
             Refused::Older { .. } => fb::ErrorCode::AttemptEnded,
             Refused::Foreign => fb::ErrorCode::ForeignAttempt,
             Refused::Executor { .. } | Refused::AgentType { .. } | Refused::Spec(_) => fb::ErrorCode::Validation,
-            Refused::DoesNotFit { .. } => fb::ErrorCode::DoesNotFit,
+            Refused::DoesNotFit { .. } | Refused::TooLittle { .. } => fb::ErrorCode::DoesNotFit,
             Refused::DeadlinePassed { .. } => fb::ErrorCode::MessageTimeout,
             Refused::Backlog { .. } | Refused::Attempts | Refused::Results { .. } => fb::ErrorCode::Busy,
         }
@@ -96,6 +107,8 @@ pub(crate) struct Admitted {
     pub spec: Option<Arc<TaskSpec>>,
     /// What it needs.
     pub resources: Resources,
+    /// What else it needs.
+    pub custom: Custom,
     /// There is no room for it yet.
     pub waits: bool,
 }
@@ -131,9 +144,13 @@ pub(crate) fn admit(
     }
     let resources = Resources::from_wire(assignment.resources());
     let free = config.capacity.minus(backlog.used());
-    let waits = backlog.len() > 0 || !resources.fits(free);
+    let custom = Custom::from_wire(assignment.resources()).unwrap_or_default();
+    let waits = backlog.len() > 0 || !resources.fits(free) || !backlog.has_custom(&custom, &config.custom);
     if !resources.fits(config.capacity) {
         return Err(Refused::DoesNotFit { asked: resources, free });
+    }
+    if let Some((name, asked, has)) = custom.lacks(&config.custom) {
+        return Err(Refused::TooLittle { name: name.to_owned(), asked, has });
     }
     let (waiting, bytes) = (backlog.len(), backlog.bytes());
     if waits && waiting >= BACKLOG_MAX {
@@ -146,5 +163,5 @@ pub(crate) fn admit(
     if waits && bytes + spec.as_deref().map_or(0, TaskSpec::bytes) > BACKLOG_BYTES_MAX {
         return Err(Refused::Backlog { waiting, bytes });
     }
-    Ok(Admitted { spec, resources, waits })
+    Ok(Admitted { spec, resources, custom, waits })
 }

@@ -6,13 +6,21 @@
 //! them in the moment in which another ends.
 //!
 //! Invariants: what runs together never takes more than the capacity; a staged attempt asks for exactly
-//! what each running one holds; nothing overtakes what waits.
+//! what each running one holds, and for nothing that is counted by name; nothing overtakes what waits.
 
 use crate::{
     Agent, Effect, Effects,
     limits::{STAGED_MAX, STAGED_PER_RUN},
 };
-use fleetwire_common::{fb, ids::AttemptId, job::TaskSpec, message::End, resources::Resources, time::Time};
+use fleetwire_common::{
+    custom::{Custom, CustomSum},
+    fb,
+    ids::AttemptId,
+    job::TaskSpec,
+    message::End,
+    resources::Resources,
+    time::Time,
+};
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
@@ -25,6 +33,8 @@ pub(crate) struct Backlog {
     shapes: BTreeMap<Resources, u32>,
     /// The sum of it.
     used: Resources,
+    /// What it holds besides.
+    custom: CustomSum,
     running: u32,
     /// Oldest first.
     waiting: VecDeque<Waiting>,
@@ -40,6 +50,7 @@ struct Waiting {
     /// What to start; `None` for what the core ends itself.
     spec: Option<Arc<TaskSpec>>,
     resources: Resources,
+    custom: Custom,
     deadline_ms: u64,
     bytes: usize,
 }
@@ -48,6 +59,11 @@ impl Backlog {
     /// What runs takes together.
     pub fn used(&self) -> Resources {
         self.used
+    }
+
+    /// Whether so much of custom resources is left of a capacity.
+    pub fn has_custom(&self, asked: &Custom, capacity: &Custom) -> bool {
+        asked.is_empty() || asked.fits(&self.custom.left_of(capacity).0)
     }
 
     /// Attempts that run.
@@ -75,15 +91,17 @@ impl Backlog {
     }
 
     /// An attempt runs from here on.
-    pub fn on_start(&mut self, resources: Resources) {
+    pub fn on_start(&mut self, resources: Resources, custom: &Custom) {
+        self.custom.add(custom);
         *self.shapes.entry(resources).or_default() += 1;
         self.used = self.used.plus(resources);
         self.running += 1;
     }
 
     /// An attempt that ran has ended.
-    pub fn on_end(&mut self, resources: Resources) {
+    pub fn on_end(&mut self, resources: Resources, custom: &Custom) {
         let Some(count) = self.shapes.get_mut(&resources) else { return };
+        self.custom.subtract(custom);
         *count -= 1;
         if *count == 0 {
             self.shapes.remove(&resources);
@@ -121,13 +139,13 @@ impl Agent {
         &mut self,
         attempt: AttemptId,
         spec: Option<Arc<TaskSpec>>,
-        resources: Resources,
+        (resources, custom): (Resources, Custom),
         deadline_ms: u64,
     ) {
         let bytes = spec.as_deref().map_or(0, TaskSpec::bytes);
         let backlog = &mut self.live.backlog;
         backlog.waiting_bytes += bytes;
-        backlog.waiting.push_back(Waiting { attempt, spec, resources, deadline_ms, bytes });
+        backlog.waiting.push_back(Waiting { attempt, spec, resources, custom, deadline_ms, bytes });
     }
 
     /// Starts what fits by now, and stages what may start next.
@@ -140,9 +158,11 @@ impl Agent {
             let free = self.config.capacity.minus(backlog.used);
             // What is staged comes first; it needs the room that the next end leaves.
             let starts = backlog.staged.is_empty() && next.resources.fits(free);
+            let starts = starts && backlog.has_custom(&next.custom, &self.config.custom);
             let staged = !starts
                 && next.deadline_ms == 0
                 && next.spec.is_some()
+                && next.custom.is_empty()
                 && backlog.may_stage(next.resources, self.config.capacity);
             if !starts && !staged {
                 return;
@@ -151,7 +171,7 @@ impl Agent {
             let Some(next) = backlog.waiting.pop_front() else { return };
             backlog.waiting_bytes -= next.bytes;
             if starts {
-                backlog.on_start(next.resources);
+                backlog.on_start(next.resources, &next.custom);
             } else {
                 backlog.staged.push_back(next.attempt);
             }
@@ -177,18 +197,18 @@ impl Agent {
 
     /// The executor has started a staged attempt in the room that another left.
     pub(crate) fn on_staged_started(&mut self, now: Time, attempt: AttemptId, effects: &mut Effects) {
-        let Some(resources) = self.state.attempt(attempt).map(|held| held.resources) else { return };
+        let Some(held) = self.state.attempt(attempt) else { return };
         if self.live.backlog.forget_staged(attempt) {
-            self.live.backlog.on_start(resources);
+            self.live.backlog.on_start(held.resources, &held.custom);
             self.note_started(now, attempt, effects);
         }
     }
 
     /// An attempt has ended, or will never start: what it held is free.
-    pub(crate) fn leave_backlog(&mut self, attempt: AttemptId, resources: Resources) {
+    pub(crate) fn leave_backlog(&mut self, attempt: AttemptId, resources: Resources, custom: &Custom) {
         let backlog = &mut self.live.backlog;
         if !backlog.forget_staged(attempt) && !backlog.forget_waiting(attempt) {
-            backlog.on_end(resources);
+            backlog.on_end(resources, custom);
         }
     }
 

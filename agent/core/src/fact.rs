@@ -8,6 +8,7 @@
 use crate::{limits::SPEC_KEPT_BYTES_MAX, spec::spec_of};
 use flatbuffers::{FlatBufferBuilder, WIPOffset};
 use fleetwire_common::{
+    custom::Custom,
     envelope::handshake::Proof,
     fb,
     ids::{AttemptId, JobKey, TaskIdError},
@@ -46,6 +47,8 @@ pub struct Kept {
     pub attempt: AttemptId,
     /// What it takes until its last process is gone.
     pub resources: Resources,
+    /// What else it takes.
+    pub custom: Custom,
     /// What runs it.
     pub executor: fb::Executor,
     /// Between SIGTERM and SIGKILL.
@@ -170,6 +173,7 @@ impl Kept {
         Ok(Kept {
             attempt: attempt_id(assignment.task_id(), assignment.attempt())?,
             resources: Resources::from_wire(assignment.resources()),
+            custom: Custom::from_wire(assignment.resources()).unwrap_or_default(),
             executor: assignment.executor(),
             kill_grace_ms: assignment.kill_grace_ms(),
             deadline_ms: assignment.deadline(),
@@ -195,7 +199,7 @@ impl Kept {
             return assignment.write(builder);
         }
         let task_id = Some(write_task_id(builder, self.attempt.task));
-        let resources = Some(fb::ResourceSpec::create(builder, &self.resources.args()));
+        let resources = Some(self.resources.to_wire_with(&self.custom).pack(builder));
         let args = fb::TaskAssignmentArgs {
             task_id,
             resources,
@@ -277,6 +281,7 @@ mod tests {
         let kept = Kept {
             attempt: attempt(),
             resources: Resources { cpu: 1, memory: 2, gpu: 3, storage: 4 },
+            custom: Custom::new([("fpga", 5)]).unwrap(),
             executor: fb::Executor::Noop,
             kill_grace_ms: 5,
             deadline_ms: 6,
@@ -292,6 +297,7 @@ mod tests {
             arguments: vec!["--all".into()],
             environment: vec![("A".into(), "b".into())],
             resources: kept.resources,
+            custom: kept.custom.clone(),
             kill_grace_ms: 5,
             ..TaskSpec::default()
         };
@@ -310,7 +316,7 @@ mod tests {
             Fact::AttemptSettled(attempt()),
         ] {
             let bytes = fact.encode(Time(11), &mut builder);
-            assert!(bytes.len() <= 336, "facts stay small: {}", bytes.len());
+            assert!(bytes.len() <= 384, "facts stay small: {}", bytes.len());
             assert_eq!(Fact::decode(bytes).unwrap(), (Time(11), fact));
         }
     }

@@ -31,6 +31,7 @@ pub use live::{Live, Session};
 pub use state::{ApplyError, Attempt, ReplayError, State};
 
 use fleetwire_common::{
+    custom::Custom,
     envelope::handshake::Proof,
     fb,
     ids::{AttemptId, JobKey, Name, Position},
@@ -46,6 +47,8 @@ pub struct Config {
     pub name: Name,
     /// What attempts may take together.
     pub capacity: Resources,
+    /// What else it offers.
+    pub custom: Custom,
     /// Labels that constraints are matched against.
     pub labels: Vec<(String, String)>,
     /// The kinds of work it takes.

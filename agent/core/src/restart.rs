@@ -18,7 +18,7 @@ impl Agent {
     pub(crate) fn hold_unresolved(&mut self) {
         for (id, held) in self.state.attempts().iter().filter(|(_, held)| held.result.is_none()) {
             if held.handed_over {
-                self.live.backlog.on_start(held.resources);
+                self.live.backlog.on_start(held.resources, &held.custom);
             }
             self.live.runs.insert(*id, Run::default());
             self.live.unsurveyed.insert(*id);
@@ -39,7 +39,7 @@ impl Agent {
         }
         if let Some(held) = self.state.attempt(id).filter(|held| !held.handed_over) {
             // It was staged, and has taken the room of another.
-            self.live.backlog.on_start(held.resources);
+            self.live.backlog.on_start(held.resources, &held.custom);
         }
         match state {
             Recovered::Running => {
@@ -59,19 +59,20 @@ impl Agent {
         missing.sort_by_key(order);
         for id in missing {
             let Some(held) = self.state.attempt(id) else { continue };
-            let (resources, deadline_ms, spec) = (held.resources, held.deadline_ms, held.spec.clone());
+            let (resources, custom) = (held.resources, held.custom.clone());
+            let (deadline_ms, spec) = (held.deadline_ms, held.spec.clone());
             // How long ago the scheduler was heard is not known any more.
             let may_start_unheard = held.stop_on_disconnect_after_ms == 0;
             let startable = may_start_unheard && (spec.is_some() || held.executor == fb::Executor::Noop);
             let may_have_run = held.handed_over && rebooted;
             if !held.handed_over {
-                self.live.backlog.on_start(resources);
+                self.live.backlog.on_start(resources, &custom);
             }
             if may_have_run || !startable {
                 self.lose(now, id, effects);
             } else {
-                self.live.backlog.on_end(resources);
-                self.enter_backlog(id, spec, resources, deadline_ms);
+                self.live.backlog.on_end(resources, &custom);
+                self.enter_backlog(id, spec, (resources, custom), deadline_ms);
             }
         }
         self.live.surveyed = true;

@@ -16,7 +16,6 @@ use fleetwire_common::{
     ids::{AttemptId, JobKey},
     limits::{METRIC_NAME_BYTES_MAX, METRICS_MAX},
     message::{End, Message, Status, attempt_id, cut, is_final},
-    resources::Resources,
     time::Time,
 };
 use std::{borrow::Cow, time::Duration};
@@ -55,7 +54,7 @@ impl Agent {
         }
         let now_ms = timestamp_ms.max(self.live.cluster_time(now).map_or(0, Time::as_ms));
         match admit(&self.config, (&self.state, &self.live.backlog), attempt, assignment, now_ms) {
-            Ok(Admitted { spec, resources, waits }) => {
+            Ok(Admitted { spec, resources, custom, waits }) => {
                 let Ok(mut kept) = Kept::from_wire(assignment, waits, spec.clone()) else { return }; // Its id was read above.
                 // Whose receipt it is: written once for each incarnation.
                 let known = self.state.receipt().map(|proof| proof.incarnation_id);
@@ -67,7 +66,7 @@ impl Agent {
                 if spec.is_some() {
                     effects.push(Effect::Send(Message::Acceptance(attempt)));
                 }
-                self.enter_backlog(attempt, spec, resources, assignment.deadline());
+                self.enter_backlog(attempt, spec, (resources, custom), assignment.deadline());
                 self.start_waiting(now, effects);
             }
             Err(refused) => effects.push(refused_as(attempt, &refused)),
@@ -246,13 +245,14 @@ impl Agent {
         // An executor that ends an attempt with a status that is not final has failed it.
         let status = if is_final(status) { status } else { fb::TaskStatus::Failed };
         let progress = if status == fb::TaskStatus::Completed { 1.0 } else { run.progress };
-        let resources = self.state.attempt(attempt).map_or(Resources::ZERO, |held| held.resources);
+        let held = self.state.attempt(attempt);
+        let (resources, custom) = held.map(|held| (held.resources, held.custom.clone())).unwrap_or_default();
         let (note, metrics, end) = (run.note, run.metrics, Some(Box::new(end)));
         // Whose it is, its assignment knows.
         let update = Status { attempt, status, progress, note, metrics, end, job_key: JobKey::default() };
         self.decide(now, &Fact::ResultKept(Cow::Owned(update)), effects);
         self.offer_result(attempt, effects);
-        self.leave_backlog(attempt, resources);
+        self.leave_backlog(attempt, resources, &custom);
         self.start_waiting(now, effects);
     }
 }

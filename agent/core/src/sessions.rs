@@ -31,14 +31,14 @@ impl Agent {
                 None if self.live.runs.get(id).is_some_and(|run| run.started) => fb::TaskStatus::Running,
                 None => fb::TaskStatus::Assigned,
             },
-            resources: Some(Box::new(attempt.resources.to_wire())),
+            resources: Some(Box::new(attempt.resources.to_wire_with(&attempt.custom))),
             waits: self.live.backlog.holds(*id),
             progress: self.live.runs.get(id).map_or(0.0, |run| run.progress),
             // §job-2
             job_key: attempt.job_key.0,
         };
         let register = fb::RegisterT {
-            capacity: Some(Box::new(self.config.capacity.to_wire())),
+            capacity: Some(Box::new(self.config.capacity.to_wire_with(&self.config.custom))),
             labels: Some(key_values(&self.config.labels)),
             agent_types: Some(self.config.agent_types.clone()),
             executors: Some(self.config.executors.clone()),

@@ -1,6 +1,7 @@
 //! What an assignment says is to be run, as it comes from the scheduler and from the journal.
 
 use fleetwire_common::{
+    custom::Custom,
     fb,
     ids::Name,
     job::{FileSpec, JobError, JobSpec, TaskSpec, pairs},
@@ -20,6 +21,8 @@ pub(crate) fn spec_of(assignment: fb::TaskAssignment<'_>, resources: Resources) 
     let spec = TaskSpec {
         agent_type: (!assignment.any_agent_type()).then_some(assignment.agent_type()),
         resources,
+        custom: Custom::from_wire(assignment.resources())
+            .map_err(|error| JobError::Custom { task: TaskSpec::default().name.to_string(), error: Box::new(error) })?,
         storage_backend: assignment.storage_backend(),
         executor: assignment.executor(),
         command: text(assignment.command()),

@@ -5,6 +5,7 @@
 use crate::fact::{Fact, FactError, Kept};
 use flatbuffers::FlatBufferBuilder;
 use fleetwire_common::{
+    custom::Custom,
     envelope::handshake::Proof,
     fb,
     ids::{AttemptId, JobKey, Position, TaskId},
@@ -32,6 +33,8 @@ pub struct State {
 pub struct Attempt {
     /// What it takes while it runs.
     pub resources: Resources,
+    /// What else it takes.
+    pub custom: Custom,
     /// What runs it.
     pub executor: fb::Executor,
     /// Between SIGTERM and SIGKILL.
@@ -135,6 +138,7 @@ impl State {
         }
         let attempt = Attempt {
             resources: kept.resources,
+            custom: kept.custom.clone(),
             executor: kept.executor,
             kill_grace_ms: kept.kill_grace_ms,
             deadline_ms: kept.deadline_ms,
@@ -243,6 +247,7 @@ impl Attempt {
         Kept {
             attempt,
             resources: self.resources,
+            custom: self.custom.clone(),
             executor: self.executor,
             kill_grace_ms: self.kill_grace_ms,
             deadline_ms: self.deadline_ms,

@@ -16,6 +16,7 @@ fn agent() -> Agent {
     Agent::new(Config {
         name: Name::new("pi").unwrap(),
         capacity: Resources::ZERO,
+        custom: Default::default(),
         labels: Vec::new(),
         agent_types: Vec::new(),
         executors: Vec::new(),
@@ -32,6 +33,7 @@ fn task(index: u32, settled: bool, facts: &mut FactBatch) {
     let kept = Kept {
         attempt,
         resources: Resources::ZERO,
+        custom: Default::default(),
         executor: fb::Executor::Process,
         kill_grace_ms: 0,
         deadline_ms: 0,

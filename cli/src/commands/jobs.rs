@@ -14,9 +14,10 @@ use fleetwire_client::{
     views::{JobView, TaskView},
 };
 use fleetwire_common::{
+    custom::Custom,
     fb,
     ids::{JobId, Name, TaskId},
-    job::{FileSpec, JobSpec, TaskSpec, Terms},
+    job::{FileSpec, JobError, JobSpec, TaskSpec, Terms},
     resources::Resources,
 };
 use serde_json::{Value, json};
@@ -224,7 +225,10 @@ fn job_of(command: &Run) -> Result<JobSpec, CliError> {
         let executable = is_executable(path).map_err(fault)?;
         Ok::<_, CliError>(FileSpec { path: name, data: fs::read(path).map_err(fault)?, executable })
     };
+    let custom = Custom::new(command.custom.iter().map(|(name, count)| (name.as_str(), *count)))
+        .map_err(|error| JobError::Custom { task: name.to_string(), error: Box::new(error) })?;
     let task = TaskSpec {
+        custom,
         name: name.clone(),
         agent_type: command.kind.0,
         resources: Resources {

@@ -1,7 +1,7 @@
 //! What can be wrong with a job file, and how it is shown: message, place, source line, help.
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
-use fleetwire_common::{ids::NameError, job::JobError, resources::UnitError};
+use fleetwire_common::{custom::CustomError, ids::NameError, job::JobError, resources::UnitError};
 use std::{
     fmt, io,
     ops::Range,
@@ -145,6 +145,9 @@ pub enum MistakeKind {
         /// What came.
         found: String,
     },
+    /// Names or amounts that are no custom resources.
+    #[error("{0}")]
+    Custom(CustomError),
     /// A file that the job carries cannot be read.
     #[error("cannot read `{path}`: {error}")]
     File {

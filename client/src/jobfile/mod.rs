@@ -170,6 +170,8 @@ fn terms(section: &Section<'_>) -> Result<Terms, Fault> {
 
 /// Points at the field that made the job impossible.
 fn refused(error: JobError, entries: &[Entry], section: &Section<'_>) -> Fault {
+    let spot =
+        |task: &str, key| entries.iter().find(|entry| entry.spec.name.as_str() == task).map(|entry| entry.span_of(key));
     let at = match &error {
         JobError::TooMuch { task, what, .. } | JobError::Invalid { task, what, .. } => {
             entries.iter().find(|entry| entry.spec.name.as_str() == task).map(|entry| {
@@ -178,14 +180,9 @@ fn refused(error: JobError, entries: &[Entry], section: &Section<'_>) -> Fault {
                 entry.span_of(key)
             })
         }
-        JobError::Constraints { task, .. } => {
-            let entry = entries.iter().find(|entry| entry.spec.name.as_str() == task);
-            entry.map(|entry| entry.span_of("constraints"))
-        }
-        JobError::Graph(error) => {
-            let entry = entries.iter().find(|entry| entry.spec.name.as_str() == error.task());
-            entry.map(|entry| entry.span_of("after"))
-        }
+        JobError::Constraints { task, .. } => spot(task, "constraints"),
+        JobError::Custom { task, .. } => spot(task, "resources"),
+        JobError::Graph(error) => spot(error.task(), "after"),
         JobError::Terms(TermsError::NeverStopped { .. }) => Some(section.span_of("exclusive")),
         JobError::Terms(TermsError::NeverStarts { .. }) => Some(section.span_of("deadline")),
         JobError::Terms(_) => Some(section.span_of("stop_on_disconnect_after")),

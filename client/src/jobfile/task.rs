@@ -8,10 +8,11 @@ use super::{
 };
 use fleetwire_common::{
     constraint::OPERATORS,
+    custom::Custom,
     fb,
     ids::Name,
     job::{Constraint, Dependency, FileSpec, TaskSpec},
-    limits::{ARRAY_TASKS_MAX, ATTEMPTS_MAX, RESOURCES_MAX},
+    limits::{ARRAY_TASKS_MAX, ATTEMPTS_MAX, CUSTOM_AMOUNT_MAX, RESOURCES_MAX},
     resources::{Resources, parse_memory, parse_storage},
 };
 use std::{collections::BTreeMap, ops::Range, path::Path};
@@ -32,6 +33,7 @@ const TASK_KEYS: &[&str] = &[
     "gpu",
     "storage",
     "storage_backend",
+    "resources",
     "env",
     "parameters",
     "file",
@@ -166,6 +168,9 @@ fn what_it_needs(section: &Section<'_>, spec: &mut TaskSpec) -> Result<(), Fault
         needs.storage = field.sized(parse_storage, "an amount with a unit, such as \"10GB\"")?;
     }
     spec.resources = needs;
+    if let Some(field) = section.field("resources")? {
+        spec.custom = custom(&field)?;
+    }
     if let Some(field) = section.field("storage_backend")? {
         spec.storage_backend = field.choice(values::STORAGE_NAMES, &values::STORAGES)?;
     }
@@ -173,6 +178,18 @@ fn what_it_needs(section: &Section<'_>, spec: &mut TaskSpec) -> Result<(), Fault
         spec.constraints = constraints(&field)?;
     }
     Ok(())
+}
+
+/// What is counted by name.
+fn custom(field: &Field<'_>) -> Result<Custom, Fault> {
+    let amount = |(name, value): (&'_ str, Field<'_>)| {
+        let amount = value.integer(0..=i64::from(CUSTOM_AMOUNT_MAX))?;
+        Ok((name.to_owned(), amount.unsigned_abs()))
+    };
+    let pairs = field.pairs("a table of whole numbers, such as { fpga = 1 }")?;
+    let amounts: Vec<(String, u64)> = pairs.into_iter().map(amount).collect::<Result<_, Fault>>()?;
+    let custom = Custom::new(amounts.iter().map(|(name, amount)| (name.as_str(), *amount)));
+    custom.map_err(|error| field.fault(MistakeKind::Custom(error)))
 }
 
 fn how_it_is_tried(section: &Section<'_>, spec: &mut TaskSpec) -> Result<(), Fault> {

@@ -196,6 +196,20 @@ fn constraints_are_read_as_text_and_as_table_alike() {
 }
 
 #[test]
+fn custom_resources_are_read_by_name() {
+    let job = read("[[task]]\ncommand = ['true']\n[task.resources]\nfpga = 1\n'license/ansys' = 2\nnone = 0").unwrap();
+    assert_eq!(job.tasks[0].custom.to_string(), "1 fpga, 2 license/ansys");
+    let (_, built_in) = in_task("resources = { gpu = 1 }");
+    assert_eq!(built_in, "resource `gpu` has a key of its own: write `gpu = …` beside the others");
+    assert!(in_task("resources = { 'a b' = 1 }").1.starts_with("resource `a b`: `a b` has the character ' '"));
+    assert_eq!(in_task("resources = { fpga = -1 }").1, "`fpga` is -1: expected 0 to 1000000000");
+    assert_eq!(
+        in_task("resources = 3").1,
+        "`resources` is a whole number: expected a table of whole numbers, such as { fpga = 1 }"
+    );
+}
+
+#[test]
 fn what_is_left_out_has_its_default() {
     let job = read("[[task]]\ncommand = ['true']").unwrap();
     assert_eq!((job.name.as_str(), job.terms.lost_after_s), ("job", 300));

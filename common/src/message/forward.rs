@@ -31,6 +31,7 @@ pub(crate) enum Kind {
     Item,
     Assignment,
     Resources,
+    Custom,
     Pair,
     File,
     Status,

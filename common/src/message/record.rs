@@ -23,7 +23,7 @@ impl Assignment {
             (!text.is_empty()).then(|| builder.create_string(text))
         };
         let task_id = Some(write_task_id(builder, self.attempt.task));
-        let resources = Some(fb::ResourceSpec::create(builder, &spec.resources.args()));
+        let resources = Some(spec.resources.to_wire_with(&spec.custom).pack(builder));
         let command = some_string(builder, &spec.command);
         let arguments = write_list(builder, &spec.arguments, |builder, text| builder.create_string(text));
         let environment = write_list(builder, &spec.environment, |builder, (key, value)| {

@@ -10,6 +10,7 @@ use super::{
     nearest_seed_status,
 };
 use crate::{
+    custom::Custom,
     envelope::Features,
     fb,
     ids::{AttemptId, TaskId},
@@ -162,7 +163,7 @@ impl Assignment {
         table.u8(Wire::VT_ANY_AGENT_TYPE, spec.agent_type.is_none().into());
         let written = writer.table(place, Kind::Assignment, table);
         write_task_id(writer, written.place(task_id), self.attempt.task);
-        write_resources(writer, written.place(resources), spec.resources);
+        write_resources(writer, written.place(resources), spec.resources, &spec.custom);
         for (child, text) in
             [(command, &spec.command), (parameters, &spec.parameters), (result_path, &spec.result_path)]
         {
@@ -197,13 +198,22 @@ impl Assignment {
     }
 }
 
-fn write_resources(writer: &mut Writer<'_>, place: Place, resources: Resources) {
-    let mut table = Table::<12, 20>::new();
+fn write_resources(writer: &mut Writer<'_>, place: Place, resources: Resources, custom: &Custom) {
+    let mut table = Table::<14, 24>::new();
     table.u32(fb::ResourceSpec::VT_CPU, resources.cpu);
     table.u32(fb::ResourceSpec::VT_MEMORY, resources.memory);
     table.u32(fb::ResourceSpec::VT_GPU, resources.gpu);
     table.u32(fb::ResourceSpec::VT_STORAGE, resources.storage);
-    writer.table(place, Kind::Resources, table);
+    let amounts = table.child_if(!custom.is_empty(), fb::ResourceSpec::VT_CUSTOM);
+    let written = writer.table(place, Kind::Resources, table);
+    let Some(amounts) = amounts else { return };
+    write_list(writer, written.place(amounts), custom.pairs(), |writer, place, (name, amount)| {
+        let mut table = Table::<8, 12>::new();
+        let child = table.child(fb::CustomResource::VT_NAME);
+        table.u32(fb::CustomResource::VT_AMOUNT, *amount);
+        let written = writer.table(place, Kind::Custom, table);
+        writer.text(written.place(child), name);
+    });
 }
 
 /// Writes a list of tables or texts.

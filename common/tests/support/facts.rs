@@ -14,13 +14,17 @@ pub fn job() -> Vec<u8> {
         name: text("train"),
         count: 3,
         array: true,
-        resources: Some(Box::new(fb::ResourceSpecT { cpu: 500, memory: 64, gpu: 1, storage: 2 })),
+        resources: Some(Box::new(fb::ResourceSpecT { cpu: 500, memory: 64, gpu: 1, storage: 2, custom: custom() })),
         command: text("/bin/sh"),
         arguments: Some(vec!["-c".into(), "true".into()]),
         environment: Some(vec![fb::KeyValueT { key: text("HOME"), value: text("/") }]),
         parameters: text("{}"),
         files: Some(vec![fb::FileT { path: text("a"), data: Some(b"bytes".to_vec()), executable: true }]),
-        constraints: Some(vec![fb::ConstraintT { label: text("zone"), ..Default::default() }]),
+        constraints: Some(vec![fb::ConstraintT {
+            label: text("zone"),
+            values: Some(vec!["eu".into()]),
+            ..Default::default()
+        }]),
         result_path: text("out.json"),
         ..Default::default()
     };
@@ -123,7 +127,13 @@ fn bodies() -> Vec<F> {
         F::AgentRegistered(Box::new(fb::AgentRegisteredT {
             agent: 7,
             name: text("edge-7"),
-            capacity: Some(Box::new(fb::ResourceSpecT { cpu: 4_000, memory: 1_024, gpu: 0, storage: 8 })),
+            capacity: Some(Box::new(fb::ResourceSpecT {
+                cpu: 4_000,
+                memory: 1_024,
+                gpu: 0,
+                storage: 8,
+                custom: custom(),
+            })),
             labels: Some(vec![fb::KeyValueT { key: text("zone"), value: text("roof") }]),
             agent_types: Some(vec![fb::AgentType::Crawler]),
             executors: Some(vec![fb::Executor::Process]),
@@ -206,4 +216,8 @@ fn bodies() -> Vec<F> {
             by: text("operator/local"),
         })),
     ]
+}
+
+fn custom() -> Option<Vec<fb::CustomResourceT>> {
+    Some(vec![fb::CustomResourceT { name: text("fpga"), amount: 2 }])
 }

@@ -17,7 +17,7 @@ fn text(text: &str) -> Option<String> {
 }
 
 fn resources() -> Option<Box<fb::ResourceSpecT>> {
-    Some(Box::new(fb::ResourceSpecT { cpu: 1_500, memory: 2_048, gpu: 1, storage: 10 }))
+    Some(Box::new(fb::ResourceSpecT { cpu: 1_500, memory: 2_048, gpu: 1, storage: 10, ..Default::default() }))
 }
 
 fn receipt() -> Option<fb::ReceiptT> {

@@ -3,6 +3,7 @@
 //! Invariant: `assigned` holds exactly the attempts of this agent that have not ended.
 
 use fleetwire_common::{
+    custom::Custom,
     fb,
     ids::{AgentId, AttemptId, Name},
     resources::Resources,
@@ -18,6 +19,8 @@ use std::{
 pub struct AgentProfile {
     /// What it offers in all.
     pub capacity: Resources,
+    /// What else it offers.
+    pub custom: Custom,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
     /// The kinds of agent that it is, sorted. Tasks that ask for no kind go to any agent.

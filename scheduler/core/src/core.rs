@@ -208,9 +208,10 @@ impl Core {
 
     /// How an attempt enters a ledger that knows nothing of it.
     pub fn new_held(&self, attempt: AttemptId) -> Held {
-        let resources = self.state.task_spec(attempt.task).map(|spec| spec.resources).unwrap_or_default();
+        let spec = self.state.task_spec(attempt.task);
+        let (resources, custom) = spec.map(|spec| (spec.resources, spec.custom.clone())).unwrap_or_default();
         let stops = self.terms(attempt.task.job).stop_on_disconnect_after_ms > 0;
-        Held { resources, stops, ..Held::default() }
+        Held { resources, custom, stops, ..Held::default() }
     }
 
     /// The session of an agent that has registered in it.

@@ -228,13 +228,16 @@ impl Core {
         if let Some(live) = self.live.agent(agent).filter(|live| !live.breaker.is_passable()) {
             return live.breaker.in_words(self.now);
         }
-        let needs = request.resources;
+        let (needs, custom) = (request.resources, &request.custom);
         if !needs.fits(record.profile.capacity) {
             return Some(format!("it is too small: {}", shortage(needs, record.profile.capacity, "has")));
         }
         let room = self.live.index.room(agent);
         if !needs.fits(room.free) {
             return Some(format!("it is busy: {}", shortage(needs, room.free, "has free")));
+        }
+        if let Some((name, needs, has)) = custom.lacks(self.live.index.custom(agent)) {
+            return Some(format!("it is busy: {name}: has free {has}, the task needs {needs}"));
         }
         if !room.placeable {
             return Some(String::from("it leaves, or holds more than it offers"));
@@ -277,6 +280,7 @@ fn lack_in_words(lack: &Lack) -> String {
         Lack::Executor(executor) => {
             format!("it cannot run tasks of executor {}", executor.variant_name().unwrap_or("?").to_lowercase())
         }
+        Lack::Custom { name, needs, has } => format!("it is too small: {name}: has {has}, the task needs {needs}"),
         Lack::Label(constraint) => {
             let (label, value) = (&constraint.label, &constraint.value);
             match constraint.op {

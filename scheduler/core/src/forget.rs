@@ -10,6 +10,7 @@ use crate::{
     tasks::Ending,
 };
 use fleetwire_common::{
+    custom::Custom,
     fb,
     ids::{AgentId, Name, SessionId},
     message::{Ack, Message, cut},
@@ -68,7 +69,7 @@ impl Core {
         for attempt in held {
             self.live.release(agent, attempt);
         }
-        self.live.set_capacity(agent, Resources::ZERO);
+        self.live.set_capacity(agent, Resources::ZERO, Custom::default());
         self.decide(&Fact::AgentForgotten { agent }, effects);
         self.keep_cordon(agent, effects);
     }

@@ -15,6 +15,7 @@ use crate::{
     waits::Waits,
 };
 use fleetwire_common::{
+    custom::{Custom, CustomSum},
     fb,
     ids::{AgentId, AttemptId, JobId, JobKey, Name, Principal, SessionId},
     resources::Resources,
@@ -137,9 +138,11 @@ pub struct AgentLive {
     /// Everything in its ledger.
     pub held: BTreeMap<AttemptId, Held>,
     in_use: Sum,
+    custom_in_use: CustomSum,
     /// How many of those it stops itself when it is not heard.
     stops: u32,
     capacity: Resources,
+    custom: Custom,
     /// When it was last heard of; while it has no session.
     pub heard_at: Time,
     /// When its lease is looked at next.
@@ -176,6 +179,8 @@ struct Sum {
 pub struct Held {
     /// What it holds.
     pub resources: Resources,
+    /// What else it holds, even while it waits for room.
+    pub custom: Custom,
     /// How far it is.
     pub phase: Phase,
     /// Its agent stops it when it is not heard.
@@ -199,12 +204,14 @@ pub struct Held {
 }
 
 /// What an agent says of an attempt that it lists.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Reported {
     /// How it stands; any final status is `Completed`.
     pub status: fb::TaskStatus,
     /// What it holds.
     pub resources: Resources,
+    /// What else it holds.
+    pub custom: Custom,
     /// Parts per million.
     pub progress_ppm: u32,
     /// It waits for room.
@@ -381,8 +388,9 @@ impl Live {
     }
 
     /// Sets an agent's capacity.
-    pub fn set_capacity(&mut self, agent: AgentId, capacity: Resources) {
-        self.agent_mut(agent).capacity = capacity;
+    pub fn set_capacity(&mut self, agent: AgentId, capacity: Resources, custom: Custom) {
+        let found = self.agent_mut(agent);
+        (found.capacity, found.custom) = (capacity, custom);
         self.refresh_room(agent);
     }
 
@@ -390,6 +398,8 @@ impl Live {
     pub fn refresh_room(&mut self, agent: AgentId) {
         let found = self.agent_mut(agent);
         let (free, overcommitted) = found.in_use.left_of(found.capacity);
+        let (custom, short) = found.custom_in_use.left_of(&found.custom);
+        let overcommitted = overcommitted || short;
         let room = Room {
             free,
             capacity: found.capacity,
@@ -400,6 +410,7 @@ impl Live {
             last: !found.breaker.is_closed(),
         };
         self.index.set_room(agent, room);
+        self.index.set_custom(agent, custom);
     }
 
     /// The attempt's process runs, or the attempt has ended: keeps the job's sums.
@@ -448,12 +459,18 @@ impl AgentLive {
         Resources { cpu: cut(cpu), memory: cut(memory), gpu: cut(gpu), storage: cut(storage) }
     }
 
+    /// Whether anything in the ledger holds custom resources.
+    pub fn holds_custom(&self) -> bool {
+        !self.custom_in_use.is_empty()
+    }
+
     fn put_in(&mut self, attempt: AttemptId, held: Held) {
         match held.waits {
             true => self.backlog.waiting.push_back(attempt),
             false => self.in_use.add(held.resources),
         }
         self.stops += u32::from(held.stops);
+        self.custom_in_use.add(&held.custom);
         self.held.insert(attempt, held);
     }
 
@@ -465,12 +482,18 @@ impl AgentLive {
             false => self.in_use.subtract(held.resources),
         }
         self.stops -= u32::from(held.stops);
+        self.custom_in_use.subtract(&held.custom);
         Some(held)
     }
 
     /// Whether some attempt there ends if its agent is not told that it is heard.
     pub fn must_be_answered(&self) -> bool {
         self.stops > 0
+    }
+
+    /// The same of custom resources.
+    pub fn custom_free(&self) -> Custom {
+        self.custom_in_use.left_of(&self.custom).0
     }
 
     /// Capacity less everything in the ledger.

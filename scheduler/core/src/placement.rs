@@ -12,6 +12,7 @@ use crate::{
     ranked::{Mark, Most, Ranked},
 };
 use fleetwire_common::{
+    custom::Custom,
     fb,
     ids::{AgentId, TaskId},
     job::Constraint,
@@ -42,6 +43,7 @@ pub struct Index {
     /// Whose place in the order may be another.
     changed: VecDeque<AgentId>,
     order: Ranked<(Rank, AgentId), Most>,
+    nothing: Custom,
 }
 
 /// The lower, the sooner an agent is filled: [`rank`].
@@ -56,6 +58,8 @@ struct Rank {
 #[derive(Clone, Debug, Default)]
 struct Seat {
     room: Room,
+    /// Of custom resources what is free.
+    custom: Custom,
     ranked: Option<(Rank, Mark)>,
     changed: bool,
 }
@@ -76,11 +80,20 @@ pub enum Lack {
     AgentType(fb::AgentType),
     /// It cannot run this.
     Executor(fb::Executor),
+    /// It has never so much of a custom resource.
+    Custom {
+        /// Its name.
+        name: String,
+        /// How much is needed.
+        needs: u32,
+        /// How much there is in all.
+        has: u32,
+    },
     /// A label does not satisfy a constraint.
     Label(Constraint),
 }
 
-/// Whether an agent's kind, executors and labels suit a request.
+/// Whether an agent's kind, executors, labels and custom resources in all suit a request.
 pub fn suits(request: &Request, profile: &AgentProfile) -> Result<(), Lack> {
     if let Some(kind) = request.agent_type
         && !profile.agent_types.contains(&kind)
@@ -92,9 +105,12 @@ pub fn suits(request: &Request, profile: &AgentProfile) -> Result<(), Lack> {
     }
     let holds =
         |constraint: &&Constraint| constraint.holds(profile.labels.get(constraint.label.as_str()).map(String::as_str));
-    match request.constraints.iter().find(|constraint| !holds(constraint)) {
+    if let Some(lacking) = request.constraints.iter().find(|constraint| !holds(constraint)) {
+        return Err(Lack::Label(lacking.clone()));
+    }
+    match request.custom.lacks(&profile.custom) {
+        Some((name, needs, has)) => Err(Lack::Custom { name: name.to_owned(), needs, has }),
         None => Ok(()),
-        Some(lacking) => Err(Lack::Label(lacking.clone())),
     }
 }
 
@@ -115,8 +131,7 @@ pub fn plan(index: &mut Index, queue: &mut Queue, policy: &Policy, out: &mut Vec
                 return true;
             }
             let Some(task) = queue.take_first(class) else { break };
-            let resources = queue.find(class).map_or(Resources::ZERO, |class| class.request.resources);
-            index.occupy(agent, resources);
+            index.occupy(agent, class, queue);
             out.push(Placement { task, agent });
         }
         queue.settle(class);
@@ -162,7 +177,29 @@ impl Index {
         seat
     }
 
-    fn occupy(&mut self, agent: AgentId, resources: Resources) {
+    /// Sets what is free of an agent's custom resources; with more than before it is offered to waiting classes.
+    pub fn set_custom(&mut self, agent: AgentId, free: Custom) {
+        let known = self.custom(agent);
+        if *known == free {
+            return;
+        }
+        if !free.fits(known) {
+            self.freed.insert(agent);
+        }
+        self.note_change(agent).custom = free;
+    }
+
+    /// What is free of an agent's custom resources.
+    pub fn custom(&self, agent: AgentId) -> &Custom {
+        self.seats.get(agent.0 as usize).map_or(&self.nothing, |seat| &seat.custom)
+    }
+
+    fn occupy(&mut self, agent: AgentId, class: ClassId, queue: &Queue) {
+        let Some(Request { resources, custom, .. }) = queue.find(class).map(|class| &class.request) else { return };
+        if !custom.is_empty() {
+            self.set_custom(agent, self.custom(agent).minus(custom));
+        }
+        let resources = *resources;
         let room = self.room(agent);
         let placeable = room.placeable && !room.last;
         self.set_room(agent, Room { free: room.free.minus(resources), held: room.held + 1, placeable, ..room });
@@ -172,15 +209,14 @@ impl Index {
     fn offer(&mut self, agent: AgentId, queue: &mut Queue, policy: &Policy, out: &mut Vec<Placement>) -> bool {
         let mut from = None;
         while has_room(self.room(agent), policy)
-            && let Some(turn) = queue.first_for(agent, self.room(agent).free, from)
+            && let Some(turn) = queue.first_for(agent, (self.room(agent).free, self.custom(agent)), from)
         {
             if out.len() >= policy.placements_per_step {
                 return false;
             }
             let (_, _, class) = turn;
             let Some(task) = queue.take_first(class) else { return true };
-            let resources = queue.find(class).map_or(Resources::ZERO, |class| class.request.resources);
-            self.occupy(agent, resources);
+            self.occupy(agent, class, queue);
             out.push(Placement { task, agent });
             from = Some(turn);
         }
@@ -190,6 +226,10 @@ impl Index {
     /// Whether a task of the class would fit somewhere, if one waited.
     pub fn has_room(&mut self, class: ClassId, queue: &mut Queue, policy: &Policy) -> bool {
         self.best_for(class, queue, policy).is_some()
+    }
+
+    fn admits(&self, queue: &Queue, class: ClassId, agent: AgentId) -> bool {
+        queue.admits(class, agent, self.custom(agent))
     }
 
     /// The agent on which the class's next task fits best.
@@ -204,12 +244,13 @@ impl Index {
         let (asked, bit) = (found.request.resources, found.audience.bit());
         if audience.count() <= AUDIENCE_FEW {
             let place = |agent: usize| Some((self.seats.get(agent)?.ranked?.0, AgentId(agent as u32)));
-            let fits = |(_, agent): &(Rank, AgentId)| asked.fits(self.room(*agent).free) && queue.admits(class, *agent);
+            let fits =
+                |(_, agent): &(Rank, AgentId)| asked.fits(self.room(*agent).free) && self.admits(queue, class, *agent);
             return audience.agents().filter_map(place).filter(fits).min().map(|(_, agent)| agent);
         }
         let may = |offered: Mark| offered.bits & bit != 0 && asked.fits(offered.amount);
         let from = (rank(asked, 0), AgentId(0));
-        self.order.first(Some(from), may, |(_, agent)| queue.admits(class, agent)).map(|(_, agent)| agent)
+        self.order.first(Some(from), may, |(_, agent)| self.admits(queue, class, agent)).map(|(_, agent)| agent)
     }
 
     /// Puts all but the latest `left` agents of which something has changed to their places in the order.
@@ -316,7 +357,7 @@ mod tests {
         let mut out = Vec::new();
         let fits = |rooms: &[Room], queue: &Queue, class: ClassId, agent: AgentId| {
             let (room, asked) = (rooms[agent.0 as usize], queue.find(class).unwrap().request.resources);
-            has_room(room, policy) && asked.fits(room.free) && queue.admits(class, agent)
+            has_room(room, policy) && asked.fits(room.free) && queue.admits(class, agent, &Custom::default())
         };
         let mut place = |rooms: &mut [Room], queue: &mut Queue, class: ClassId, agent: AgentId| {
             let room = &mut rooms[agent.0 as usize];

@@ -252,7 +252,7 @@ impl Core {
                     Phase::Assigned | Phase::Accepted => fb::TaskStatus::Assigned,
                     Phase::Running => fb::TaskStatus::Running,
                 },
-                resources: Some(Box::new(held.resources.to_wire())),
+                resources: Some(Box::new(held.resources.to_wire_with(&held.custom))),
                 waits: held.waits,
                 job_key: 0,
             })
@@ -261,11 +261,12 @@ impl Core {
         let labels = record.profile.labels.iter();
         let label =
             |(key, value): (&String, &String)| fb::KeyValueT { key: Some(key.clone()), value: Some(value.clone()) };
+        let (free, custom_free) = live.map(|live| (live.free(), live.custom_free())).unwrap_or_default();
         Some(fb::AgentSummaryT {
             name: Some(record.name.to_string()),
             connected: session.is_some(),
-            capacity: Some(Box::new(record.profile.capacity.to_wire())),
-            free: Some(Box::new(live.map(|live| live.free()).unwrap_or_default().to_wire())),
+            capacity: Some(Box::new(record.profile.capacity.to_wire_with(&record.profile.custom))),
+            free: Some(Box::new(free.to_wire_with(&custom_free))),
             labels: Some(labels.map(label).collect()),
             agent_types: Some(record.profile.agent_types.clone()),
             running: live.map_or(0, |live| live.held.len() as u32),

@@ -11,6 +11,7 @@ use crate::{
 };
 use fixedbitset::FixedBitSet;
 use fleetwire_common::{
+    custom::Custom,
     fb,
     ids::{AgentId, JobId, TaskId},
     job::{Constraint, TaskSpec},
@@ -35,6 +36,8 @@ pub struct Request {
     pub priority: i8,
     /// What it needs while it runs.
     pub resources: Resources,
+    /// What else it needs.
+    pub custom: Custom,
     /// The kind of agent; `None` = any.
     pub agent_type: Option<fb::AgentType>,
     /// What must be able to run it.
@@ -49,6 +52,7 @@ impl Request {
         Request {
             priority: spec.priority,
             resources: spec.resources,
+            custom: spec.custom.clone(),
             agent_type: spec.agent_type,
             executor: spec.executor,
             constraints: spec.constraints.clone(),
@@ -190,10 +194,12 @@ impl Queue {
         &mut self.audiences
     }
 
-    /// Whether the agent may be offered the class's tasks, resources aside.
-    pub fn admits(&self, class: ClassId, agent: AgentId) -> bool {
+    /// Whether the agent, on which so much is free of what is custom, may be offered the class's tasks, other resources
+    /// aside.
+    pub fn admits(&self, class: ClassId, agent: AgentId, free: &Custom) -> bool {
         self.find(class).is_some_and(|class| {
-            self.audiences.find(class.audience).is_some_and(|audience| audience.contains(agent))
+            class.request.custom.fits(free)
+                && self.audiences.find(class.audience).is_some_and(|audience| audience.contains(agent))
                 && class.excluded.get(&agent).is_none_or(|exclusion| exclusion.until.is_none())
         })
     }
@@ -233,11 +239,11 @@ impl Queue {
         self.order.keys(from)
     }
 
-    /// The first class from `turn` on that the agent may be offered and that needs no more than is `free` there.
-    pub fn first_for(&self, agent: AgentId, free: Resources, from: Option<Turn>) -> Option<Turn> {
+    /// The first class from `turn` on that the agent may be offered and that needs no more than is free there.
+    pub fn first_for(&self, agent: AgentId, (free, custom): (Resources, &Custom), from: Option<Turn>) -> Option<Turn> {
         let bits = self.audiences.bits_of(agent);
         let may = |asked: Mark| asked.bits & bits != 0 && asked.amount.fits(free);
-        self.order.first(from, may, |(_, _, class)| self.admits(class, agent))
+        self.order.first(from, may, |(_, _, class)| self.admits(class, agent, custom))
     }
 
     /// Whether nothing waits.

@@ -8,6 +8,7 @@ use crate::{
     restored::Restored,
 };
 use fleetwire_common::{
+    custom::Custom,
     fb,
     ids::{AgentId, JobId, Name, Position, Principal, TokenId},
     resources::Resources,
@@ -48,7 +49,7 @@ impl Fact<'_> {
                 fb::FactBodyT::AgentRegistered(Box::new(fb::AgentRegisteredT {
                     agent: agent.0,
                     name: Some(name.to_string()),
-                    capacity: Some(Box::new(profile.capacity.to_wire())),
+                    capacity: Some(Box::new(profile.capacity.to_wire_with(&profile.custom))),
                     labels: Some(
                         labels
                             .map(|(key, value)| fb::KeyValueT { key: Some(key.clone()), value: Some(value.clone()) })
@@ -135,6 +136,7 @@ pub(crate) fn read_agent<'a>(table: fb::AgentRegistered<'a>) -> Result<Fact<'a>,
         name: Name::new(table.name().unwrap_or_default()).map_err(|_| wrong("name"))?,
         profile: Arc::new(AgentProfile {
             capacity: Resources::from_wire(table.capacity()),
+            custom: Custom::from_wire(table.capacity()).map_err(|_| wrong("capacity"))?,
             labels: labels.map(|label| (text(label.key()), text(label.value()))).collect(),
             agent_types: table.agent_types().into_iter().flatten().collect(),
             executors: table.executors().into_iter().flatten().collect(),

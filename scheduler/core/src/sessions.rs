@@ -16,6 +16,7 @@ use crate::{
     tasks::{Ending, ppm, read_attempt},
 };
 use fleetwire_common::{
+    custom::Custom,
     envelope::handshake::HelloInfo,
     fb,
     ids::{AgentId, AttemptId, JobKey, Name, Principal, SessionId},
@@ -183,7 +184,7 @@ impl Core {
             }
         }
         // §session-6
-        let answers = listed.iter().map(|(attempt, report)| self.reconcile_listed(agent, *attempt, *report)).collect();
+        let answers = listed.iter().map(|(attempt, report)| self.reconcile_listed(agent, *attempt, report)).collect();
         let registered = fb::RegisteredT {
             answers: Some(answers),
             heartbeat_interval_ms: u32::try_from(self.config.heartbeat_interval.as_millis()).unwrap_or(u32::MAX),
@@ -216,14 +217,14 @@ impl Core {
         }
         let same_data = before.is_some_and(|record| record.profile.data_id == profile.data_id);
         let unchanged = before.is_some_and(|record| *record.profile == profile && record.left_at.is_none());
-        let capacity = profile.capacity;
+        let (capacity, custom) = (profile.capacity, profile.custom.clone());
         if !unchanged {
             let profile = Arc::new(profile);
             let fact = Fact::AgentRegistered { agent, name: name.clone(), profile: Arc::clone(&profile) };
             self.decide(&fact, effects);
             self.requalify(agent, &profile);
         }
-        self.live.set_capacity(agent, capacity);
+        self.live.set_capacity(agent, capacity, custom);
         Ok((agent, same_data))
     }
 
@@ -234,7 +235,7 @@ impl Core {
     }
 
     /// Answers one listed attempt, and counts it, whatever it is.
-    fn reconcile_listed(&mut self, agent: AgentId, attempt: AttemptId, report: Reported) -> fb::AttemptAnswerT {
+    fn reconcile_listed(&mut self, agent: AgentId, attempt: AttemptId, report: &Reported) -> fb::AttemptAnswerT {
         let foreign = self.is_foreign(attempt, report.job_key);
         let known = match foreign {
             true => Err(Rejected::ForeignAttempt { attempt }),
@@ -259,6 +260,7 @@ impl Core {
                 if known.is_err() {
                     // Maybe of a job that had this number in a journal of which ours is a backup.
                     held.resources = held.resources.or_more(report.resources);
+                    held.custom = held.custom.or_more(&report.custom);
                 }
                 self.live.hold(agent, attempt, held);
             }
@@ -383,8 +385,11 @@ fn read_profile(message: &fb::Register<'_>) -> Result<AgentProfile, Rejected> {
         let value = value.unwrap_or_default();
         value.get(..value.floor_char_boundary(4 * NAME_BYTES_MAX)).unwrap_or_default().to_owned()
     };
+    let custom = Custom::from_wire(message.capacity())
+        .map_err(|error| invalid("capacity", error, "custom resources with valid names, each once"))?;
     Ok(AgentProfile {
         capacity: Resources::from_wire(message.capacity()),
+        custom,
         labels,
         agent_types,
         executors,
@@ -403,9 +408,11 @@ fn read_attempts(message: &fb::Register<'_>) -> Result<BTreeMap<AttemptId, Repor
     let read = |report: fb::AttemptReport<'_>| {
         let status = if is_final(report.status()) { fb::TaskStatus::Completed } else { report.status() };
         let resources = Resources::from_wire(report.resources());
+        // What this version cannot count was not placed by it.
+        let custom = Custom::from_wire(report.resources()).unwrap_or_default();
         let progress_ppm = ppm(report.progress());
         let (waits, job_key) = (report.waits(), JobKey(report.job_key()));
-        let reported = Reported { status, resources, progress_ppm, waits, job_key };
+        let reported = Reported { status, resources, custom, progress_ppm, waits, job_key };
         Ok((read_attempt(report.task_id(), report.attempt())?, reported))
     };
     reports.into_iter().flatten().map(read).collect()

@@ -188,6 +188,7 @@ impl AgentNode {
         Config {
             name: self.name.clone(),
             capacity: self.offer.capacity,
+            custom: self.offer.custom.clone(),
             labels: self.offer.labels.clone(),
             agent_types: self.offer.agent_types.clone(),
             executors: vec![fb::Executor::Process, fb::Executor::Noop],

@@ -2,7 +2,7 @@
 
 use super::{News, Plans, Step, Unheard};
 use crate::{behaviour::Behaviour, random::Random};
-use fleetwire_common::{fb, ids::AttemptId, resources::Resources, time::Time};
+use fleetwire_common::{custom::Custom, fb, ids::AttemptId, resources::Resources, time::Time};
 use std::time::Duration;
 
 /// The processes of one attempt.
@@ -10,6 +10,7 @@ use std::time::Duration;
 pub struct Process {
     /// What they take.
     pub resources: Resources,
+    pub(super) custom: Custom,
     pub(super) serial: u64,
     pub(super) behaviour: Behaviour,
     pub(super) timeout: Duration,

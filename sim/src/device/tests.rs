@@ -22,7 +22,7 @@ fn play(device: &mut Device, mut plans: Plans, random: &mut Random) -> Vec<News>
 
 #[test]
 fn an_attempt_starts_reports_and_ends_once() {
-    let (mut device, mut random) = (Device::new("a", Resources::ZERO, CLOCK), Random::new(1));
+    let (mut device, mut random) = (Device::new("a", (Resources::ZERO, Default::default()), CLOCK), Random::new(1));
     let behaviour = Behaviour { reports_every: Duration::from_millis(100), ..Behaviour::default() };
     let spec = TaskSpec { arguments: behaviour.arguments(), ..TaskSpec::default() };
     assert_eq!(Behaviour::of(&spec), behaviour);
@@ -38,7 +38,7 @@ fn an_attempt_starts_reports_and_ends_once() {
 
 #[test]
 fn a_stubborn_task_ends_by_sigkill_and_a_reboot_leaves_no_verdict() {
-    let (mut device, mut random) = (Device::new("a", Resources::ZERO, CLOCK), Random::new(1));
+    let (mut device, mut random) = (Device::new("a", (Resources::ZERO, Default::default()), CLOCK), Random::new(1));
     let behaviour = Behaviour { stubborn: true, runs_for: Duration::from_secs(900), ..Behaviour::default() };
     let spec = TaskSpec { arguments: behaviour.arguments(), ..TaskSpec::default() };
     let plans = device.spawn(attempt(), (&spec, None), Time(0), &mut random).unwrap_or_default();
@@ -57,7 +57,7 @@ fn a_stubborn_task_ends_by_sigkill_and_a_reboot_leaves_no_verdict() {
 
 #[test]
 fn a_late_supervisor_finds_the_verdict_and_goes_away() {
-    let (mut device, mut random) = (Device::new("a", Resources::ZERO, CLOCK), Random::new(1));
+    let (mut device, mut random) = (Device::new("a", (Resources::ZERO, Default::default()), CLOCK), Random::new(1));
     device.delay_spawns(Time(1));
     let plans = device.spawn(attempt(), (&TaskSpec::default(), None), Time(0), &mut random).unwrap_or_default();
     assert!(matches!(device.survey(Time(1)).as_slice(), [(_, Some((fb::TaskStatus::Lost, _)))]));
@@ -68,7 +68,7 @@ fn a_late_supervisor_finds_the_verdict_and_goes_away() {
 #[test]
 fn what_a_killed_supervisor_leaves_takes_its_resources_until_the_agent_has_seen_it() {
     let resources = Resources { cpu: 500, ..Resources::ZERO };
-    let (mut device, mut random) = (Device::new("a", resources, CLOCK), Random::new(1));
+    let (mut device, mut random) = (Device::new("a", (resources, Default::default()), CLOCK), Random::new(1));
     let spec = TaskSpec { resources, ..TaskSpec::default() };
     let plans = device.spawn(attempt(), (&spec, None), Time(0), &mut random).unwrap_or_default();
     let orphaned = device.kill_supervisor(Time(1), &mut random);
@@ -81,7 +81,7 @@ fn what_a_killed_supervisor_leaves_takes_its_resources_until_the_agent_has_seen_
 
 #[test]
 fn what_stops_unheard_goes_on_while_the_scheduler_is_heard_and_ends_once_it_is_not() {
-    let (mut device, mut random) = (Device::new("a", Resources::ZERO, CLOCK), Random::new(1));
+    let (mut device, mut random) = (Device::new("a", (Resources::ZERO, Default::default()), CLOCK), Random::new(1));
     let behaviour = Behaviour { stubborn: true, runs_for: Duration::from_secs(900), ..Behaviour::default() };
     let spec = TaskSpec { arguments: behaviour.arguments(), kill_grace_ms: 5_000, ..TaskSpec::default() };
     let unheard = Some(Unheard { after: Duration::from_secs(30), heard: Time(0) });

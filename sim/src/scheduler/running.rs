@@ -52,7 +52,7 @@ impl Running {
     pub fn ledger(&self) -> impl Iterator<Item = String> + '_ {
         let held = |(agent, live): (AgentId, &AgentLive)| {
             let attempts: Vec<String> = live.held.keys().map(AttemptId::to_string).collect();
-            let nothing = attempts.is_empty() && live.in_use() == Resources::ZERO;
+            let nothing = attempts.is_empty() && live.in_use() == Resources::ZERO && !live.holds_custom();
             (!nothing).then(|| format!("agent {}: {attempts:?}, {:?}", agent.0, live.in_use()))
         };
         self.core.live().agents().filter_map(held)

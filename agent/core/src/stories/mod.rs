@@ -11,6 +11,7 @@ mod waiting;
 
 use crate::*;
 use fleetwire_common::{
+    custom::Custom,
     envelope::{
         CONTROL_STREAM, Features, Opener, Sealer,
         handshake::{Proof, WelcomeInfo},
@@ -65,6 +66,7 @@ pub(crate) fn config() -> Config {
     Config {
         name: Name::new("pi").unwrap(),
         capacity: Resources { cpu: 2_000, memory: 1_000, gpu: 0, storage: 10 },
+        custom: Custom::new([("fpga", 2)]).unwrap(),
         labels: vec![("zone".into(), "a".into())],
         agent_types: vec![fb::AgentType::Trainer],
         executors: vec![fb::Executor::Process, fb::Executor::Noop],

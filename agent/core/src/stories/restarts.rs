@@ -16,7 +16,7 @@ fn busy() -> Story {
     t
 }
 
-fn found_running(t: &mut Story, attempt: AttemptId) {
+pub(super) fn found_running(t: &mut Story, attempt: AttemptId) {
     t.handle(Event::Recovered { attempt, state: Recovered::Running });
 }
 

@@ -1,6 +1,6 @@
 //! The backlog: what does not fit waits without holding anything, starts in order, and can be taken back.
 
-use super::*;
+use super::{restarts::found_running, *};
 
 fn busy() -> Story {
     let mut t = Story::new();
@@ -165,4 +165,28 @@ fn what_is_staged_by_an_end_waits_for_the_next() {
     t.exit(id(0, 1), 0);
     assert_eq!(t.did(), ["spawn 1.0.2#1", "stage 1.0.3#1"]);
     assert_eq!(t.agent.live().used().cpu, 2_000);
+}
+
+fn fpga(count: u64) -> TaskSpec {
+    TaskSpec { custom: Custom::new([("fpga", count)]).unwrap(), ..process(100) }
+}
+
+#[test]
+fn what_needs_more_of_a_custom_resource_than_is_free_waits() {
+    let mut t = Story::new();
+    t.online(&[]);
+    t.assign(id(0, 1), fpga(2));
+    t.assign(id(1, 1), fpga(1));
+    assert_eq!(t.did(), ["spawn 1.0.0#1"]);
+    t.crash_with_snapshot();
+    found_running(&mut t, id(0, 1));
+    t.surveyed(false);
+    assert!(t.did().is_empty(), "after a restart as before");
+    t.exit(id(0, 1), 0);
+    assert_eq!(t.did(), ["spawn 1.0.1#1"]);
+    // As much as there is, and one more.
+    t.online(&[]);
+    t.said();
+    t.assign(id(2, 1), fpga(3));
+    assert_eq!(t.said(), ["reject 1.0.2#1 DoesNotFit"]);
 }

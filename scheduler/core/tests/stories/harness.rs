@@ -265,7 +265,11 @@ impl T {
             for (agent, record) in self.scheduler.state().agents.iter() {
                 let room = live.index.room(agent);
                 let fits = class.request.resources.fits(room.free) && room.held < self.config.policy.attempts_per_agent;
-                assert!(!(room.placeable && fits && live.queue.admits(id, agent)), "{} is idle", record.name);
+                assert!(
+                    !(room.placeable && fits && live.queue.admits(id, agent, live.index.custom(agent))),
+                    "{} is idle",
+                    record.name
+                );
             }
         }
     }

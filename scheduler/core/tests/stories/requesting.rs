@@ -2,9 +2,11 @@
 
 use crate::harness::*;
 use fleetwire_common::{
+    custom::Custom,
     fb::{self, ConstraintOp as Op},
-    ids::{Name, TaskId},
+    ids::{AttemptId, Name, TaskId},
     job::{Constraint, TaskSpec},
+    resources::Resources,
 };
 
 fn on(label: &str, op: Op, value: &str) -> Constraint {
@@ -43,4 +45,54 @@ fn sets_patterns_and_versions_decide_who_may_run_a_task() {
     let mut found = obstacles(&mut t, id(job, 0, 0));
     found.sort();
     assert_eq!(found, expected.map(|(reason, agents)| (reason.to_owned(), agents)));
+}
+
+fn wants(name: &str, amount: u64) -> TaskSpec {
+    TaskSpec { custom: Custom::new([(name, amount)]).unwrap(), resources: Resources::ZERO, ..task() }
+}
+
+#[test]
+fn custom_resources_are_counted_until_the_last_process_is_gone() {
+    let mut t = T::new();
+    t.agent("a").custom("fpga", 3).register();
+    t.agent("b").register();
+    let job = t.submit(vec![TaskSpec { count: 4, array: true, ..wants("fpga", 1) }]);
+    assert_eq!(t.agent("a").assigned().len(), 3);
+    assert!(t.agent("b").assigned().is_empty());
+    let expected =
+        [("it is busy: fpga: has free 0, the task needs 1", 1), ("it is too small: fpga: has 0, the task needs 1", 1)];
+    let mut found = obstacles(&mut t, id(job, 0, 3));
+    found.sort();
+    assert_eq!(found, expected.map(|(reason, agents)| (reason.to_owned(), agents)));
+
+    // A scheduler that starts anew counts what the agent lists, and so does one that was never told.
+    t.restart();
+    t.agent("a").connect().register();
+    assert!(t.agent("a").assigned().is_empty());
+    t.agent("a").completes(attempt(job, 0, 1));
+    assert_eq!(t.agent("a").assigned(), [AttemptId { task: id(job, 0, 3), attempt: 1 }]);
+    // What asks for none of it goes past what waits.
+    let more = t.submit(vec![wants("fpga", 3)]);
+    let plain = t.submit(vec![TaskSpec { resources: Resources::ZERO, ..task() }]);
+    assert!(t.task(id(plain, 0, 0)).agent.is_some() && t.task(id(more, 0, 0)).agent.is_none());
+    for index in [1, 2, 3] {
+        t.agent("a").completes(AttemptId { task: id(job, 0, index), attempt: 1 });
+    }
+    assert_eq!(t.task(id(more, 0, 0)).agent.as_deref(), Some("a"));
+}
+
+#[test]
+fn an_agent_that_offers_less_than_it_holds_gets_nothing_more() {
+    let mut t = T::new();
+    t.agent("a").custom("fpga", 2).register();
+    let job = t.submit(vec![wants("fpga", 2)]);
+    assert_eq!(t.agent("a").assigned(), [attempt(job, 0, 1)]);
+    t.agent("a").lose();
+    t.agent("a").custom("fpga", 1).connect().register();
+    let plain = t.submit(vec![task()]);
+    assert!(t.task(id(plain, 0, 0)).agent.is_none());
+    t.agent("a").completes(attempt(job, 0, 1));
+    assert_eq!(t.task(id(plain, 0, 0)).agent.as_deref(), Some("a"));
+    let one = t.submit(vec![wants("fpga", 1)]);
+    assert_eq!(t.task(id(one, 0, 0)).agent.as_deref(), Some("a"));
 }

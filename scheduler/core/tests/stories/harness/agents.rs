@@ -2,6 +2,7 @@
 
 use super::T;
 use fleetwire_common::{
+    custom::Custom,
     envelope::handshake::Proof,
     fb,
     ids::{AttemptId, JobKey, SessionId},
@@ -16,6 +17,7 @@ pub struct AgentModel {
     pub session: Option<SessionId>,
     pub capacity: Resources,
     pub labels: Vec<(String, String)>,
+    pub custom: Custom,
     pub kinds: Vec<fb::AgentType>,
     pub data_id: [u8; 16],
     pub holds: BTreeMap<AttemptId, (Resources, fb::TaskStatus)>,
@@ -72,6 +74,7 @@ impl T {
             session: None,
             capacity,
             labels: Vec::new(),
+            custom: Custom::default(),
             kinds: Vec::new(),
             data_id,
             holds: BTreeMap::new(),
@@ -101,6 +104,11 @@ impl AgentHand<'_> {
 
     pub fn capacity(mut self, capacity: Resources) -> Self {
         self.model().capacity = capacity;
+        self
+    }
+
+    pub fn custom(mut self, name: &str, amount: u64) -> Self {
+        self.model().custom = Custom::new([(name, amount)]).unwrap();
         self
     }
 
@@ -157,7 +165,7 @@ impl AgentHand<'_> {
             job_key: model.keys.get(attempt).map_or(0, |key| key.0),
         };
         let register = fb::RegisterT {
-            capacity: Some(Box::new(model.capacity.to_wire())),
+            capacity: Some(Box::new(model.capacity.to_wire_with(&model.custom))),
             labels: Some(fleetwire_common::job::key_values(&model.labels)),
             agent_types: Some(model.kinds.clone()),
             executors: Some(vec![fb::Executor::Process, fb::Executor::Noop]),
