@@ -345,6 +345,7 @@ pub fn reason_name(reason: fb::EndReason) -> &'static str {
         fb::EndReason::DependencyUnmet => "dependency_unmet",
         fb::EndReason::Drained => "drained",
         fb::EndReason::FailureBudget => "failure_budget",
+        fb::EndReason::InputsTooLarge => "inputs_too_large",
         _ => "unknown",
     }
 }

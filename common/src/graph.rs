@@ -8,7 +8,7 @@ use crate::{
     fb,
     ids::Name,
     job::{JobError, TaskSpec},
-    limits::{DEPENDENCIES_MAX, DEPENDENCIES_OF_JOB_MAX},
+    limits::{DEPENDENCIES_MAX, DEPENDENCIES_OF_JOB_MAX, FILES_MAX},
 };
 use std::{
     borrow::Borrow,
@@ -24,6 +24,9 @@ pub struct Dependency {
     pub on: fb::DependencyOn,
     /// Two arrays of one count: index i waits for index i only.
     pub each: bool,
+    /// Where its result is found in the working directory; of all of an array, a folder with one file for each index.
+    /// Empty = it is not wanted.
+    pub input: String,
 }
 
 /// The same, of an entry that was looked up.
@@ -60,6 +63,8 @@ pub enum GraphError {
         "task `{task}` waits for each of `{after}`, which has {found} tasks: expected as many as its own, {expected}"
     )]
     Counts { task: String, after: String, found: u32, expected: u32 },
+    #[error("task `{task}` wants the result of `{after}`, which is there for sure only `on` its success")]
+    Input { task: String, after: String },
     #[error("the tasks wait for each other: {}", path.join(" -> "))]
     Cycle { path: Vec<String> },
     #[error(
@@ -78,6 +83,7 @@ impl GraphError {
             | GraphError::Twice { task, .. }
             | GraphError::On { task, .. }
             | GraphError::Counts { task, .. }
+            | GraphError::Input { task, .. }
             | GraphError::Unreachable { task, .. } => task,
             GraphError::Cycle { path } => path.first().map_or("", String::as_str),
         }
@@ -97,11 +103,13 @@ impl Dependency {
         }
         let name = wire.task().unwrap_or_default();
         let unknown = || GraphError::Unknown { task: task.to_string(), after: name.chars().take(80).collect() };
-        Ok(Dependency { task: Name::new(name).map_err(|_| unknown())?, on: wire.on(), each: wire.each() })
+        let input = wire.input().unwrap_or_default().to_owned();
+        Ok(Dependency { task: Name::new(name).map_err(|_| unknown())?, on: wire.on(), each: wire.each(), input })
     }
 
     pub(crate) fn to_wire(&self) -> fb::DependencyT {
-        fb::DependencyT { task: Some(self.task.to_string()), on: self.on, each: self.each }
+        let input = (!self.input.is_empty()).then(|| self.input.clone());
+        fb::DependencyT { task: Some(self.task.to_string()), on: self.on, each: self.each, input }
     }
 }
 
@@ -271,6 +279,7 @@ fn needs_of<S: Borrow<TaskSpec>>(
     crate::job::bound(task.name.as_str(), "number of dependencies", task.after.len(), DEPENDENCIES_MAX)?;
     let mut seen = BTreeSet::new();
     let mut needs = Vec::with_capacity(task.after.len());
+    let mut files = task.files.len();
     for dependency in &task.after {
         let (own, after) = (task.name.to_string(), dependency.task.to_string());
         let Some(entry) = ordinals.get(&dependency.task).copied() else {
@@ -280,12 +289,19 @@ fn needs_of<S: Borrow<TaskSpec>>(
             return Err(GraphError::Twice { task: own, after }.into());
         }
         let found = tasks.get(usize::from(entry)).map_or(0, |other| other.borrow().count);
+        if !dependency.input.is_empty() {
+            if dependency.on != fb::DependencyOn::Success {
+                return Err(GraphError::Input { task: own, after }.into());
+            }
+            files += if dependency.each { 1 } else { found as usize };
+        }
         if dependency.each && found != task.count {
             return Err(GraphError::Counts { task: own, after, found, expected: task.count }.into());
         }
         // Of one task, each is all.
         needs.push(Need { entry, on: dependency.on, each: dependency.each && found > 1 });
     }
+    crate::job::bound(task.name.as_str(), "number of files and inputs", files, FILES_MAX)?;
     Ok(needs)
 }
 
@@ -301,7 +317,12 @@ mod tests {
 
     fn task(name: &str, count: u32, after: &[(&str, fb::DependencyOn, bool)]) -> TaskSpec {
         let named = |name: &str| Name::new(name).unwrap();
-        let after = after.iter().map(|(task, on, each)| Dependency { task: named(task), on: *on, each: *each });
+        let after = after.iter().map(|(task, on, each)| Dependency {
+            task: named(task),
+            on: *on,
+            each: *each,
+            input: String::new(),
+        });
         let (name, after) = (named(name), after.collect());
         TaskSpec { name, count, array: count > 1, command: "true".into(), after, ..TaskSpec::default() }
     }

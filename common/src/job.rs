@@ -321,6 +321,7 @@ impl TaskSpec {
         }
         let mut paths = BTreeSet::new();
         let result = (!self.result_path.is_empty()).then_some(&self.result_path);
+        let inputs = self.after.iter().map(|after| &after.input).filter(|input| !input.is_empty());
         for path in self.files.iter().map(|file| &file.path).chain(result) {
             if !is_plain_path(path) {
                 return invalid("path", path, "a relative path without `.`, `..` or empty components");
@@ -329,6 +330,17 @@ impl TaskSpec {
         for file in &self.files {
             if !paths.insert(&file.path) {
                 return invalid("file", &file.path, "each path once");
+            }
+        }
+        for input in inputs {
+            if !is_plain_path(input) {
+                return invalid("input", input, "a relative path without `.`, `..` or empty components");
+            }
+            // A folder of results, or a file: nothing else may be there, below it or where it has its own folder.
+            let below = |one: &str, other: &str| one.strip_prefix(other).is_some_and(|rest| rest.starts_with('/'));
+            let meets = |path: &&String| path.as_str() == input || below(path, input) || below(input, path);
+            if paths.iter().any(meets) || !paths.insert(input) {
+                return invalid("input", input, "a path that is neither another file's nor its folder");
             }
         }
         Ok(())

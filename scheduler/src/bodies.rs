@@ -30,15 +30,15 @@ impl Bodies {
 
     /// Puts into a message what it lacks.
     pub fn complete(&mut self, message: &mut Message, lacks: &Lacks) -> Result<(), BlobError> {
-        let position = lacks.position();
+        let shared = lacks.shared();
         if let Message::Assignment(Assignment { spec, .. }) = message
-            && let Some((_, known)) = self.recent.iter().find(|(known, _)| *known == position)
+            && let Some((_, known)) = self.recent.iter().find(|(known, _)| Some(*known) == shared)
         {
             *spec = Arc::clone(known);
             return Ok(());
         }
         complete(message, lacks, |blob| read_blob(&self.disk, blob))?;
-        if let Message::Assignment(Assignment { spec, .. }) = message {
+        if let (Message::Assignment(Assignment { spec, .. }), Some(position)) = (message, shared) {
             self.recent_bytes += spec.bytes();
             self.recent.push_back((position, Arc::clone(spec)));
             while self.recent_bytes > SPECS_BYTES_MAX

@@ -1,4 +1,4 @@
-// @generated stamp d83904369ac4bc338b64468e5aed2138115483ea62e4c7438ce214d2e572a322 flatc 25.12.19
+// @generated stamp 473b5c69191c97e4ab05523f2361c6e1a1bf895296fdc45e012ee3c11a6bcf52 flatc 25.12.19
 use super::{Verifier, fb};
 
 /// How deep tables can lie in each other: no schema here holds itself.
@@ -901,12 +901,15 @@ fn constraint(v: &mut Verifier<'_>, at: usize) -> Option<()> {
 }
 
 fn dependency(v: &mut Verifier<'_>, at: usize) -> Option<()> {
-    let mut table = v.table(at, 6)?;
+    let mut table = v.table(at, 10)?;
     if let Some(at) = table.offset(v, 4)? {
         v.text(at)?;
     }
     table.inline(6, 1, 1);
     table.inline(8, 1, 1);
+    if let Some(at) = table.offset(v, 10)? {
+        v.text(at)?;
+    }
     table.finish(v)
 }
 

@@ -48,7 +48,9 @@ const TASK_KEYS: &[&str] = &[
     "result",
     "after",
     "max_running",
+    "input",
 ];
+const INPUT_KEYS: &[&str] = &["task", "path"];
 const AFTER_KEYS: &[&str] = &["task", "on", "each"];
 const FILE_KEYS: &[&str] = &["path", "content", "source", "executable"];
 
@@ -107,6 +109,25 @@ pub(super) fn entry(
             let (dependency, at) = dependency(value)?;
             spec.after.push(dependency);
             after_at.push(at);
+        }
+    }
+    if let Some(field) = section.field("input")? {
+        for value in field.array("a list of tables, written as [[task.input]]")? {
+            let DeValue::Table(table) = value.get_ref() else {
+                return Err(wrong_type("input", "a table, such as { task = \"build\" }", value));
+            };
+            let section = Section::open("an input", INPUT_KEYS, table, value.span())?;
+            let task = section.field("task")?.ok_or_else(|| section.missing("task"))?;
+            let (name, path) = (task.name()?, section.field("path")?);
+            let input = path.map_or(Ok(name.to_string()), |path| path.text().map(str::to_owned))?;
+            // Whoever wants a result comes after it.
+            match spec.after.iter_mut().find(|after| after.task == name && after.input.is_empty()) {
+                Some(after) => after.input = input,
+                None => {
+                    spec.after.push(Dependency { task: name, on: fb::DependencyOn::Success, each: false, input });
+                    after_at.push(task.value.span());
+                }
+            }
         }
     }
     let spans = TASK_KEYS.iter().map(|key| (*key, section.span_of(key))).collect();
@@ -268,7 +289,10 @@ fn dependency(value: &Spanned<DeValue<'_>>) -> Result<(Dependency, Range<usize>)
     const ONS: [fb::DependencyOn; 3] = [fb::DependencyOn::Success, fb::DependencyOn::Failure, fb::DependencyOn::End];
     let DeValue::Table(table) = value.get_ref() else {
         let field = Field { key: "after", value };
-        return Ok((Dependency { task: field.name()?, on: fb::DependencyOn::Success, each: false }, value.span()));
+        return Ok((
+            Dependency { task: field.name()?, on: fb::DependencyOn::Success, each: false, input: String::new() },
+            value.span(),
+        ));
     };
     let section = Section::open("a dependency", AFTER_KEYS, table, value.span())?;
     let task = section.field("task")?.ok_or_else(|| section.missing("task"))?;
@@ -277,7 +301,7 @@ fn dependency(value: &Spanned<DeValue<'_>>) -> Result<(Dependency, Range<usize>)
         None => fb::DependencyOn::Success,
     };
     let each = section.field("each")?.map_or(Ok(false), |field| field.bool())?;
-    Ok((Dependency { task: task.name()?, on, each }, task.value.span()))
+    Ok((Dependency { task: task.name()?, on, each, input: String::new() }, task.value.span()))
 }
 
 fn file(section: &Section<'_>, read: Read<'_>) -> Result<FileSpec, Fault> {

@@ -331,7 +331,7 @@ fn what_comes_after_what() {
         let text = format!("name = 'j'\n[[task]]\nname = 'build'\ncommand = ['x']\n[[task]]\ncommand = ['x']\n{text}");
         read(&text).map(|job| job.tasks[1].after.clone())
     };
-    let build = |on, each| Dependency { task: Name::new("build").unwrap(), on, each };
+    let build = |on, each| Dependency { task: Name::new("build").unwrap(), on, each, input: String::new() };
     let on = |on| build(on, false);
     assert_eq!(dependencies("after = ['build']").unwrap(), [on(fb::DependencyOn::Success)]);
     assert_eq!(dependencies("[[task.after]]\ntask = 'build'\non = 'end'").unwrap(), [on(fb::DependencyOn::End)]);
@@ -362,6 +362,38 @@ fn what_comes_after_what() {
         "[[task]]\nname = 'a'\ncommand = ['x']\nafter = ['b']\n[[task]]\nname = 'b'\ncommand = ['x']\nafter = ['a']",
     );
     assert_eq!((cycle.line, cycle.kind.to_string().as_str()), (4, "the tasks wait for each other: a -> b -> a"));
+}
+
+#[test]
+fn whose_results_a_task_wants() {
+    let job = |rest: &str| {
+        format!(
+            "name = 'j'\n[[task]]\nname = 'build'\ncount = 2\ncommand = ['true']\n[[task]]\ncount = 2\ncommand = ['true']\n{rest}"
+        )
+    };
+    let after = |rest: &str| read(&job(rest)).unwrap().tasks[1].after.clone();
+    let of = |each, input: &str| Dependency {
+        task: Name::new("build").unwrap(),
+        on: fb::DependencyOn::Success,
+        each,
+        input: input.into(),
+    };
+    assert_eq!(after("[[task.input]]\ntask = 'build'\n"), [of(false, "build")]);
+    let each = "after = [{ task = 'build', each = true }]\n[[task.input]]\ntask = 'build'\npath = 'in/b'\n";
+    assert_eq!(after(each), [of(true, "in/b")]);
+    for (rest, line, says) in [
+        ("[[task.input]]\ntask = 'biuld'\n", 10, "did you mean `build`?"),
+        ("[[task.input]]\npath = 'x'\n", 9, "`task`"),
+        ("[[task.input]]\ntask = 'build'\npath = '../x'\n", 9, "a relative path"),
+        ("[[task.input]]\ntask = 'build'\n[[task.file]]\npath = 'build/x'\ncontent = ''\n", 9, "another file's"),
+        ("[[task.input]]\ntask = 'build'\n[[task.input]]\ntask = 'build'\n", 9, "another file's"),
+        ("after = [{ task = 'build', on = 'end' }]\n[[task.input]]\ntask = 'build'\n", 9, "only `on` its success"),
+    ] {
+        let mistake = mistake(&job(rest));
+        let rendered = mistake.render(false);
+        assert!(rendered.contains(says), "{rendered}");
+        assert_eq!(mistake.line, line, "{rendered}");
+    }
 }
 
 #[test]

@@ -135,6 +135,7 @@ pub(super) fn key_of(what: &str) -> &'static str {
         "command" | "number of arguments" => "command",
         "number of environment variables" | "environment variable" => "env",
         "number of files" | "file" | "path" => "file",
+        "number of files and inputs" | "input" => "input",
         "number of constraints"
         | "number of values of a constraint"
         | "bytes of a value of a constraint"

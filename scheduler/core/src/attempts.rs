@@ -370,6 +370,11 @@ impl EndedTask {
         }
     }
 
+    /// Whether it left a result.
+    pub fn has_result(&self) -> bool {
+        self.extra.as_ref().is_some_and(|extra| extra.result.is_some())
+    }
+
     /// How many bytes its result has, wherever it is.
     pub fn result_bytes(&self) -> usize {
         self.result().map_or(0, <[u8]>::len) + self.result_blob().map_or(0, |blob| blob.length as usize)

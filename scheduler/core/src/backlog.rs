@@ -121,7 +121,8 @@ impl Core {
             .find(class)
             .filter(|class| class.request.resources == left && class.request.custom.is_empty())?
             .first()?;
-        if self.state.jobs.get(&first.job)?.task_bytes(first.entry)? > BACKLOG_SPEC_BYTES_MAX {
+        let bytes = self.state.jobs.get(&first.job)?.task_bytes(first.entry)? + self.input_bytes(first);
+        if bytes > BACKLOG_SPEC_BYTES_MAX {
             return None;
         }
         self.live.queue.take_first(class)

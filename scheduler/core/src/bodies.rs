@@ -129,6 +129,8 @@ pub(crate) fn read_files(
 pub enum Lacks {
     /// An assignment: these files of its task.
     Files(Box<[FileKept]>),
+    /// An assignment: these files of its task, and results that it is handed, which are its alone.
+    Inputs(Box<[FileKept]>),
     /// A page: the result of its only task.
     Result(BlobRef),
     /// A page: what the shell has counted, which it puts there itself.
@@ -136,12 +138,16 @@ pub enum Lacks {
 }
 
 impl Lacks {
-    /// Where the first of the blobs lies: no other spec or result has it.
-    pub fn position(&self) -> u64 {
+    /// Whether there is nothing.
+    pub fn is_nothing(&self) -> bool {
+        matches!(self, Lacks::Files(files) | Lacks::Inputs(files) if files.is_empty())
+    }
+
+    /// Where the first of the files lies that all tasks of an entry have: no other entry has it.
+    pub fn shared(&self) -> Option<u64> {
         match self {
-            Lacks::Files(files) => files.first().map_or(0, |kept| kept.blob.position),
-            Lacks::Result(blob) => blob.position,
-            Lacks::Metrics => 0,
+            Lacks::Files(files) => files.first().map(|kept| kept.blob.position),
+            Lacks::Inputs(_) | Lacks::Result(_) | Lacks::Metrics => None,
         }
     }
 }
@@ -156,7 +162,7 @@ pub fn complete<E>(
     mut read: impl FnMut(&BlobRef) -> Result<Vec<u8>, E>,
 ) -> Result<(), E> {
     match (lacks, message) {
-        (Lacks::Files(files), Message::Assignment(Assignment { spec, .. })) => {
+        (Lacks::Files(files) | Lacks::Inputs(files), Message::Assignment(Assignment { spec, .. })) => {
             let spec: &mut TaskSpec = Arc::make_mut(spec);
             for kept in files {
                 if let Some(file) = spec.files.get_mut(usize::from(kept.file)) {
@@ -170,7 +176,7 @@ pub fn complete<E>(
                 end.result = Some(read(blob)?);
             }
         }
-        (Lacks::Files(_) | Lacks::Result(_) | Lacks::Metrics, _) => {}
+        (Lacks::Files(_) | Lacks::Inputs(_) | Lacks::Result(_) | Lacks::Metrics, _) => {}
     }
     Ok(())
 }

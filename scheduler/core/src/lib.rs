@@ -6,7 +6,7 @@
 //!
 //! The floors, from the ground: tables (`restored`, `breaker`, `bodies`, `agents`, `attempts`, `waits`, `caps`, `tokens`, `ranges`, `ranked`, `audiences`, `queue`, `deadlines`, `policy`,
 //! `limits`, `kept`, `fact`), rules (`state`, `snapshot`, `live`, `waiting`, `placement`, `event`, `core`), stories (`sessions`, `enrolment`, `restore`, `forget`, `health`,
-//! `tasks`, `dependents`, `excluding`, `backlog`, `loss`, `jobs`, `queries`, `explain`, `logs`, `unreadable`), and this front, which hands each event to one
+//! `tasks`, `dependents`, `inputs`, `excluding`, `backlog`, `loss`, `jobs`, `queries`, `explain`, `logs`, `unreadable`), and this front, which hands each event to one
 //! story. A file imports only from floors below its own.
 #![forbid(unsafe_code)]
 
@@ -28,6 +28,7 @@ mod explain;
 pub mod fact;
 mod forget;
 mod health;
+mod inputs;
 mod jobs;
 pub mod kept;
 pub mod limits;

@@ -61,6 +61,8 @@ pub struct Live {
     pub ended: VecDeque<(JobId, u16, Range<u32>)>,
     /// Jobs with a budget of failures of which something has ended in this event.
     pub spending: Vec<JobId>,
+    /// Attempts that were assigned and have too much to carry, and how many bytes that is.
+    pub unsendable: Vec<(AttemptId, usize)>,
     /// Jobs whose caps are to be looked at before the next placement.
     pub capped: Vec<JobId>,
 }

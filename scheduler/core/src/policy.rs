@@ -178,7 +178,7 @@ pub fn outcome(spec: &TaskSpec, stands: Standing, status: fb::TaskStatus, reason
     let rejected = rejected || (reason == fb::EndReason::Rival && stands.rival);
     let failure = matches!(status, fb::TaskStatus::Failed | fb::TaskStatus::TimedOut);
     // What no other attempt can have either; one that runs has it already.
-    let is_hopeless = reason == fb::EndReason::FilesLost && !stands.rival;
+    let is_hopeless = matches!(reason, fb::EndReason::FilesLost | fb::EndReason::InputsTooLarge) && !stands.rival;
     let completed = status == fb::TaskStatus::Completed;
     // An agent that stops an attempt nobody asked it to stop has lost it, as far as the task goes.
     let loss = !failure && !completed && !rejected && stands.stopped.is_none();
@@ -265,7 +265,7 @@ mod tests {
         for (status, reason) in ends.flat_map(|status| R::ENUM_VALUES.iter().map(move |reason| (*status, *reason))) {
             let (task_status, failure, loss) = match (status, reason) {
                 (S::Completed, _) => (S::Completed, false, false),
-                (S::Failed | S::TimedOut, R::FilesLost) => (status, true, false),
+                (S::Failed | S::TimedOut, R::FilesLost | R::InputsTooLarge) => (status, true, false),
                 (S::Failed | S::TimedOut, _) => (S::Pending, true, false),
                 (_, R::Rejected | R::Released) => (S::Pending, false, false),
                 (_, _) => (S::Pending, false, true),

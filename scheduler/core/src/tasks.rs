@@ -5,11 +5,11 @@
 
 use crate::{
     attempts::{Job, end_of_stopped},
-    bodies::Lacks,
     core::Core,
     deadlines::Deadline,
     event::{Effect, Effects, Rejected},
     fact::{Ended, Fact},
+    inputs::InputsTooLarge,
     live::Phase,
     placement::{Placement, plan},
     policy::{Standing, backoff, outcome},
@@ -96,7 +96,7 @@ impl Core {
     /// agent, which is over. An agent that is to stop it when we are not heard is told first that its latest heartbeat
     /// was: until now only some were answered.
     pub fn send_assignment(&mut self, session: SessionId, attempt: AttemptId, effects: &mut Effects) {
-        let Some(spec) = self.spec(attempt.task) else { return };
+        let Some(mut spec) = self.spec(attempt.task) else { return };
         let receipt = self.receipt(self.position);
         let stop_on_disconnect_after_ms = self.terms(attempt.task.job).stop_on_disconnect_after_ms;
         let agent = self.live.sessions.get(&session).and_then(|session| session.agent);
@@ -106,14 +106,22 @@ impl Core {
             effects.send(session, Message::Ack(Ack::Heartbeat(sent_ms)));
         }
         let job_key = self.state.job_key(attempt.task.job);
+        let lacks = match self.with_inputs(attempt.task, &mut spec) {
+            Ok(lacks) => lacks,
+            Err(InputsTooLarge(bytes)) => {
+                // It ends when whoever is sending has done, which is at once.
+                self.live.unsendable.push((attempt, bytes));
+                self.live.unplanned = true;
+                return;
+            }
+        };
         let due_at = self.state.jobs.get(&attempt.task.job).map_or(Time::NEVER, Job::due_at);
         let deadline_ms = if due_at == Time::NEVER { 0 } else { due_at.as_ms() };
         let assignment = Assignment { attempt, spec, receipt, deadline_ms, stop_on_disconnect_after_ms, job_key };
         let message = Message::Assignment(assignment);
-        let files = self.state.jobs.get(&attempt.task.job).map_or(&[][..], |job| job.files_of(attempt.task.entry));
-        match files.is_empty() {
+        match lacks.is_nothing() {
             true => effects.send(session, message),
-            false => effects.push(Effect::Complete { session, message, lacks: Lacks::Files(files.into()) }),
+            false => effects.push(Effect::Complete { session, message, lacks }),
         }
     }
 

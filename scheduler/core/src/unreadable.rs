@@ -19,7 +19,10 @@ impl Core {
     /// A message of ours was not sent.
     pub fn on_unreadable(&mut self, session: SessionId, message: &Message, why: String, effects: &mut Effects) {
         match message {
-            Message::Assignment(assignment) => self.on_files_lost(assignment.attempt, &why, effects),
+            Message::Assignment(assignment) => {
+                let why = format!("a file of the job cannot be read: {why}");
+                self.fail_unsent(assignment.attempt, fb::EndReason::FilesLost, &why, effects);
+            }
             Message::Rare(fb::SchedulerMessageT::Page(page)) => {
                 let about = About { request: page.request, attempt: None };
                 self.refuse(session, Origin::default(), about, &Rejected::Damaged { why }, effects);
@@ -29,18 +32,19 @@ impl Core {
         }
     }
 
-    fn on_files_lost(&mut self, attempt: AttemptId, why: &str, effects: &mut Effects) {
+    /// An attempt that could not be sent fails.
+    pub fn fail_unsent(&mut self, attempt: AttemptId, reason: fb::EndReason, why: &str, effects: &mut Effects) {
         let open = self.state.tasks.get(&attempt.task).and_then(|record| record.open.find(attempt.attempt));
         let Some(agent) = open.map(|assigned| assigned.agent) else { return };
         // Whoever has it already, from an earlier time, does not need it.
         if self.live.held(agent, attempt).is_some_and(|held| held.phase != Phase::Assigned) {
             return;
         }
-        let mut ending = Ending::decided(fb::TaskStatus::Failed, fb::EndReason::FilesLost, self.now);
-        ending.end.message = cut(&format!("a file of the job cannot be read: {why}")).to_owned();
+        let mut ending = Ending::decided(fb::TaskStatus::Failed, reason, self.now);
+        ending.end.message = cut(why).to_owned();
         self.end_attempt(attempt, ending, effects);
         // Should the agent have it nevertheless, it is told to stop, and says what it holds when it registers next.
-        self.send_cancellation(agent, attempt, fb::EndReason::FilesLost, effects);
+        self.send_cancellation(agent, attempt, reason, effects);
         self.live.release(agent, attempt);
     }
 }

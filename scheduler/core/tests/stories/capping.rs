@@ -125,7 +125,8 @@ fn what_is_suspect_keeps_its_place_until_it_has_ended() {
 fn what_comes_after_others_and_what_starts_later_is_capped_too() {
     let mut t = T::new();
     t.agent("a").register();
-    let after = |each| vec![Dependency { task: Name::new("get").unwrap(), on: On::Success, each }];
+    let after =
+        |each| vec![Dependency { task: Name::new("get").unwrap(), on: On::Success, each, input: String::new() }];
     let tasks = vec![
         named("get", 4, 3),
         TaskSpec { after: after(true), ..named("read", 4, 1) },

@@ -10,11 +10,11 @@ use fleetwire_common::{
 };
 
 fn on(task: &str, on: On) -> Dependency {
-    Dependency { task: Name::new(task).unwrap(), on, each: false }
+    Dependency { task: Name::new(task).unwrap(), on, each: false, input: String::new() }
 }
 
 fn each(task: &str, on: On) -> Dependency {
-    Dependency { task: Name::new(task).unwrap(), on, each: true }
+    Dependency { task: Name::new(task).unwrap(), on, each: true, input: String::new() }
 }
 
 fn named(name: &str, count: u32, after: Vec<Dependency>) -> TaskSpec {

@@ -12,6 +12,7 @@ mod draining;
 mod failing;
 mod forgetting;
 mod harness;
+mod inputs;
 mod joining;
 mod limits;
 mod losing;

@@ -50,7 +50,7 @@ fn nothing_of_a_job_is_assigned_before_its_time_also_after_a_restart() {
 fn what_is_not_ready_at_its_jobs_start_waits_on() {
     let mut t = T::new();
     t.agent("a").register();
-    let after = Dependency { task: task().name, on: On::Success, each: false };
+    let after = Dependency { task: task().name, on: On::Success, each: false, input: String::new() };
     let second = TaskSpec { name: Name::new("second").unwrap(), after: vec![after], ..task() };
     let terms = Terms { start_after_ms: 5_000, ..Terms::default() };
     let spec = JobSpec::new(Name::new("j").unwrap(), vec![task(), second], terms).unwrap();

@@ -120,7 +120,8 @@ impl Walk {
                 // Now and then one more that comes after it.
                 const ONS: [On; 3] = [On::Success, On::Failure, On::End];
                 let on = ONS.get(after / 2).copied();
-                let after = on.map(|on| Dependency { task: spec.name.clone(), on, each: after % 2 == 0 });
+                let after =
+                    on.map(|on| Dependency { task: spec.name.clone(), on, each: after % 2 == 0, input: String::new() });
                 let second = after.map(|after| {
                     let name = Name::new("second").unwrap();
                     TaskSpec { name, after: vec![after], ..spec.clone() }
