@@ -10,6 +10,7 @@ use fleetwire_common::{
     graph::Dependency,
     ids::{JobId, TaskId},
     job::JobSpec,
+    message::Assignment,
 };
 
 /// What a dependency of a task has come to; `None` if that is still open.
@@ -65,4 +66,31 @@ pub fn invariant_what_waits_in_vain_is_skipped(history: &History, job: JobId) ->
         }
     }
     Ok(())
+}
+
+/// An assignment carries the files of its task as they were submitted, and after them every result that it asks for, as the
+/// attempt left it that ended the other task.
+pub fn invariant_inputs_are_what_was_left(history: &History, assignment: &Assignment) -> Result<(), Violation> {
+    let task = assignment.attempt.task;
+    let Some(spec) = history.job(task.job).map(|job| &job.spec) else { return Ok(()) };
+    let Some(own) = spec.tasks.get(usize::from(task.entry)) else { return Ok(()) };
+    let mut expected: Vec<(String, Option<Vec<u8>>)> = own.files.iter().map(|file| (file.path.clone(), None)).collect();
+    for wanted in own.after.iter().filter(|after| !after.input.is_empty()) {
+        let Some(place) = spec.tasks.iter().position(|other| other.name == wanted.task) else { continue };
+        let Some(other) = spec.tasks.get(place) else { continue };
+        for index in if wanted.each { task.index..task.index + 1 } else { 0..other.count } {
+            let known = history.task(TaskId { entry: place as u16, index, ..task });
+            let beside = known.and_then(|known| history.bodies.get(known.left_beside.as_ref()?));
+            let Some(left) = beside.or_else(|| known?.left.as_ref()) else { continue };
+            let folder = other.array && !wanted.each;
+            let path = if folder { format!("{}/{index}", wanted.input) } else { wanted.input.clone() };
+            expected.push((path, Some(left.clone())));
+        }
+    }
+    let agrees = expected.len() == assignment.spec.files.len()
+        && expected
+            .iter()
+            .zip(&assignment.spec.files)
+            .all(|((path, data), file)| *path == file.path && data.as_ref().is_none_or(|data| *data == file.data));
+    if agrees { Ok(()) } else { broken("inputs", format!("{} was handed something else", assignment.attempt)) }
 }

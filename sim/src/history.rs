@@ -75,6 +75,10 @@ pub struct TaskHistory {
     pub attempts: BTreeMap<u32, AttemptHistory>,
     /// Where and how it ended.
     pub ended: Option<(Position, fb::TaskStatus)>,
+    /// The result of the attempt that ended it, if that is in its fact …
+    pub left: Option<Vec<u8>>,
+    /// … or beside the journal.
+    pub left_beside: Option<BlobRef>,
     /// Where it was cancelled.
     pub cancelled: Option<Position>,
 }
@@ -402,6 +406,7 @@ impl History {
         }
         if is_final(fact.task_status()) {
             task.ended = Some((position, fact.task_status()));
+            (task.left, task.left_beside) = (end.result.clone(), fact.result().map(BlobRef::from_wire));
             if task.attempts.values().any(|attempt| attempt.ended.is_none()) {
                 return broken("P2", format!("{id} ended while another attempt of it goes on"));
             }

@@ -120,7 +120,9 @@ fn in_order(tasks: &[TaskSpec], mut random: Random) -> Vec<TaskSpec> {
             }
             let each = task.count == other.count && random.chance(600);
             let on = random.pick(&ONS).copied().unwrap_or_default();
-            task.after.push(Dependency { task: other.name.clone(), on, each });
+            let wanted = on == fb::DependencyOn::Success && random.chance(500);
+            let input = if wanted { format!("in/{}", other.name) } else { String::new() };
+            task.after.push(Dependency { task: other.name.clone(), on, each, input });
         }
     }
     tasks

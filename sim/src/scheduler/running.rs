@@ -5,7 +5,9 @@ use super::{Arrived, COMPARE_EVERY, Link, Running};
 use crate::{
     agent::AgentNode,
     coverage::Stage,
-    depending::{invariant_what_comes_after_waits, invariant_what_waits_in_vain_is_skipped},
+    depending::{
+        invariant_inputs_are_what_was_left, invariant_what_comes_after_waits, invariant_what_waits_in_vain_is_skipped,
+    },
     history::{Consequence, History},
     invariants::{
         invariant_p1_scheduler_says_only_what_is_durable, invariant_p2_commits_are_what_happened,
@@ -315,6 +317,9 @@ impl Running {
             match effect {
                 Effect::Send { session, message } | Effect::Complete { session, message, .. } => {
                     invariant_p1_scheduler_says_only_what_is_durable(history, &message)?;
+                    if let Message::Assignment(assignment) = &message {
+                        invariant_inputs_are_what_was_left(history, assignment)?;
+                    }
                     world.trace.coverage.to_peer(&message);
                     world.trace.say(world.now, || format!("scheduler → {} {}", session.0, words(&message)));
                     match writes.iter_mut().find(|(to, _)| *to == session) {
