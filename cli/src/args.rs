@@ -39,7 +39,7 @@ pub enum Command {
     /// Run one command somewhere in the fleet, with its output here and its exit status.
     Run(Box<Run>),
     /// List jobs.
-    Jobs(List),
+    Jobs(Jobs),
     /// Show one job.
     Job {
         /// Its number.
@@ -239,6 +239,17 @@ pub struct Run {
     pub command: Vec<String>,
 }
 
+/// `jobs`.
+#[derive(Debug, Args)]
+pub struct Jobs {
+    /// How many.
+    #[command(flatten)]
+    pub list: List,
+    /// Only those that bear this label, such as 'team=vision'. May be repeated.
+    #[arg(long = "label", value_name = "NAME=VALUE", value_parser = label)]
+    pub labels: Vec<(String, String)>,
+}
+
 /// Lists.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct List {
@@ -308,6 +319,11 @@ fn job(text: &str) -> Result<JobId, String> {
         Ok(number) if number > 0 => Ok(JobId(number)),
         _ => Err(String::from("expected a job's number, such as 7")),
     }
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("expected a name and a value, such as team=vision")?;
+    Ok((name.trim().to_owned(), value.trim().to_owned()))
 }
 
 fn target(text: &str) -> Result<Target, String> {

@@ -51,7 +51,7 @@ async fn command(cli: &Cli) -> Result<u8, CliError> {
         Command::Submit(command) => return commands::jobs::submit(&client, command, json).await,
         Command::Run(command) => return commands::jobs::run(&client, command, json).await,
         Command::Token(command) => commands::login::token(&client, command, json).await?,
-        Command::Jobs(list) => commands::show::jobs(&client, *list, json).await?,
+        Command::Jobs(command) => commands::show::jobs(&client, command, json).await?,
         Command::Job { job } => commands::show::job(&client, *job, json).await?,
         Command::Tasks { job, list } => commands::show::tasks(&client, *job, *list, json).await?,
         Command::Agents(list) => commands::show::agents(&client, *list, json).await?,

@@ -142,9 +142,15 @@ pub fn job(job: &JobView, now_ms: u64) -> String {
         ("progress", percent(job.progress)),
         ("entries", entries.join(", ")),
         ("owner", job.owner.clone()),
+        ("labels", pairs(&job.labels)),
+        ("annotations", pairs(&job.annotations)),
         ("submitted", ago(job.submitted_at_ms, now_ms)),
         ("took", took(job.submitted_at_ms, job.ended_at_ms.unwrap_or(now_ms))),
     ])
+}
+
+fn pairs(texts: &std::collections::BTreeMap<String, String>) -> String {
+    texts.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
 }
 
 /// One agent, with what it holds.

@@ -10,6 +10,7 @@ use fleetwire_common::{
     fb,
     ids::{JobId, SubmitId, TaskId},
     job::JobSpec,
+    labels::{self, Texts},
     limits::{LOG_CHUNK_BYTES_MAX, PAGE_ROWS_MAX, QUERY_WAIT_MS_MAX},
 };
 use fleetwire_link::Identity;
@@ -151,8 +152,9 @@ impl Client {
     }
 
     /// One page of jobs, the newest last. `cursor` is 0 or what the page before said.
-    pub async fn jobs(&self, cursor: u64, limit: u32) -> Result<Page<JobView>, ClientError> {
-        let query = fb::QueryT { kind: fb::QueryKind::Jobs, cursor, limit, ..Default::default() };
+    pub async fn jobs(&self, cursor: u64, limit: u32, labels: &Texts) -> Result<Page<JobView>, ClientError> {
+        let labels = labels::to_wire(labels);
+        let query = fb::QueryT { kind: fb::QueryKind::Jobs, cursor, limit, labels, ..Default::default() };
         let page = self.query(query).await?;
         Ok(Page { cursor: page.cursor, rows: rows(page.jobs) })
     }

@@ -31,6 +31,11 @@ pub struct JobView {
     pub version: u64,
     /// Why it has not begun, or was stopped by its own terms.
     pub note: Option<String>,
+    /// What is written on it, and by what it is found.
+    pub labels: BTreeMap<String, String>,
+    /// What is only shown; there when one job was asked for.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
     /// Its task entries.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub entries: Vec<EntryView>,
@@ -361,6 +366,11 @@ fn job_status(counts: &Counts, ended: bool) -> &'static str {
     }
 }
 
+fn texts(wire: Option<Vec<fb::KeyValueT>>) -> BTreeMap<String, String> {
+    let text = |text: Option<String>| text.unwrap_or_default();
+    wire.unwrap_or_default().into_iter().map(|pair| (text(pair.key), text(pair.value))).collect()
+}
+
 fn moment(ms: u64) -> Option<u64> {
     (ms != 0).then_some(ms)
 }
@@ -393,6 +403,8 @@ impl From<fb::JobSummaryT> for JobView {
             ended_at_ms: moment(wire.ended_at),
             version: wire.version,
             note: wire.note,
+            labels: texts(wire.labels),
+            annotations: texts(wire.annotations),
             entries: wire.tasks.unwrap_or_default().into_iter().map(entry).collect(),
         }
     }

@@ -5,6 +5,7 @@ use crate::{
     constraint::{self, check_bounds},
     fb,
     ids::{Name, NameError},
+    labels,
     limits::*,
     resources::Resources,
     verified,
@@ -13,6 +14,7 @@ pub use crate::{
     constraint::{Constraint, ConstraintError},
     custom::{Custom, CustomError},
     graph::{Dependency, Graph, GraphError},
+    labels::Labels,
     terms::{Terms, TermsError},
 };
 use std::{collections::BTreeSet, sync::Arc};
@@ -26,6 +28,8 @@ pub struct JobSpec {
     pub tasks: Vec<Arc<TaskSpec>>,
     /// What becomes of its attempts when an agent is not heard.
     pub terms: Terms,
+    /// What is written on it.
+    pub labels: Labels,
 }
 
 /// One entry of a job: a task, or an array of tasks that differ in their index only.
@@ -218,7 +222,8 @@ impl JobSpec {
         bound("the job", "bytes of all files", file_bytes, FILES_BYTES_MAX)?;
         terms.check(&tasks)?;
         Graph::of(&tasks)?;
-        Ok(JobSpec { name, tasks: tasks.into_iter().map(Arc::new).collect(), terms })
+        let labels = Labels::default();
+        Ok(JobSpec { name, tasks: tasks.into_iter().map(Arc::new).collect(), terms, labels })
     }
 
     /// Reads and checks the wire's form: a FlatBuffer whose root is `JobSpec`.
@@ -235,7 +240,16 @@ impl JobSpec {
         let wire = verified::job_spec(bytes).map_err(|error| JobError::Unreadable(error.to_string()))?;
         let name = named("name of the job", wire.name())?;
         let tasks = wire.tasks().into_iter().flatten().map(TaskSpec::from_wire).collect::<Result<_, _>>()?;
-        JobSpec::accepted(name, tasks, Terms::from_wire(wire)?)
+        JobSpec::accepted(name, tasks, Terms::from_wire(wire)?)?.labelled(Labels::from_wire(wire))
+    }
+
+    /// The same job with these labels and annotations.
+    ///
+    /// # Errors
+    /// There are more than may be, or they are longer.
+    pub fn labelled(self, labels: Labels) -> Result<JobSpec, JobError> {
+        labels.check()?;
+        Ok(JobSpec { labels, ..self })
     }
 
     /// Writes the wire's form.
@@ -253,6 +267,8 @@ impl JobSpec {
             deadline_ms: self.terms.deadline_ms,
             start_after_ms: self.terms.start_after_ms,
             max_running: self.terms.max_running,
+            labels: labels::to_wire(&self.labels.labels),
+            annotations: labels::to_wire(&self.labels.annotations),
         };
         let root = wire.pack(&mut builder);
         builder.finish(root, None);

@@ -14,6 +14,7 @@ pub mod facts;
 pub mod graph;
 pub mod ids;
 pub mod job;
+pub mod labels;
 pub mod limits;
 pub mod message;
 pub mod resources;

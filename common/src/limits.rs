@@ -36,8 +36,12 @@ pub const NOTE_BYTES_MAX: usize = 512;
 pub const NAME_BYTES_MAX: usize = 64;
 /// Bytes of a label's or an environment variable's value.
 pub const VALUE_BYTES_MAX: usize = 32 << 10;
-/// Labels of an agent.
+/// Labels of an agent, or of a job, and annotations of one.
 pub const LABELS_MAX: usize = 64;
+/// Bytes of a job's label …
+pub const LABEL_VALUE_BYTES_MAX: usize = 256;
+/// … and of an annotation of it.
+pub const ANNOTATION_BYTES_MAX: usize = 1 << 10;
 /// Task entries in one job.
 pub const TASK_ENTRIES_MAX: usize = 1024;
 /// Tasks in one array.

@@ -8,6 +8,7 @@ use fleetwire_common::{
     fb,
     ids::{AttemptId, JobId, Name, TaskId},
     job::{JobSpec, TaskSpec},
+    labels::Texts,
     message::{Heartbeat, Message, MessageRef, Status},
     token::JoinToken,
 };
@@ -197,7 +198,7 @@ async fn a_submit_is_accepted_once_however_often_it_is_sent() {
     cluster.restart().await;
     let later = client.submit_as(id, &job("one")).await.unwrap();
     assert_eq!((later.job, later.repeated), (first.job, true));
-    assert_eq!(client.jobs(0, 100).await.unwrap().rows.len(), 1);
+    assert_eq!(client.jobs(0, 100, &Texts::new()).await.unwrap().rows.len(), 1);
     assert_eq!(client.cluster().await.unwrap().incarnation, 2);
 }
 
@@ -224,7 +225,7 @@ async fn questions_about_nothing_get_their_own_errors() {
 async fn a_viewer_looks_and_changes_nothing() {
     let cluster = Cluster::start().await;
     let client = Client::connect(cluster.join(fb::Role::Viewer, "eye").await).await.unwrap();
-    assert!(client.jobs(0, 10).await.unwrap().rows.is_empty());
+    assert!(client.jobs(0, 10, &Texts::new()).await.unwrap().rows.is_empty());
     assert_eq!(code(client.submit(&job("one")).await), fb::ErrorCode::Authorization);
     assert_eq!(code(client.cancel(Work::Job(JobId(1))).await), fb::ErrorCode::Authorization);
     let token = client.create_token(fb::Role::Operator, 1, Duration::from_secs(60)).await;

@@ -1,4 +1,4 @@
-// @generated stamp 473b5c69191c97e4ab05523f2361c6e1a1bf895296fdc45e012ee3c11a6bcf52 flatc 25.12.19
+// @generated stamp b32517e4ffb34240c436427a80b90143edffada6ab2351896f72eadcb1ea7820 flatc 25.12.19
 use super::{Verifier, fb};
 
 /// How deep tables can lie in each other: no schema here holds itself.
@@ -505,7 +505,7 @@ fn token_created(v: &mut Verifier<'_>, at: usize) -> Option<()> {
 }
 
 fn query(v: &mut Verifier<'_>, at: usize) -> Option<()> {
-    let mut table = v.table(at, 49)?;
+    let mut table = v.table(at, 53)?;
     table.inline(4, 8, 8);
     table.inline(6, 1, 1);
     table.inline(8, 8, 8);
@@ -519,6 +519,9 @@ fn query(v: &mut Verifier<'_>, at: usize) -> Option<()> {
     table.inline(16, 4, 4);
     table.inline(18, 8, 8);
     table.inline(20, 4, 4);
+    if let Some(at) = table.offset(v, 22)? {
+        v.each(at, key_value)?;
+    }
     table.finish(v)
 }
 
@@ -545,7 +548,7 @@ fn task_spec_summary(v: &mut Verifier<'_>, at: usize) -> Option<()> {
 }
 
 fn job_summary(v: &mut Verifier<'_>, at: usize) -> Option<()> {
-    let mut table = v.table(at, 56)?;
+    let mut table = v.table(at, 64)?;
     table.inline(4, 8, 8);
     if let Some(at) = table.offset(v, 6)? {
         v.text(at)?;
@@ -565,6 +568,12 @@ fn job_summary(v: &mut Verifier<'_>, at: usize) -> Option<()> {
     table.inline(20, 4, 4);
     if let Some(at) = table.offset(v, 22)? {
         v.text(at)?;
+    }
+    if let Some(at) = table.offset(v, 24)? {
+        v.each(at, key_value)?;
+    }
+    if let Some(at) = table.offset(v, 26)? {
+        v.each(at, key_value)?;
     }
     table.finish(v)
 }
@@ -963,7 +972,7 @@ fn task_spec(v: &mut Verifier<'_>, at: usize) -> Option<()> {
 }
 
 pub(super) fn job_spec(v: &mut Verifier<'_>, at: usize) -> Option<()> {
-    let mut table = v.table(at, 51)?;
+    let mut table = v.table(at, 59)?;
     if let Some(at) = table.offset(v, 4)? {
         v.text(at)?;
     }
@@ -979,6 +988,12 @@ pub(super) fn job_spec(v: &mut Verifier<'_>, at: usize) -> Option<()> {
     table.inline(20, 8, 8);
     table.inline(22, 8, 8);
     table.inline(24, 4, 4);
+    if let Some(at) = table.offset(v, 26)? {
+        v.each(at, key_value)?;
+    }
+    if let Some(at) = table.offset(v, 28)? {
+        v.each(at, key_value)?;
+    }
     table.finish(v)
 }
 

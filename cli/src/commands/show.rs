@@ -2,7 +2,7 @@
 
 use super::{now_ms, one_task, print, print_json};
 use crate::{
-    args::{List, Logs, Target},
+    args::{Jobs, List, Logs, Target},
     error::CliError,
     logs::Follower,
     table,
@@ -12,10 +12,14 @@ use fleetwire_common::{fb, ids::JobId, limits::PAGE_ROWS_MAX};
 use std::{future::Future, io::Write as _};
 
 /// `fleetwire jobs`.
-pub async fn jobs(client: &Client, list: List, as_json: bool) -> Result<(), CliError> {
-    let jobs = pages(list.limit, |cursor, limit| client.jobs(cursor, limit)).await?;
+pub async fn jobs(client: &Client, command: &Jobs, as_json: bool) -> Result<(), CliError> {
+    let labels = command.labels.iter().cloned().collect();
+    let jobs = pages(command.list.limit, |cursor, limit| client.jobs(cursor, limit, &labels)).await?;
     if as_json {
         return print_json(&jobs);
+    }
+    if jobs.is_empty() && !command.labels.is_empty() {
+        return print("no jobs bear these labels\n");
     }
     if jobs.is_empty() {
         return print("no jobs yet: `fleetwire submit JOB.toml` or `fleetwire run -- COMMAND`\n");

@@ -16,7 +16,8 @@ pub use mistake::{JobFileError, Mistake, MistakeKind};
 
 use fleetwire_common::{
     fb,
-    job::{JobError, JobSpec, Terms, TermsError},
+    job::{JobError, JobSpec, Labels, Terms, TermsError},
+    labels::Texts,
     limits::FILES_BYTES_MAX,
 };
 use mistake::Fault;
@@ -39,6 +40,8 @@ const JOB_KEYS: &[&str] = &[
     "deadline",
     "start_after",
     "max_running",
+    "labels",
+    "annotations",
     "task",
 ];
 
@@ -102,7 +105,9 @@ fn job(path: &Path, text: &str, read: Read<'_>) -> Result<JobSpec, Fault> {
         terms.stop_after_failures = failures(&field, entries.iter().map(|entry| u64::from(entry.spec.count)).sum())?;
     }
     let specs = entries.iter().map(|entry| entry.spec.clone()).collect();
-    JobSpec::new(name, specs, terms).map_err(|error| refused(error, &entries, &section))
+    let labels = Labels { labels: texts(&section, "labels")?, annotations: texts(&section, "annotations")? };
+    let job = JobSpec::new(name, specs, terms).and_then(|job| job.labelled(labels));
+    job.map_err(|error| refused(error, &entries, &section))
 }
 
 /// Refuses a task that comes after one that does not exist.
@@ -119,6 +124,13 @@ fn known_tasks(entries: &[Entry]) -> Result<(), Fault> {
         }
     }
     Ok(())
+}
+
+/// A table of texts.
+fn texts(section: &Section<'_>, key: &str) -> Result<Texts, Fault> {
+    let Some(field) = section.field(key)? else { return Ok(Texts::new()) };
+    let pairs = field.pairs("a table of texts, such as { team = \"vision\" }")?.into_iter();
+    pairs.map(|(name, value)| Ok((name.to_owned(), value.text()?.to_owned()))).collect()
 }
 
 /// How many tasks may fail: a number, or a percentage of them all.

@@ -365,6 +365,26 @@ fn what_comes_after_what() {
 }
 
 #[test]
+fn what_is_written_on_a_job() {
+    let task = "[[task]]\ncommand = ['true']\n";
+    let job = read(&format!(
+        "name = 'j'\nlabels = {{ team = 'vision', stage = 'eval' }}\nannotations = {{ ticket = 'a b' }}\n{task}"
+    ));
+    let labels = job.unwrap().labels;
+    let pairs: Vec<(&str, &str)> = labels.labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    assert_eq!(pairs, [("stage", "eval"), ("team", "vision")]);
+    assert_eq!(labels.annotations["ticket"], "a b");
+    for (wrong, says) in [
+        ("labels = ['a']", "a table of texts"),
+        ("labels = { a = 1 }", "a text in quotes"),
+        ("labels = { \"a b\" = '' }", "name of a label"),
+    ] {
+        let rendered = mistake(&format!("name = 'j'\n{wrong}\n{task}")).render(false);
+        assert!(rendered.contains(says), "{rendered}");
+    }
+}
+
+#[test]
 fn whose_results_a_task_wants() {
     let job = |rest: &str| {
         format!(

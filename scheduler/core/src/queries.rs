@@ -16,6 +16,8 @@ use crate::{
 use fleetwire_common::{
     fb,
     ids::{AgentId, AttemptId, JobId, Name, SessionId, TaskId},
+    job::pairs,
+    labels::{Texts, to_wire},
     limits::{PAGE_ROWS_MAX, QUERY_WAIT_MS_MAX},
     message::Message,
     time::Time,
@@ -60,7 +62,10 @@ impl Core {
         let mut page = fb::PageT { request: message.request(), ..fb::PageT::default() };
         let task = || read_task(message.task_id().unwrap_or_default());
         match message.kind() {
-            fb::QueryKind::Jobs => self.page_of_jobs(message.cursor(), limit, &mut page),
+            fb::QueryKind::Jobs => {
+                let wanted: Texts = pairs(message.labels()).into_iter().collect();
+                self.page_of_jobs(message.cursor(), limit, &wanted, &mut page);
+            }
             fb::QueryKind::Job => {
                 let job = JobId(message.job());
                 let found = self.state.jobs.get(&job).ok_or(Rejected::UnknownJob { job })?;
@@ -108,18 +113,25 @@ impl Core {
         Ok(())
     }
 
-    /// Newest first; the cursor is the last job of the page before.
-    fn page_of_jobs(&self, cursor: u64, limit: usize, page: &mut fb::PageT) {
+    /// Newest first, those that bear the labels; the cursor is the last job that was looked at for the page before. So many
+    /// are, found or not.
+    fn page_of_jobs(&self, cursor: u64, limit: usize, wanted: &Texts, page: &mut fb::PageT) {
         let below = if cursor == 0 { JobId(u64::MAX) } else { JobId(cursor) };
         let mut rows = self.state.jobs.range(..below).rev();
-        let (mut jobs, mut bytes) = (Vec::new(), 0);
-        while jobs.len() < limit && bytes < self.config.policy.page_bytes {
+        let (mut jobs, mut bytes, mut last) = (Vec::new(), 0, 0);
+        for _ in 0..PAGE_ROWS_MAX {
+            if jobs.len() >= limit || bytes >= self.config.policy.page_bytes {
+                break;
+            }
             let Some((id, job)) = rows.next() else { break };
-            let row = self.job_summary(*id, job, false);
-            bytes += 160 + job.spec.name.as_str().len() + job.owner.len();
-            jobs.push(row);
+            last = id.0;
+            if job.spec.labels.bear(wanted) {
+                let row = self.job_summary(*id, job, false);
+                bytes += 160 + job.spec.name.as_str().len() + job.owner.len();
+                bytes += row.labels.iter().flatten().map(label_bytes).sum::<usize>();
+                jobs.push(row);
+            }
         }
-        let last = jobs.last().map_or(0, |job| job.job);
         page.cursor = if rows.next().is_some() { last } else { 0 };
         page.jobs = Some(jobs);
     }
@@ -192,6 +204,8 @@ impl Core {
             tasks: in_full.then(|| job.entries.iter().map(entry).collect()),
             progress: live.map_or(1.0, |live| live.progress(counts)),
             note: self.job_note(id),
+            labels: to_wire(&job.spec.labels.labels),
+            annotations: to_wire(&job.spec.labels.annotations).filter(|_| in_full),
         }
     }
 

@@ -3,7 +3,8 @@
 use crate::harness::*;
 use fleetwire_common::{
     fb::{self, ErrorCode as C, QueryKind as Q, TaskStatus as S},
-    job::TaskSpec,
+    job::{Labels, TaskSpec},
+    labels::{Texts, to_wire},
     message::Message,
     resources::Resources,
 };
@@ -335,4 +336,48 @@ fn requests_for_logs_are_bounded_and_go_with_their_session() {
     assert_eq!(nack(&mut t, op).0, C::Busy);
     t.disconnect(op);
     assert!(t.scheduler.live().logs.is_empty());
+}
+
+#[test]
+fn jobs_are_found_by_what_is_written_on_them() {
+    let mut t = T::new();
+    let texts = |pairs: &[(&str, &str)]| -> Texts {
+        pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
+    };
+    let submit = |t: &mut T, labels: &[(&str, &str)]| {
+        let annotations = texts(&[("ticket", "a reason")]);
+        let spec = job(vec![task()]).labelled(Labels { labels: texts(labels), annotations }).unwrap();
+        let submit = t.submit_id();
+        t.submit_as(submit, &spec).unwrap().0
+    };
+    let first = submit(&mut t, &[("team", "vision"), ("stage", "eval")]);
+    // More than are looked at for one page.
+    for _ in 0..1_000 {
+        submit(&mut t, &[("team", "sound")]);
+    }
+    let last = submit(&mut t, &[("team", "vision")]);
+    t.restart();
+    let find = |t: &mut T, wanted: &[(&str, &str)]| {
+        let (mut found, mut cursor, mut pages) = (Vec::new(), 0, 0);
+        loop {
+            let labels = to_wire(&texts(wanted));
+            let page = t.query(fb::QueryT { cursor, labels, limit: 100, ..ask(Q::Jobs) }).unwrap();
+            found.extend(page.jobs.unwrap());
+            (cursor, pages) = (page.cursor, pages + 1);
+            if cursor == 0 {
+                return (found.iter().map(|row| row.job).collect::<Vec<_>>(), pages);
+            }
+        }
+    };
+    assert_eq!(find(&mut t, &[("team", "vision")]), (vec![last, first], 2));
+    assert_eq!(find(&mut t, &[("team", "vision"), ("stage", "eval")]), (vec![first], 2));
+    assert_eq!(find(&mut t, &[("team", "vision"), ("stage", "train")]).0, [0; 0]);
+    assert_eq!(find(&mut t, &[]).0.len(), 1_002);
+    let one = t.job(first);
+    assert_eq!((one.labels.unwrap().len(), one.annotations.unwrap().remove(0).value.unwrap()), (2, "a reason".into()));
+    let wrong =
+        |labels: &[(&str, &str)]| job(vec![task()]).labelled(Labels { labels: texts(labels), ..Labels::default() });
+    assert!(
+        wrong(&[("a b", "")]).is_err() && wrong(&[("a", &"x".repeat(257))]).is_err() && wrong(&[("a", "")]).is_ok()
+    );
 }
