@@ -83,6 +83,10 @@ pub struct TaskSpec {
     pub after: Vec<Dependency>,
     /// Attempts of its tasks that may be assigned or running at once; 0 = any number.
     pub max_running: u32,
+    /// Nothing else is on its agent meanwhile.
+    pub whole_agent: bool,
+    /// No two of its tasks are on one agent at once.
+    pub distinct_agents: bool,
 }
 
 impl Default for TaskSpec {
@@ -113,6 +117,8 @@ impl Default for TaskSpec {
             result_path: String::new(),
             after: Vec::new(),
             max_running: 0,
+            whole_agent: false,
+            distinct_agents: false,
         }
     }
 }
@@ -411,6 +417,8 @@ impl TaskSpec {
             result_path: text(wire.result_path()),
             after: after.collect::<Result<_, _>>()?,
             max_running: wire.max_running(),
+            whole_agent: wire.whole_agent(),
+            distinct_agents: wire.distinct_agents(),
             name,
         })
     }
@@ -447,6 +455,8 @@ impl TaskSpec {
             result_path: some(&self.result_path),
             after: (!self.after.is_empty()).then(|| self.after.iter().map(Dependency::to_wire).collect()),
             max_running: self.max_running,
+            whole_agent: self.whole_agent,
+            distinct_agents: self.distinct_agents,
         }
     }
 }
@@ -532,6 +542,8 @@ mod tests {
             backoff_ms: 9,
             kill_grace_ms: 10,
             result_path: "out.json".into(),
+            whole_agent: true,
+            distinct_agents: true,
             ..task()
         };
         let job = job(vec![full, TaskSpec { name: Name::new("other").unwrap(), ..task() }]).unwrap();

@@ -1,4 +1,4 @@
-// @generated stamp b32517e4ffb34240c436427a80b90143edffada6ab2351896f72eadcb1ea7820 flatc 25.12.19
+// @generated stamp 9b6fe5b38188eeb86b472bf2481aea22c844934ac99d7021595c8002589adcc9 flatc 25.12.19
 use super::{Verifier, fb};
 
 /// How deep tables can lie in each other: no schema here holds itself.
@@ -923,7 +923,7 @@ fn dependency(v: &mut Verifier<'_>, at: usize) -> Option<()> {
 }
 
 fn task_spec(v: &mut Verifier<'_>, at: usize) -> Option<()> {
-    let mut table = v.table(at, 86)?;
+    let mut table = v.table(at, 88)?;
     if let Some(at) = table.offset(v, 4)? {
         v.text(at)?;
     }
@@ -968,6 +968,8 @@ fn task_spec(v: &mut Verifier<'_>, at: usize) -> Option<()> {
         v.each(at, dependency)?;
     }
     table.inline(50, 4, 4);
+    table.inline(52, 1, 1);
+    table.inline(54, 1, 1);
     table.finish(v)
 }
 

@@ -17,6 +17,7 @@ pub fn apply(shadow: &mut scheduler::State, bytes: &[u8]) -> Result<(), Violatio
             if let scheduler::fact::Fact::AttemptAssigned { attempt, agent } = &fact {
                 invariant_cordoned_agents_get_nothing(shadow, *attempt, *agent)?;
                 suiting::invariant_labels_suit(shadow, *attempt, *agent)?;
+                suiting::invariant_alone_and_apart(shadow, *attempt, *agent)?;
             }
             shadow.apply(at, &fact).or_else(|error| broken("P7", format!("a fact does not apply: {error}")))
         }

@@ -15,6 +15,32 @@ pub fn invariant_labels_suit(shadow: &State, attempt: AttemptId, agent: AgentId)
     }
 }
 
+/// Nothing is assigned beside what is to be alone on its agent, or beside a task from which it is to be apart.
+pub fn invariant_alone_and_apart(shadow: &State, attempt: AttemptId, agent: AgentId) -> Result<(), Violation> {
+    let Some(record) = shadow.agents.find(agent) else { return Ok(()) };
+    invariant_nothing_is_beside(shadow, attempt, record.assigned.iter().copied())
+}
+
+/// The same of any others that are on its agent.
+pub fn invariant_nothing_is_beside(
+    shadow: &State,
+    attempt: AttemptId,
+    others: impl Iterator<Item = AttemptId>,
+) -> Result<(), Violation> {
+    let Some(spec) = shadow.task_spec(attempt.task) else { return Ok(()) };
+    for other in others.filter(|other| *other != attempt) {
+        let whole = spec.whole_agent || shadow.task_spec(other.task).is_some_and(|spec| spec.whole_agent);
+        if whole {
+            return broken("alone", format!("{attempt} was assigned beside {other}"));
+        }
+        let of = |id: AttemptId| (id.task.job, id.task.entry);
+        if spec.distinct_agents && of(other) == of(attempt) {
+            return broken("apart", format!("{attempt} was assigned beside {other}"));
+        }
+    }
+    Ok(())
+}
+
 fn satisfied(constraint: &Constraint, label: Option<&str>) -> bool {
     let Some(label) = label else { return matches!(constraint.op, Op::NotExists | Op::NotEqual) };
     let wanted = constraint.value.as_str();

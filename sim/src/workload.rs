@@ -196,6 +196,8 @@ fn task(number: usize, count: u32, offer: &Offer, random: &mut Random) -> TaskSp
     let agent_type = random.pick(&offer.agent_types).copied().filter(|_| random.chance(300));
     TaskSpec {
         custom: part_of(&offer.custom, random.clone().fork(0xc1)),
+        whole_agent: random.clone().fork(0xa1).chance(20),
+        distinct_agents: random.clone().fork(0xd1).chance(60),
         name: name(&format!("t{number}")),
         count,
         array: count > 1,

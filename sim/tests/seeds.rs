@@ -41,7 +41,8 @@ fn seeds_that_once_broke_a_promise_keep_every_promise() {
 #[test]
 fn the_fixed_seeds_reach_every_arm_that_they_can() {
     let mut coverage = Coverage::default();
-    for seed in 400..800 {
+    // One of a few hundred has a replacement that makes way for an original that keeps the best progress.
+    for seed in (400..800).chain([1_386, 1_660]) {
         run_covering(seed, Scale::Drawn, &mut coverage).expect("as above");
     }
     let reached: BTreeSet<String> = coverage.names().map(|(name, _)| name).collect();

@@ -49,6 +49,8 @@ const TASK_KEYS: &[&str] = &[
     "after",
     "max_running",
     "input",
+    "whole_agent",
+    "distinct_agents",
 ];
 const INPUT_KEYS: &[&str] = &["task", "path"];
 const AFTER_KEYS: &[&str] = &["task", "on", "each"];
@@ -194,6 +196,12 @@ fn what_it_needs(section: &Section<'_>, spec: &mut TaskSpec) -> Result<(), Fault
     }
     if let Some(field) = section.field("storage_backend")? {
         spec.storage_backend = field.choice(values::STORAGE_NAMES, &values::STORAGES)?;
+    }
+    if let Some(field) = section.field("whole_agent")? {
+        spec.whole_agent = field.bool()?;
+    }
+    if let Some(field) = section.field("distinct_agents")? {
+        spec.distinct_agents = field.bool()?;
     }
     if let Some(field) = section.field("constraints")? {
         spec.constraints = constraints(&field)?;

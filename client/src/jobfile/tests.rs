@@ -210,6 +210,13 @@ fn custom_resources_are_read_by_name() {
 }
 
 #[test]
+fn what_wants_to_be_alone_or_apart_says_so() {
+    let job = read("[[task]]\ncommand = ['true']\nwhole_agent = true\ndistinct_agents = true").unwrap();
+    assert!(job.tasks[0].whole_agent && job.tasks[0].distinct_agents);
+    assert_eq!(in_task("whole_agent = 1").1, "`whole_agent` is a whole number: expected `true` or `false`");
+}
+
+#[test]
 fn what_is_left_out_has_its_default() {
     let job = read("[[task]]\ncommand = ['true']").unwrap();
     assert_eq!((job.name.as_str(), job.terms.lost_after_s), ("job", 300));

@@ -14,11 +14,14 @@ use std::collections::BTreeMap;
 pub struct AudienceId(u32);
 
 impl AudienceId {
-    /// The bit by which its agents are known; audiences beyond the 64th share them.
+    /// The bit by which its agents are known; audiences beyond the 63rd share them.
     pub fn bit(self) -> u64 {
-        1 << (self.0 % u64::BITS)
+        1 << (self.0 % EMPTY.trailing_zeros())
     }
 }
+
+/// The bit of agents that hold nothing; no audience has it.
+pub const EMPTY: u64 = 1 << 63;
 
 /// The agents whose kind, executors and labels suit some classes.
 #[derive(Clone, Debug)]
@@ -59,7 +62,8 @@ pub struct Audiences {
 impl Audiences {
     /// The audience of one more class. `eligible` is asked for a new one only.
     pub fn enter(&mut self, request: &Request, eligible: impl FnOnce(&Request) -> FixedBitSet) -> AudienceId {
-        let request = Request { priority: 0, resources: Resources::ZERO, ..request.clone() };
+        let request =
+            Request { priority: 0, resources: Resources::ZERO, whole_agent: false, distinct: None, ..request.clone() };
         if let Some(known) = self.by_request.get(&request).copied()
             && let Some(audience) = self.all.get_mut(known.0 as usize)
         {

@@ -107,7 +107,7 @@ impl Core {
     }
 
     /// The next task that would be this agent's: of the first class that it may be offered, if it needs just
-    /// the room that the next end leaves, and nothing that is counted by name.
+    /// the room that the next end leaves, and may wait there.
     fn next_ahead(&mut self, agent: AgentId) -> Option<TaskId> {
         let found = self.live.agent(agent)?;
         let left = found.backlog.left;
@@ -115,11 +115,11 @@ impl Core {
             return None;
         }
         let queue = &self.live.queue;
-        let admits = |class: &ClassId| queue.admits(*class, agent, self.live.index.custom(agent));
+        let admits = |class: &ClassId| queue.admits(*class, agent, self.live.index.free(agent));
         let class = queue.turns(None).take(BACKLOG_TURNS_MAX).map(|(_, _, class)| class).find(admits)?;
         let first = queue
             .find(class)
-            .filter(|class| class.request.resources == left && class.request.custom.is_empty())?
+            .filter(|class| class.request.resources == left && class.request.may_wait_there())?
             .first()?;
         let bytes = self.state.jobs.get(&first.job)?.task_bytes(first.entry)? + self.input_bytes(first);
         if bytes > BACKLOG_SPEC_BYTES_MAX {

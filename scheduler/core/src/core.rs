@@ -211,7 +211,8 @@ impl Core {
         let spec = self.state.task_spec(attempt.task);
         let (resources, custom) = spec.map(|spec| (spec.resources, spec.custom.clone())).unwrap_or_default();
         let stops = self.terms(attempt.task.job).stop_on_disconnect_after_ms > 0;
-        Held { resources, custom, stops, ..Held::default() }
+        let whole_agent = spec.is_some_and(|spec| spec.whole_agent);
+        Held { resources, custom, whole_agent, stops, ..Held::default() }
     }
 
     /// The session of an agent that has registered in it.
@@ -238,7 +239,7 @@ impl Core {
         let mut entered = JobLive { version: live.version, has_budget, ..JobLive::default() };
         for (ordinal, entry) in job.ordinals().zip(&job.entries) {
             let agents = &self.state.agents;
-            let class = live.queue.enter(&Request::of(&entry.spec), |request| {
+            let class = live.queue.enter(&Request::of_entry(&entry.spec, id, ordinal), |request| {
                 let suitable = agents.iter().filter(|(_, agent)| suits(request, &agent.profile).is_ok());
                 let mut eligible = FixedBitSet::with_capacity(agents.count());
                 suitable.for_each(|(agent, _)| eligible.insert(agent.0 as usize));

@@ -239,6 +239,15 @@ impl Core {
         if let Some((name, needs, has)) = custom.lacks(self.live.index.custom(agent)) {
             return Some(format!("it is busy: {name}: has free {has}, the task needs {needs}"));
         }
+        if self.live.is_whole(agent) {
+            return Some(String::from("it is busy: what is there has it for itself"));
+        }
+        if request.whole_agent && room.held > 0 {
+            return Some(format!("it is busy: it holds {} attempts, and the task wants it for itself", room.held));
+        }
+        if class.is_some_and(|class| self.live.queue.find(class).is_some_and(|class| class.taken.contains(&agent))) {
+            return Some(String::from("it has a task of the same entry, and those are to be on distinct agents"));
+        }
         if !room.placeable {
             return Some(String::from("it leaves, or holds more than it offers"));
         }

@@ -17,7 +17,7 @@ use crate::{
 use fleetwire_common::{
     custom::{Custom, CustomSum},
     fb,
-    ids::{AgentId, AttemptId, JobId, JobKey, Name, Principal, SessionId},
+    ids::{AgentId, AttemptId, JobId, JobKey, Name, Principal, SessionId, TaskId},
     resources::Resources,
     time::Time,
 };
@@ -141,6 +141,8 @@ pub struct AgentLive {
     pub held: BTreeMap<AttemptId, Held>,
     in_use: Sum,
     custom_in_use: CustomSum,
+    /// How many of those are to be alone there.
+    alone: u32,
     /// How many of those it stops itself when it is not heard.
     stops: u32,
     capacity: Resources,
@@ -185,6 +187,8 @@ pub struct Held {
     pub custom: Custom,
     /// How far it is.
     pub phase: Phase,
+    /// It has its agent for itself.
+    pub whole_agent: bool,
     /// Its agent stops it when it is not heard.
     pub stops: bool,
     /// The scheduler counts it as ended, or never knew it; the agent has not said that it is gone.
@@ -336,7 +340,7 @@ impl Live {
         let found = self.agent_mut(agent);
         found.take_out(attempt);
         found.put_in(attempt, held);
-        self.refresh_room(agent);
+        self.refresh_after(agent, attempt.task);
     }
 
     /// An attempt waits on its agent for room, or it does not any more.
@@ -385,7 +389,7 @@ impl Live {
             self.deadlines.disarm(at, Deadline::Backstop(attempt));
         }
         self.start_waiting(agent);
-        self.refresh_room(agent);
+        self.refresh_after(agent, attempt.task);
         Some(held)
     }
 
@@ -394,6 +398,29 @@ impl Live {
         let found = self.agent_mut(agent);
         (found.capacity, found.custom) = (capacity, custom);
         self.refresh_room(agent);
+    }
+
+    /// Tells placement what is free on an agent now, and whether it has a task of that entry, if those must be distinct.
+    pub fn refresh_after(&mut self, agent: AgentId, task: TaskId) {
+        if let Some(class) = self.class_of(task)
+            && self.queue.find(class).is_some_and(|class| class.request.distinct.is_some())
+        {
+            let of = |index, attempt| AttemptId { task: TaskId { index, ..task }, attempt };
+            let there = |found: &AgentLive| found.held.range(of(0, 0)..=of(u32::MAX, u32::MAX)).next().is_some();
+            let taken = self.agent(agent).is_some_and(there);
+            if let Some(class) = self.queue.find_mut(class) {
+                match taken {
+                    true => class.taken.insert(agent),
+                    false => class.taken.remove(&agent),
+                };
+            }
+        }
+        self.refresh_room(agent);
+    }
+
+    /// Whether some attempt in the ledger is to be alone there.
+    pub fn is_whole(&self, agent: AgentId) -> bool {
+        self.agent(agent).is_some_and(|found| found.alone > 0)
     }
 
     /// Tells placement what is free on an agent now.
@@ -408,6 +435,7 @@ impl Live {
             held: found.held.len() as u32,
             placeable: found.session.is_some()
                 && !(found.leaving || found.cordoned || overcommitted)
+                && found.alone == 0
                 && found.breaker.is_passable(),
             last: !found.breaker.is_closed(),
         };
@@ -472,6 +500,7 @@ impl AgentLive {
             false => self.in_use.add(held.resources),
         }
         self.stops += u32::from(held.stops);
+        self.alone += u32::from(held.whole_agent);
         self.custom_in_use.add(&held.custom);
         self.held.insert(attempt, held);
     }
@@ -484,6 +513,7 @@ impl AgentLive {
             false => self.in_use.subtract(held.resources),
         }
         self.stops -= u32::from(held.stops);
+        self.alone -= u32::from(held.whole_agent);
         self.custom_in_use.subtract(&held.custom);
         Some(held)
     }

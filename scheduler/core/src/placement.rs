@@ -6,9 +6,10 @@
 
 use crate::{
     agents::AgentProfile,
+    audiences::EMPTY,
     limits::{AUDIENCE_FEW, CHANGES_LEFT_MAX},
     policy::Policy,
-    queue::{ClassId, Queue, Request},
+    queue::{ClassId, Free, Queue, Request},
     ranked::{Mark, Most, Ranked},
 };
 use fleetwire_common::{
@@ -126,13 +127,18 @@ pub fn plan(index: &mut Index, queue: &mut Queue, policy: &Policy, out: &mut Vec
         index.freed.pop_first();
     }
     while let Some(class) = queue.first_fresh() {
-        while let Some(agent) = index.best(class, queue, policy) {
+        let apart = queue.find(class).is_some_and(|class| class.request.distinct.is_some());
+        let mut from = None;
+        while let Some(found) = index.best(class, from, queue, policy) {
+            let (_, agent) = found;
             if out.len() >= policy.placements_per_step {
                 return true;
             }
             let Some(task) = queue.take_first(class) else { break };
             index.occupy(agent, class, queue);
             out.push(Placement { task, agent });
+            // Those before it have one of its tasks already.
+            from = apart.then_some(found);
         }
         queue.settle(class);
     }
@@ -189,19 +195,29 @@ impl Index {
         self.note_change(agent).custom = free;
     }
 
+    /// What an agent has free.
+    pub fn free(&self, agent: AgentId) -> Free<'_> {
+        let Room { free, held, .. } = self.room(agent);
+        Free { resources: free, custom: self.custom(agent), empty: held == 0 }
+    }
+
     /// What is free of an agent's custom resources.
     pub fn custom(&self, agent: AgentId) -> &Custom {
         self.seats.get(agent.0 as usize).map_or(&self.nothing, |seat| &seat.custom)
     }
 
-    fn occupy(&mut self, agent: AgentId, class: ClassId, queue: &Queue) {
-        let Some(Request { resources, custom, .. }) = queue.find(class).map(|class| &class.request) else { return };
+    fn occupy(&mut self, agent: AgentId, class: ClassId, queue: &mut Queue) {
+        let Some(found) = queue.find_mut(class) else { return };
+        if found.request.distinct.is_some() {
+            found.taken.insert(agent);
+        }
+        let Request { resources, custom, whole_agent, .. } = &found.request;
         if !custom.is_empty() {
             self.set_custom(agent, self.custom(agent).minus(custom));
         }
         let resources = *resources;
         let room = self.room(agent);
-        let placeable = room.placeable && !room.last;
+        let placeable = room.placeable && !room.last && !whole_agent;
         self.set_room(agent, Room { free: room.free.minus(resources), held: room.held + 1, placeable, ..room });
     }
 
@@ -209,7 +225,7 @@ impl Index {
     fn offer(&mut self, agent: AgentId, queue: &mut Queue, policy: &Policy, out: &mut Vec<Placement>) -> bool {
         let mut from = None;
         while has_room(self.room(agent), policy)
-            && let Some(turn) = queue.first_for(agent, (self.room(agent).free, self.custom(agent)), from)
+            && let Some(turn) = queue.first_for(agent, self.free(agent), from)
         {
             if out.len() >= policy.placements_per_step {
                 return false;
@@ -225,32 +241,45 @@ impl Index {
 
     /// Whether a task of the class would fit somewhere, if one waited.
     pub fn has_room(&mut self, class: ClassId, queue: &mut Queue, policy: &Policy) -> bool {
-        self.best_for(class, queue, policy).is_some()
+        self.best_for(class, None, queue, policy).is_some()
     }
 
     fn admits(&self, queue: &Queue, class: ClassId, agent: AgentId) -> bool {
-        queue.admits(class, agent, self.custom(agent))
+        queue.admits(class, agent, self.free(agent))
     }
 
     /// The agent on which the class's next task fits best.
-    fn best(&mut self, class: ClassId, queue: &mut Queue, policy: &Policy) -> Option<AgentId> {
+    fn best(
+        &mut self,
+        class: ClassId,
+        from: Option<(Rank, AgentId)>,
+        queue: &mut Queue,
+        policy: &Policy,
+    ) -> Option<(Rank, AgentId)> {
         queue.find(class).filter(|class| class.pending() > 0)?;
-        self.best_for(class, queue, policy)
+        self.best_for(class, from, queue, policy)
     }
 
-    fn best_for(&mut self, class: ClassId, queue: &mut Queue, policy: &Policy) -> Option<AgentId> {
+    fn best_for(
+        &mut self,
+        class: ClassId,
+        from: Option<(Rank, AgentId)>,
+        queue: &mut Queue,
+        policy: &Policy,
+    ) -> Option<(Rank, AgentId)> {
         self.catch_up(queue, policy, 0);
         let (found, audience) = (queue.find(class)?, queue.audience(class)?);
-        let (asked, bit) = (found.request.resources, found.audience.bit());
+        let asked = found.request.resources;
+        let bits = found.audience.bit() | if found.request.whole_agent { EMPTY } else { 0 };
         if audience.count() <= AUDIENCE_FEW {
             let place = |agent: usize| Some((self.seats.get(agent)?.ranked?.0, AgentId(agent as u32)));
             let fits =
                 |(_, agent): &(Rank, AgentId)| asked.fits(self.room(*agent).free) && self.admits(queue, class, *agent);
-            return audience.agents().filter_map(place).filter(fits).min().map(|(_, agent)| agent);
+            return audience.agents().filter_map(place).filter(fits).min();
         }
-        let may = |offered: Mark| offered.bits & bit != 0 && asked.fits(offered.amount);
-        let from = (rank(asked, 0), AgentId(0));
-        self.order.first(Some(from), may, |(_, agent)| self.admits(queue, class, agent)).map(|(_, agent)| agent)
+        let may = |offered: Mark| offered.bits & bits == bits && asked.fits(offered.amount);
+        let from = from.unwrap_or((rank(asked, 0), AgentId(0)));
+        self.order.first(Some(from), may, |(_, agent)| self.admits(queue, class, agent))
     }
 
     /// Puts all but the latest `left` agents of which something has changed to their places in the order.
@@ -264,7 +293,8 @@ impl Index {
             let Some(seat) = self.seats.get_mut(agent.0 as usize) else { continue };
             seat.changed = false;
             let Room { free, held, .. } = seat.room;
-            let mark = Mark { amount: free, bits: queue.audiences_mut().bits_of(agent) };
+            let empty = if held == 0 { EMPTY } else { 0 };
+            let mark = Mark { amount: free, bits: queue.audiences_mut().bits_of(agent) | empty };
             let ranked = has_room(seat.room, policy).then(|| (rank(free, held), mark));
             let before = std::mem::replace(&mut seat.ranked, ranked);
             // What was freed was often taken again by the like.
@@ -348,7 +378,9 @@ mod tests {
         let (cpu, memory) = (10 + 20 * u32::from(class % 4), 10 + 20 * u32::from(class / 4 % 4));
         let resources = Resources { cpu, memory, gpu: gpu * u32::from(class) / 90, storage: 0 };
         let (executor, priority) = (EXECUTORS[usize::from(class / 16 % 3)], (class / 48) as i8);
-        Request::of(&TaskSpec { resources, executor, priority, ..TaskSpec::default() })
+        let (whole_agent, distinct_agents) = (class % 11 == 3, class % 7 == 2);
+        let spec = TaskSpec { resources, executor, priority, whole_agent, distinct_agents, ..TaskSpec::default() };
+        Request::of_entry(&spec, JobId(1), 0)
     }
 
     /// What [`plan`] is to do, by going through everything each time.
@@ -357,13 +389,18 @@ mod tests {
         let mut out = Vec::new();
         let fits = |rooms: &[Room], queue: &Queue, class: ClassId, agent: AgentId| {
             let (room, asked) = (rooms[agent.0 as usize], queue.find(class).unwrap().request.resources);
-            has_room(room, policy) && asked.fits(room.free) && queue.admits(class, agent, &Custom::default())
+            let free = Free { resources: room.free, custom: &Custom::default(), empty: room.held == 0 };
+            has_room(room, policy) && asked.fits(room.free) && queue.admits(class, agent, free)
         };
         let mut place = |rooms: &mut [Room], queue: &mut Queue, class: ClassId, agent: AgentId| {
             let room = &mut rooms[agent.0 as usize];
             room.free = room.free.minus(queue.find(class).unwrap().request.resources);
             room.held += 1;
-            room.placeable &= !room.last;
+            let request = queue.find(class).unwrap().request.clone();
+            room.placeable &= !room.last && !request.whole_agent;
+            if request.distinct.is_some() {
+                queue.find_mut(class).unwrap().taken.insert(agent);
+            }
             out.push(Placement { task: queue.take_first(class).unwrap(), agent });
         };
         for agent in &index.freed {

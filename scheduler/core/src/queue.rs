@@ -44,6 +44,10 @@ pub struct Request {
     pub executor: fb::Executor,
     /// What the agent's labels must satisfy.
     pub constraints: Vec<Constraint>,
+    /// It must hold nothing else meanwhile.
+    pub whole_agent: bool,
+    /// No two tasks of this entry may be on one agent at once.
+    pub distinct: Option<(JobId, u16)>,
 }
 
 impl Request {
@@ -56,8 +60,34 @@ impl Request {
             agent_type: spec.agent_type,
             executor: spec.executor,
             constraints: spec.constraints.clone(),
+            whole_agent: spec.whole_agent,
+            distinct: None,
         }
     }
+}
+
+impl Request {
+    /// What tasks of an entry ask for.
+    pub fn of_entry(spec: &TaskSpec, job: JobId, entry: u16) -> Request {
+        Request { distinct: spec.distinct_agents.then_some((job, entry)), ..Request::of(spec) }
+    }
+
+    /// Whether it may be given ahead to an agent on which others run: what is counted by name, or must be apart from
+    /// others, may not.
+    pub fn may_wait_there(&self) -> bool {
+        self.custom.is_empty() && !self.whole_agent && self.distinct.is_none()
+    }
+}
+
+/// What an agent has free.
+#[derive(Clone, Copy, Debug)]
+pub struct Free<'a> {
+    /// Of what is counted for all.
+    pub resources: Resources,
+    /// Of what is counted by name.
+    pub custom: &'a Custom,
+    /// It holds nothing.
+    pub empty: bool,
 }
 
 /// An agent that rejected a class.
@@ -78,6 +108,8 @@ pub struct Class {
     pub audience: AudienceId,
     /// Of those, the ones that rejected it lately.
     pub excluded: BTreeMap<AgentId, Exclusion>,
+    /// Those that have one of its tasks, if they must be distinct.
+    pub taken: BTreeSet<AgentId>,
     pending: Ranges<(JobId, u16)>,
     /// Entries of jobs that have not ended which are of this class.
     entries: u32,
@@ -144,6 +176,7 @@ impl Queue {
             request: request.clone(),
             audience: self.audiences.enter(request, eligible),
             excluded: BTreeMap::new(),
+            taken: BTreeSet::new(),
             pending: Ranges::default(),
             entries: 1,
             idle: None,
@@ -194,13 +227,15 @@ impl Queue {
         &mut self.audiences
     }
 
-    /// Whether the agent, on which so much is free of what is custom, may be offered the class's tasks, other resources
-    /// aside.
-    pub fn admits(&self, class: ClassId, agent: AgentId, free: &Custom) -> bool {
+    /// Whether the agent, which has so much free, may be offered the class's tasks, resources aside that are counted for all.
+    pub fn admits(&self, class: ClassId, agent: AgentId, free: Free<'_>) -> bool {
         self.find(class).is_some_and(|class| {
-            class.request.custom.fits(free)
+            let request = &class.request;
+            request.custom.fits(free.custom)
+                && (free.empty || !request.whole_agent)
                 && self.audiences.find(class.audience).is_some_and(|audience| audience.contains(agent))
                 && class.excluded.get(&agent).is_none_or(|exclusion| exclusion.until.is_none())
+                && !class.taken.contains(&agent)
         })
     }
 
@@ -240,10 +275,10 @@ impl Queue {
     }
 
     /// The first class from `turn` on that the agent may be offered and that needs no more than is free there.
-    pub fn first_for(&self, agent: AgentId, (free, custom): (Resources, &Custom), from: Option<Turn>) -> Option<Turn> {
+    pub fn first_for(&self, agent: AgentId, free: Free<'_>, from: Option<Turn>) -> Option<Turn> {
         let bits = self.audiences.bits_of(agent);
-        let may = |asked: Mark| asked.bits & bits != 0 && asked.amount.fits(free);
-        self.order.first(from, may, |(_, _, class)| self.admits(class, agent, custom))
+        let may = |asked: Mark| asked.bits & bits != 0 && asked.amount.fits(free.resources);
+        self.order.first(from, may, |(_, _, class)| self.admits(class, agent, free))
     }
 
     /// Whether nothing waits.

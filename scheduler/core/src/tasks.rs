@@ -67,7 +67,7 @@ impl Core {
         if !self.live.take_place(task) {
             // Other entries of its job were given all places in this step: who was to have it may have another.
             self.live.enqueue(task);
-            self.live.refresh_room(agent);
+            self.live.refresh_after(agent, task);
             self.live.unplanned = true;
             return;
         }
@@ -78,7 +78,7 @@ impl Core {
             self.exclude(agent, task);
             self.live.leave_places(task, 1);
             self.live.enqueue(task);
-            self.live.refresh_room(agent);
+            self.live.refresh_after(agent, task);
             return;
         }
         self.cease_waiting(task);

@@ -17,6 +17,7 @@ use crate::{
     network::{ConnectionId, End},
     shadow::apply,
     stopping::{invariant_caps_are_kept, invariant_jobs_run_in_their_time, invariant_what_is_stopped_does_not_wait},
+    suiting::invariant_nothing_is_beside,
     trace::{Violation, broken},
     wire::{send, words},
     world::{Happening, Node, World},
@@ -268,7 +269,7 @@ impl Running {
     /// started without our knowledge. Of two devices with one name nobody knows what they have.
     fn check_room(&self, history: &History, agents: &[AgentNode], task: TaskId) -> Result<(), Violation> {
         let latest = history.task(task).and_then(|task| task.attempts.last_key_value());
-        let Some((_, attempt)) = latest.filter(|(_, attempt)| attempt.ended.is_none()) else { return Ok(()) };
+        let Some((number, attempt)) = latest.filter(|(_, attempt)| attempt.ended.is_none()) else { return Ok(()) };
         let (name, agent) = (history.agent_name(attempt.agent), AgentId(attempt.agent));
         let Some(node) = agents.iter().find(|node| node.name.as_str() == name && !node.was_copied) else {
             return Ok(());
@@ -278,6 +279,9 @@ impl Running {
         }
         let assigned = self.shadow.agents.find(agent).into_iter().flat_map(|record| &record.assigned);
         let open = assigned.filter_map(|id| Some((*id, self.shadow.task_spec(id.task)?.resources)));
+        let runs = node.device.slots().map(|(id, _)| id);
+        let runs = runs.filter(|id| node.device.runs(*id) && !node.history.has_outlived(*id));
+        invariant_nothing_is_beside(&self.shadow, AttemptId { task, attempt: *number }, runs)?;
         invariant_p3_what_is_placed_fits(&node.device, &node.history, open)
     }
 

@@ -266,7 +266,7 @@ impl T {
                 let room = live.index.room(agent);
                 let fits = class.request.resources.fits(room.free) && room.held < self.config.policy.attempts_per_agent;
                 assert!(
-                    !(room.placeable && fits && live.queue.admits(id, agent, live.index.custom(agent))),
+                    !(room.placeable && fits && live.queue.admits(id, agent, live.index.free(agent))),
                     "{} is idle",
                     record.name
                 );

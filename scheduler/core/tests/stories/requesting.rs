@@ -96,3 +96,66 @@ fn an_agent_that_offers_less_than_it_holds_gets_nothing_more() {
     let one = t.submit(vec![wants("fpga", 1)]);
     assert_eq!(t.task(id(one, 0, 0)).agent.as_deref(), Some("a"));
 }
+
+#[test]
+fn who_wants_a_whole_agent_is_alone_there() {
+    let mut t = T::new();
+    t.agent("a").register();
+    t.agent("b").register();
+    let small = t.submit(vec![task()]);
+    let on = t.task(id(small, 0, 0)).agent.unwrap();
+    let other = if on == "a" { "b" } else { "a" };
+    let whole = t.submit(vec![TaskSpec { count: 2, array: true, whole_agent: true, ..task() }]);
+    let more = t.submit(vec![task()]);
+    assert_eq!(t.task(id(whole, 0, 0)).agent.as_deref(), Some(other), "where nothing is");
+    assert_eq!(t.task(id(more, 0, 0)).agent.as_deref(), Some(on.as_str()), "not beside what is alone");
+    let expected = [
+        ("it is busy: it holds 2 attempts, and the task wants it for itself", 1),
+        ("it is busy: what is there has it for itself", 1),
+    ];
+    let mut found = obstacles(&mut t, id(whole, 0, 1));
+    found.sort();
+    assert_eq!(found, expected.map(|(reason, agents)| (reason.to_owned(), agents)));
+
+    t.restart();
+    t.agent("a").connect().register();
+    t.agent("b").connect().register();
+    let least = t.submit(vec![TaskSpec { resources: Resources::ZERO, count: 3, array: true, ..task() }]);
+    assert!((0..3).all(|index| t.task(id(least, 0, index)).agent.as_deref() == Some(on.as_str())));
+    // It goes where all of it is free first, and what waits goes there after it.
+    t.agent(other).completes(attempt(whole, 0, 1));
+    assert_eq!(t.task(id(whole, 0, 1)).agent.as_deref(), Some(other));
+    let last = t.submit(vec![TaskSpec { count: 40, array: true, ..task() }]);
+    assert!((0..40).all(|index| t.task(id(last, 0, index)).agent.as_deref() != Some(other)));
+    t.agent(other).completes(AttemptId { task: id(whole, 0, 1), attempt: 1 });
+    assert!((0..40).any(|index| t.task(id(last, 0, index)).agent.as_deref() == Some(other)));
+}
+
+#[test]
+fn tasks_that_want_distinct_agents_are_never_two_on_one() {
+    let mut t = T::new();
+    for agent in ["a", "b"] {
+        t.agent(agent).register();
+    }
+    let apart = TaskSpec { count: 4, array: true, distinct_agents: true, resources: Resources::ZERO, ..task() };
+    let job = t.submit(vec![apart.clone()]);
+    let agent = |t: &mut T, job, index| t.task(id(job, 0, index)).agent;
+    let first = [agent(&mut t, job, 0).unwrap(), agent(&mut t, job, 1).unwrap()];
+    assert_ne!(first[0], first[1]);
+    assert!(agent(&mut t, job, 2).is_none());
+    let why = "it has a task of the same entry, and those are to be on distinct agents";
+    assert_eq!(obstacles(&mut t, id(job, 0, 2)), [(why.to_owned(), 2)]);
+    // Others of another job are nothing to them.
+    let other = t.submit(vec![TaskSpec { count: 2, ..apart }]);
+    assert_ne!(agent(&mut t, other, 0), agent(&mut t, other, 1));
+
+    t.restart();
+    t.agent("a").connect().register();
+    t.agent("b").connect().register();
+    assert!(agent(&mut t, job, 2).is_none());
+    t.agent("c").register();
+    assert_eq!(agent(&mut t, job, 2).as_deref(), Some("c"));
+    assert!(agent(&mut t, job, 3).is_none());
+    t.agent(&first[1]).completes(AttemptId { task: id(job, 0, 1), attempt: 1 });
+    assert_eq!(agent(&mut t, job, 3), Some(first[1].clone()));
+}
