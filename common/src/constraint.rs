@@ -25,6 +25,30 @@ pub struct Constraint {
     pub values: Vec<String>,
 }
 
+/// A condition on labels that ranks the agents on which a task fits.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Preference {
+    /// The condition.
+    pub constraint: Constraint,
+    /// What it adds to the rank of an agent that satisfies it; below 0 = rather not.
+    pub weight: i16,
+}
+
+impl Preference {
+    pub(crate) fn from_wire(task: &Name, wire: fb::Preference<'_>) -> Result<Preference, JobError> {
+        let invalid =
+            |what, found: String, expected| Err(JobError::Invalid { task: task.to_string(), what, found, expected });
+        let Some(constraint) = wire.constraint() else {
+            return invalid("preference", String::new(), "a constraint and a weight");
+        };
+        Ok(Preference { constraint: Constraint::from_wire(task, constraint)?, weight: wire.weight() })
+    }
+
+    pub(crate) fn to_wire(&self) -> fb::PreferenceT {
+        fb::PreferenceT { constraint: Some(Box::new(self.constraint.to_wire())), weight: self.weight }
+    }
+}
+
 /// Why a task's constraints are refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)]

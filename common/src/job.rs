@@ -11,7 +11,7 @@ use crate::{
     verified,
 };
 pub use crate::{
-    constraint::{Constraint, ConstraintError},
+    constraint::{Constraint, ConstraintError, Preference},
     custom::{Custom, CustomError},
     graph::{Dependency, Graph, GraphError},
     labels::Labels,
@@ -87,6 +87,8 @@ pub struct TaskSpec {
     pub whole_agent: bool,
     /// No two of its tasks are on one agent at once.
     pub distinct_agents: bool,
+    /// Which of the agents on which it fits it goes to rather.
+    pub prefer: Vec<Preference>,
 }
 
 impl Default for TaskSpec {
@@ -119,6 +121,7 @@ impl Default for TaskSpec {
             max_running: 0,
             whole_agent: false,
             distinct_agents: false,
+            prefer: Vec::new(),
         }
     }
 }
@@ -299,6 +302,10 @@ impl TaskSpec {
     /// Refuses what no agent could ever run.
     fn check_possible(&self) -> Result<(), JobError> {
         let refused = |error| JobError::Constraints { task: self.name.to_string(), error: Box::new(error) };
+        self.prefer
+            .iter()
+            .try_for_each(|one| constraint::check(std::slice::from_ref(&one.constraint)))
+            .map_err(refused)?;
         constraint::check(&self.constraints).map_err(refused)
     }
 
@@ -316,6 +323,13 @@ impl TaskSpec {
         bound(name, "number of files", self.files.len(), FILES_MAX)?;
         bound(name, "number of constraints", self.constraints.len(), CONSTRAINTS_MAX)?;
         check_bounds(name, &self.constraints)?;
+        bound(name, "number of preferences", self.prefer.len(), PREFERENCES_MAX)?;
+        for Preference { constraint, weight } in &self.prefer {
+            check_bounds(name, std::slice::from_ref(constraint))?;
+            if *weight == 0 || weight.unsigned_abs() > PREFERENCE_WEIGHT_MAX.unsigned_abs() {
+                return invalid("weight of a preference", &weight.to_string(), "-1000 to 1000, and not 0");
+            }
+        }
         bound(name, "bytes of parameters", self.parameters.len(), PARAMETERS_BYTES_MAX)?;
         bound(name, "max_attempts", self.max_attempts as usize, ATTEMPTS_MAX as usize)?;
         bound(name, "max_losses", self.max_losses as usize, ATTEMPTS_MAX as usize)?;
@@ -392,6 +406,7 @@ impl TaskSpec {
         let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
         let constraints = wire.constraints().into_iter().flatten();
         let constraints = constraints.map(|constraint| Constraint::from_wire(&name, constraint));
+        let prefer = wire.prefer().into_iter().flatten().map(|wire| Preference::from_wire(&name, wire));
         let after = wire.after().into_iter().flatten().map(|after| Dependency::from_wire(&name, after));
         Ok(TaskSpec {
             count: wire.count(),
@@ -419,6 +434,7 @@ impl TaskSpec {
             max_running: wire.max_running(),
             whole_agent: wire.whole_agent(),
             distinct_agents: wire.distinct_agents(),
+            prefer: prefer.collect::<Result<_, _>>()?,
             name,
         })
     }
@@ -457,6 +473,7 @@ impl TaskSpec {
             max_running: self.max_running,
             whole_agent: self.whole_agent,
             distinct_agents: self.distinct_agents,
+            prefer: (!self.prefer.is_empty()).then(|| self.prefer.iter().map(Preference::to_wire).collect()),
         }
     }
 }
@@ -544,6 +561,10 @@ mod tests {
             result_path: "out.json".into(),
             whole_agent: true,
             distinct_agents: true,
+            prefer: vec![Preference {
+                constraint: Constraint::new(Name::new("disk").unwrap(), fb::ConstraintOp::Exists, ""),
+                weight: -7,
+            }],
             ..task()
         };
         let job = job(vec![full, TaskSpec { name: Name::new("other").unwrap(), ..task() }]).unwrap();

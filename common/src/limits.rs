@@ -52,6 +52,10 @@ pub const ARGUMENTS_MAX: usize = 1024;
 pub const ENVIRONMENT_MAX: usize = 256;
 /// Constraints of one task.
 pub const CONSTRAINTS_MAX: usize = 32;
+/// Preferences of one task: agents are told apart by all combinations of them.
+pub const PREFERENCES_MAX: usize = 4;
+/// The largest weight of one, either way.
+pub const PREFERENCE_WEIGHT_MAX: i16 = 1_000;
 /// Values among which one constraint chooses …
 pub const CONSTRAINT_VALUES_MAX: usize = 64;
 /// … and bytes of each. A label's value that is longer matches no pattern.

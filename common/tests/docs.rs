@@ -263,6 +263,7 @@ fn every_limit_has_its_value() {
         ARGUMENTS_MAX,
         ENVIRONMENT_MAX,
         CONSTRAINTS_MAX,
+        PREFERENCES_MAX,
         CONSTRAINT_VALUES_MAX,
         CONSTRAINT_VALUE_BYTES_MAX,
         PATTERN_BYTES_MAX,

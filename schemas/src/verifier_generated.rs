@@ -1,4 +1,4 @@
-// @generated stamp 9b6fe5b38188eeb86b472bf2481aea22c844934ac99d7021595c8002589adcc9 flatc 25.12.19
+// @generated stamp 326d9b20ad99aa235971c4f5742ac52136e8a52b52cbcbb020b3299476f4a91e flatc 25.12.19
 use super::{Verifier, fb};
 
 /// How deep tables can lie in each other: no schema here holds itself.
@@ -922,8 +922,17 @@ fn dependency(v: &mut Verifier<'_>, at: usize) -> Option<()> {
     table.finish(v)
 }
 
+fn preference(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 6)?;
+    if let Some(at) = table.offset(v, 4)? {
+        constraint(v, at)?;
+    }
+    table.inline(6, 2, 2);
+    table.finish(v)
+}
+
 fn task_spec(v: &mut Verifier<'_>, at: usize) -> Option<()> {
-    let mut table = v.table(at, 88)?;
+    let mut table = v.table(at, 92)?;
     if let Some(at) = table.offset(v, 4)? {
         v.text(at)?;
     }
@@ -970,6 +979,9 @@ fn task_spec(v: &mut Verifier<'_>, at: usize) -> Option<()> {
     table.inline(50, 4, 4);
     table.inline(52, 1, 1);
     table.inline(54, 1, 1);
+    if let Some(at) = table.offset(v, 56)? {
+        v.each(at, preference)?;
+    }
     table.finish(v)
 }
 

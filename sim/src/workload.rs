@@ -9,7 +9,7 @@ use fleetwire_common::{
     custom::Custom,
     fb,
     ids::Name,
-    job::{Constraint, Dependency, FileSpec, JobSpec, TaskSpec},
+    job::{Constraint, Dependency, FileSpec, JobSpec, Preference, TaskSpec},
     resources::Resources,
     terms::Terms,
 };
@@ -196,6 +196,7 @@ fn task(number: usize, count: u32, offer: &Offer, random: &mut Random) -> TaskSp
     let agent_type = random.pick(&offer.agent_types).copied().filter(|_| random.chance(300));
     TaskSpec {
         custom: part_of(&offer.custom, random.clone().fork(0xc1)),
+        prefer: preferences(random.clone().fork(0xb1)),
         whole_agent: random.clone().fork(0xa1).chance(20),
         distinct_agents: random.clone().fork(0xd1).chance(60),
         name: name(&format!("t{number}")),
@@ -217,6 +218,17 @@ fn task(number: usize, count: u32, offer: &Offer, random: &mut Random) -> TaskSp
         kill_grace_ms: random.skewed(10, 10_000) as u32,
         ..TaskSpec::default()
     }
+}
+
+/// Sometimes it would rather be in one zone than in another, or not where the driver is old.
+fn preferences(mut random: Random) -> Vec<Preference> {
+    let drawn = [("zone", fb::ConstraintOp::Equal, "north"), ("driver", fb::ConstraintOp::Less, "53")];
+    let drawn = drawn.into_iter().filter(|_| random.chance(100)).collect::<Vec<_>>();
+    let weighed = |(label, op, value)| Preference {
+        constraint: Constraint::new(name(label), op, value),
+        weight: if op == fb::ConstraintOp::Less { -20 } else { 50 },
+    };
+    drawn.into_iter().map(weighed).collect()
 }
 
 /// Some of what an offer has by name; mostly nothing.

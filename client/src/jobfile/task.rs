@@ -11,8 +11,8 @@ use fleetwire_common::{
     custom::Custom,
     fb,
     ids::Name,
-    job::{Constraint, Dependency, FileSpec, TaskSpec},
-    limits::{ARRAY_TASKS_MAX, ATTEMPTS_MAX, CUSTOM_AMOUNT_MAX, RESOURCES_MAX},
+    job::{Constraint, Dependency, FileSpec, Preference, TaskSpec},
+    limits::{ARRAY_TASKS_MAX, ATTEMPTS_MAX, CUSTOM_AMOUNT_MAX, PREFERENCE_WEIGHT_MAX, RESOURCES_MAX},
     resources::{Resources, parse_memory, parse_storage},
 };
 use std::{collections::BTreeMap, ops::Range, path::Path};
@@ -51,8 +51,10 @@ const TASK_KEYS: &[&str] = &[
     "input",
     "whole_agent",
     "distinct_agents",
+    "prefer",
 ];
 const INPUT_KEYS: &[&str] = &["task", "path"];
+const PREFER_KEYS: &[&str] = &["constraint", "weight"];
 const AFTER_KEYS: &[&str] = &["task", "on", "each"];
 const FILE_KEYS: &[&str] = &["path", "content", "source", "executable"];
 
@@ -203,6 +205,11 @@ fn what_it_needs(section: &Section<'_>, spec: &mut TaskSpec) -> Result<(), Fault
     if let Some(field) = section.field("distinct_agents")? {
         spec.distinct_agents = field.bool()?;
     }
+    if let Some(field) = section.field("prefer")? {
+        for value in field.array("a list of tables, written as [[task.prefer]]")? {
+            spec.prefer.push(preference(value)?);
+        }
+    }
     if let Some(field) = section.field("constraints")? {
         spec.constraints = constraints(&field)?;
     }
@@ -250,14 +257,26 @@ fn how_it_is_tried(section: &Section<'_>, spec: &mut TaskSpec) -> Result<(), Fau
     Ok(())
 }
 
+/// A constraint that ranks, and how much it weighs.
+fn preference(value: &Spanned<DeValue<'_>>) -> Result<Preference, Fault> {
+    let DeValue::Table(table) = value.get_ref() else { return Err(wrong_type("prefer", "a table", value)) };
+    let section = Section::open("a preference", PREFER_KEYS, table, value.span())?;
+    let field = section.field("constraint")?.ok_or_else(|| section.missing("constraint"))?;
+    let weight = section.field("weight")?.ok_or_else(|| section.missing("weight"))?;
+    let max = i64::from(PREFERENCE_WEIGHT_MAX);
+    let weight = i16::try_from(weight.integer(-max..=max)?).unwrap_or_default();
+    Ok(Preference { constraint: constraint(&field)?, weight })
+}
+
+fn constraint(field: &Field<'_>) -> Result<Constraint, Fault> {
+    let text = field.text()?;
+    values::constraint(text).ok_or_else(|| field.fault(MistakeKind::Constraint { found: text.to_owned() }))
+}
+
 fn constraints(field: &Field<'_>) -> Result<Vec<Constraint>, Fault> {
     const EXPECTED: &str = "a list such as [\"zone = eu\"] or a table such as { zone = \"eu\" }";
     if let DeValue::Array(items) = field.value.get_ref() {
-        let item = |value| {
-            let item = Field { key: field.key, value };
-            let text = item.text()?;
-            values::constraint(text).ok_or_else(|| item.fault(MistakeKind::Constraint { found: text.to_owned() }))
-        };
+        let item = |value| constraint(&Field { key: field.key, value });
         return items.iter().map(item).collect();
     }
     let of_label = |(label, value): (&str, Field<'_>)| {

@@ -217,6 +217,19 @@ fn what_wants_to_be_alone_or_apart_says_so() {
 }
 
 #[test]
+fn preferences_are_constraints_that_weigh() {
+    let of = |lines: &str| read(&format!("[[task]]\ncommand = ['true']\n[[task.prefer]]\n{lines}"));
+    let job = of("constraint = 'disk = ssd'\nweight = -5").unwrap();
+    let one = &job.tasks[0].prefer[0];
+    assert_eq!((one.constraint.to_string().as_str(), one.weight), ("disk = ssd", -5));
+    let wrong = |lines: &str| of(lines).unwrap_err().to_string();
+    assert!(wrong("constraint = 'disk = ssd'").contains("a preference has no `weight`"));
+    assert!(wrong("constraint = 'disk = ssd'\nweight = 1001").contains("expected -1000 to 1000"));
+    assert!(wrong("constraint = 'disk = ssd'\nweight = 0").contains("weight of a preference of task `task` is `0`"));
+    assert!(wrong("constraint = 'v > new'\nweight = 1").contains("`new` is no version"));
+}
+
+#[test]
 fn what_is_left_out_has_its_default() {
     let job = read("[[task]]\ncommand = ['true']").unwrap();
     assert_eq!((job.name.as_str(), job.terms.lost_after_s), ("job", 300));

@@ -12,7 +12,7 @@ use crate::{
     fact::Fact,
     limits::BODY_INLINE_BYTES_MAX,
     live::{Held, JobLive, Live},
-    placement::{Placement, suits},
+    placement::{Placement, is_of},
     queue::Request,
     state::State,
     waits::Waits,
@@ -240,7 +240,7 @@ impl Core {
         for (ordinal, entry) in job.ordinals().zip(&job.entries) {
             let agents = &self.state.agents;
             let class = live.queue.enter(&Request::of_entry(&entry.spec, id, ordinal), |request| {
-                let suitable = agents.iter().filter(|(_, agent)| suits(request, &agent.profile).is_ok());
+                let suitable = agents.iter().filter(|(_, agent)| is_of(request, &agent.profile));
                 let mut eligible = FixedBitSet::with_capacity(agents.count());
                 suitable.for_each(|(agent, _)| eligible.insert(agent.0 as usize));
                 eligible

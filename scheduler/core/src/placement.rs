@@ -6,7 +6,7 @@
 
 use crate::{
     agents::AgentProfile,
-    audiences::EMPTY,
+    audiences::{AudienceId, EMPTY},
     limits::{AUDIENCE_FEW, CHANGES_LEFT_MAX},
     policy::Policy,
     queue::{ClassId, Free, Queue, Request},
@@ -16,7 +16,7 @@ use fleetwire_common::{
     custom::Custom,
     fb,
     ids::{AgentId, TaskId},
-    job::Constraint,
+    job::{Constraint, Preference},
     resources::Resources,
 };
 use std::collections::{BTreeSet, VecDeque};
@@ -113,6 +113,14 @@ pub fn suits(request: &Request, profile: &AgentProfile) -> Result<(), Lack> {
         Some((name, needs, has)) => Err(Lack::Custom { name: name.to_owned(), needs, has }),
         None => Ok(()),
     }
+}
+
+/// Whether an agent is of a request's audience: it suits, and its preferences come to what they must.
+pub fn is_of(request: &Request, profile: &AgentProfile) -> bool {
+    let holds =
+        |one: &&Preference| one.constraint.holds(profile.labels.get(one.constraint.label.as_str()).map(String::as_str));
+    let score = || request.prefer.iter().filter(holds).map(|one| i32::from(one.weight)).sum::<i32>();
+    suits(request, profile).is_ok() && request.score.is_none_or(|wanted| wanted == score())
 }
 
 /// Places as many waiting tasks as fit, at most [`Policy::placements_per_step`], into `out`; says
@@ -268,18 +276,33 @@ impl Index {
         policy: &Policy,
     ) -> Option<(Rank, AgentId)> {
         self.catch_up(queue, policy, 0);
-        let (found, audience) = (queue.find(class)?, queue.audience(class)?);
-        let asked = found.request.resources;
-        let bits = found.audience.bit() | if found.request.whole_agent { EMPTY } else { 0 };
-        if audience.count() <= AUDIENCE_FEW {
+        let found = queue.find(class)?;
+        if found.tiers.is_empty() {
+            return self.best_of(found.audience, class, from, queue);
+        }
+        found.tiers.iter().find_map(|tier| self.best_of(*tier, class, None, queue))
+    }
+
+    /// The same of one audience.
+    fn best_of(
+        &self,
+        audience: AudienceId,
+        class: ClassId,
+        from: Option<(Rank, AgentId)>,
+        queue: &Queue,
+    ) -> Option<(Rank, AgentId)> {
+        let (request, agents) = (&queue.find(class)?.request, queue.audiences().find(audience)?);
+        let asked = request.resources;
+        let bits = audience.bit() | if request.whole_agent { EMPTY } else { 0 };
+        if agents.count() <= AUDIENCE_FEW {
             let place = |agent: usize| Some((self.seats.get(agent)?.ranked?.0, AgentId(agent as u32)));
             let fits =
                 |(_, agent): &(Rank, AgentId)| asked.fits(self.room(*agent).free) && self.admits(queue, class, *agent);
-            return audience.agents().filter_map(place).filter(fits).min();
+            return agents.agents().filter_map(place).filter(fits).min();
         }
         let may = |offered: Mark| offered.bits & bits == bits && asked.fits(offered.amount);
         let from = from.unwrap_or((rank(asked, 0), AgentId(0)));
-        self.order.first(Some(from), may, |(_, agent)| self.admits(queue, class, agent))
+        self.order.first(Some(from), may, |(_, agent)| agents.contains(agent) && self.admits(queue, class, agent))
     }
 
     /// Puts all but the latest `left` agents of which something has changed to their places in the order.

@@ -14,7 +14,7 @@ use fleetwire_common::{
     custom::Custom,
     fb,
     ids::{AgentId, JobId, TaskId},
-    job::{Constraint, TaskSpec},
+    job::{Constraint, Preference, TaskSpec},
     resources::Resources,
     time::Time,
 };
@@ -48,6 +48,10 @@ pub struct Request {
     pub whole_agent: bool,
     /// No two tasks of this entry may be on one agent at once.
     pub distinct: Option<(JobId, u16)>,
+    /// Which agents come first.
+    pub prefer: Vec<Preference>,
+    /// Of an audience: only agents on which the preferences come to that.
+    pub score: Option<i32>,
 }
 
 impl Request {
@@ -62,6 +66,8 @@ impl Request {
             constraints: spec.constraints.clone(),
             whole_agent: spec.whole_agent,
             distinct: None,
+            prefer: spec.prefer.clone(),
+            score: None,
         }
     }
 }
@@ -70,6 +76,17 @@ impl Request {
     /// What tasks of an entry ask for.
     pub fn of_entry(spec: &TaskSpec, job: JobId, entry: u16) -> Request {
         Request { distinct: spec.distinct_agents.then_some((job, entry)), ..Request::of(spec) }
+    }
+
+    /// What the preferences may come to, the most first.
+    fn scores(&self) -> Vec<i32> {
+        let mut sums = vec![0];
+        for weight in self.prefer.iter().map(|one| i32::from(one.weight)) {
+            sums.extend(sums.clone().iter().map(|sum| sum + weight));
+        }
+        sums.sort_unstable_by(|one, other| other.cmp(one));
+        sums.dedup();
+        sums
     }
 
     /// Whether it may be given ahead to an agent on which others run: what is counted by name, or must be apart from
@@ -106,6 +123,8 @@ pub struct Class {
     pub request: Request,
     /// The agents whose kind, executors and labels suit it.
     pub audience: AudienceId,
+    /// The same, apart by what its preferences come to, the most first; none if it has no preferences.
+    pub tiers: Vec<AudienceId>,
     /// Of those, the ones that rejected it lately.
     pub excluded: BTreeMap<AgentId, Exclusion>,
     /// Those that have one of its tasks, if they must be distinct.
@@ -162,7 +181,7 @@ pub struct Queue {
 
 impl Queue {
     /// The class of a request, for one more entry of a job. `eligible` is asked for a new class only.
-    pub fn enter(&mut self, request: &Request, eligible: impl FnOnce(&Request) -> FixedBitSet) -> ClassId {
+    pub fn enter(&mut self, request: &Request, eligible: impl Fn(&Request) -> FixedBitSet) -> ClassId {
         if let Some(class) = self.by_request.get(request).copied()
             && let Some(found) = self.classes.get_mut(class.0 as usize)
         {
@@ -172,9 +191,13 @@ impl Queue {
             }
             return class;
         }
+        let tier = |score| self.audiences.enter(&Request { score: Some(score), ..request.clone() }, &eligible);
+        let tiers =
+            if request.prefer.is_empty() { Vec::new() } else { request.scores().into_iter().map(tier).collect() };
         let class = Class {
             request: request.clone(),
-            audience: self.audiences.enter(request, eligible),
+            audience: self.audiences.enter(&Request { prefer: Vec::new(), ..request.clone() }, &eligible),
+            tiers,
             excluded: BTreeMap::new(),
             taken: BTreeSet::new(),
             pending: Ranges::default(),
@@ -203,6 +226,7 @@ impl Queue {
         let Some((_, oldest)) = oldest else { return };
         let Some(gone) = self.classes.try_remove(oldest.0 as usize) else { return };
         self.audiences.leave(gone.audience);
+        gone.tiers.iter().for_each(|tier| self.audiences.leave(*tier));
         self.fresh.remove(&(Reverse(gone.request.priority), oldest));
         self.by_request.remove(&gone.request);
     }
@@ -223,6 +247,11 @@ impl Queue {
     }
 
     /// All audiences.
+    pub fn audiences(&self) -> &Audiences {
+        &self.audiences
+    }
+
+    /// The same, to be changed.
     pub fn audiences_mut(&mut self) -> &mut Audiences {
         &mut self.audiences
     }

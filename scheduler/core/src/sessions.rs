@@ -12,7 +12,7 @@ use crate::{
     event::{Effect, Effects, Origin, Rejected},
     fact::{Fact, array},
     live::{Allowance, Held, Phase, Reported, Session},
-    placement::suits,
+    placement::is_of,
     tasks::{Ending, ppm, read_attempt},
 };
 use fleetwire_common::{
@@ -230,7 +230,7 @@ impl Core {
 
     /// What an agent is has changed: other classes may suit it, and what it rejected is forgotten.
     fn requalify(&mut self, agent: AgentId, profile: &AgentProfile) {
-        self.live.queue.requalify(agent, |request| suits(request, profile).is_ok());
+        self.live.queue.requalify(agent, |request| is_of(request, profile));
         self.live.index.offer_again(agent);
     }
 

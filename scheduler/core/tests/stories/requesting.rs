@@ -5,7 +5,7 @@ use fleetwire_common::{
     custom::Custom,
     fb::{self, ConstraintOp as Op},
     ids::{AttemptId, Name, TaskId},
-    job::{Constraint, TaskSpec},
+    job::{Constraint, Preference, TaskSpec},
     resources::Resources,
 };
 
@@ -158,4 +158,35 @@ fn tasks_that_want_distinct_agents_are_never_two_on_one() {
     assert!(agent(&mut t, job, 3).is_none());
     t.agent(&first[1]).completes(AttemptId { task: id(job, 0, 1), attempt: 1 });
     assert_eq!(agent(&mut t, job, 3), Some(first[1].clone()));
+}
+
+#[test]
+fn preferences_rank_the_agents_on_which_a_task_fits() {
+    let mut t = T::new();
+    for (agent, zone, disk) in [("a", "eu", "hdd"), ("b", "eu", "ssd"), ("c", "us", "ssd"), ("d", "us", "hdd")] {
+        t.agent(agent).label("zone", zone).label("disk", disk).capacity(small()).register();
+    }
+    let prefer = |constraint, weight| Preference { constraint, weight };
+    let ssd = prefer(on("disk", Op::Equal, "ssd"), 50);
+    let not_eu = prefer(on("zone", Op::Equal, "eu"), -20);
+    let full = TaskSpec { resources: small(), prefer: vec![ssd, not_eu], ..task() };
+    let job = t.submit(vec![TaskSpec { count: 5, array: true, ..full }]);
+    // 50, 30, 0 and -20.
+    let agents: Vec<_> = (0..5).map(|index| t.task(id(job, 0, index)).agent).collect();
+    assert_eq!(
+        agents,
+        ["c", "b", "d", "a"].map(|agent| Some(agent.to_owned())).into_iter().chain([None]).collect::<Vec<_>>()
+    );
+    // What waits takes what comes, and an agent that changes is ranked anew.
+    t.agent("a").completes(attempt(job, 3, 1));
+    assert_eq!(t.task(id(job, 0, 4)).agent.as_deref(), Some("a"));
+    for (agent, index) in [("b", 1), ("c", 0), ("d", 2)] {
+        t.agent(agent).completes(attempt(job, index, 1));
+    }
+    t.agent("d").lose();
+    t.agent("d").label("disk", "ssd").label("zone", "asia").connect().register();
+    t.agent("c").lose();
+    let last = TaskSpec { resources: small(), prefer: vec![prefer(on("zone", Op::Equal, "asia"), 1)], ..task() };
+    let last = t.submit(vec![last]);
+    assert_eq!(t.task(id(last, 0, 0)).agent.as_deref(), Some("d"));
 }
