@@ -15,6 +15,7 @@ pub use crate::{
     custom::{Custom, CustomError},
     graph::{Dependency, Graph, GraphError},
     labels::Labels,
+    sweep::Sweep,
     terms::{Terms, TermsError},
 };
 use std::{collections::BTreeSet, sync::Arc};
@@ -89,6 +90,8 @@ pub struct TaskSpec {
     pub distinct_agents: bool,
     /// Which of the agents on which it fits it goes to rather.
     pub prefer: Vec<Preference>,
+    /// The parameters in which its tasks differ.
+    pub sweep: Option<Box<Sweep>>,
 }
 
 impl Default for TaskSpec {
@@ -122,6 +125,7 @@ impl Default for TaskSpec {
             whole_agent: false,
             distinct_agents: false,
             prefer: Vec::new(),
+            sweep: None,
         }
     }
 }
@@ -355,6 +359,7 @@ impl TaskSpec {
                 return invalid("environment variable", variable, "each variable once");
             }
         }
+        self.sweep.as_ref().map_or(Ok(()), |sweep| sweep.check(self))?;
         let mut paths = BTreeSet::new();
         let result = (!self.result_path.is_empty()).then_some(&self.result_path);
         let inputs = self.after.iter().map(|after| &after.input).filter(|input| !input.is_empty());
@@ -435,6 +440,7 @@ impl TaskSpec {
             whole_agent: wire.whole_agent(),
             distinct_agents: wire.distinct_agents(),
             prefer: prefer.collect::<Result<_, _>>()?,
+            sweep: wire.sweep().map(|sweep| Box::new(Sweep::from_wire(sweep))),
             name,
         })
     }
@@ -474,6 +480,7 @@ impl TaskSpec {
             whole_agent: self.whole_agent,
             distinct_agents: self.distinct_agents,
             prefer: (!self.prefer.is_empty()).then(|| self.prefer.iter().map(Preference::to_wire).collect()),
+            sweep: self.sweep.as_ref().map(|sweep| Box::new(sweep.to_wire())),
         }
     }
 }

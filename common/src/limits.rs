@@ -77,6 +77,10 @@ pub const FILES_BYTES_MAX: usize = 1 << 20;
 /// Bytes of a task's JSON parameters. The task finds them in one environment variable, and Linux takes at
 /// most 128 KiB of those.
 pub const PARAMETERS_BYTES_MAX: usize = 120 << 10;
+/// Parameters that one entry sweeps over.
+pub const SWEEP_AXES_MAX: usize = 16;
+/// Values of all of them together; their combinations are as many as an array has tasks.
+pub const SWEEP_VALUES_MAX: usize = 65_536;
 /// Bytes of a job's FlatBuffer.
 pub const JOB_BYTES_MAX: usize = 4 << 20;
 /// Bytes of a task's result.

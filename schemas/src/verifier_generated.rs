@@ -1,4 +1,4 @@
-// @generated stamp 326d9b20ad99aa235971c4f5742ac52136e8a52b52cbcbb020b3299476f4a91e flatc 25.12.19
+// @generated stamp 2119429f849bcb4068dd3ddade2dfd8cbafe2060b9261432f4d50eeb926781ba flatc 25.12.19
 use super::{Verifier, fb};
 
 /// How deep tables can lie in each other: no schema here holds itself.
@@ -931,8 +931,31 @@ fn preference(v: &mut Verifier<'_>, at: usize) -> Option<()> {
     table.finish(v)
 }
 
+fn sweep_axis(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let table = v.table(at, 12)?;
+    if let Some(at) = table.offset(v, 4)? {
+        v.text(at)?;
+    }
+    if let Some(at) = table.offset(v, 6)? {
+        v.each(at, Verifier::text)?;
+    }
+    if let Some(at) = table.offset(v, 8)? {
+        v.vector(at, 1, 1)?;
+    }
+    table.finish(v)
+}
+
+fn sweep(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 5)?;
+    if let Some(at) = table.offset(v, 4)? {
+        v.each(at, sweep_axis)?;
+    }
+    table.inline(6, 1, 1);
+    table.finish(v)
+}
+
 fn task_spec(v: &mut Verifier<'_>, at: usize) -> Option<()> {
-    let mut table = v.table(at, 92)?;
+    let mut table = v.table(at, 96)?;
     if let Some(at) = table.offset(v, 4)? {
         v.text(at)?;
     }
@@ -981,6 +1004,9 @@ fn task_spec(v: &mut Verifier<'_>, at: usize) -> Option<()> {
     table.inline(54, 1, 1);
     if let Some(at) = table.offset(v, 56)? {
         v.each(at, preference)?;
+    }
+    if let Some(at) = table.offset(v, 58)? {
+        sweep(v, at)?;
     }
     table.finish(v)
 }

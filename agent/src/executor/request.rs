@@ -35,7 +35,7 @@ pub struct SpawnRequest<'a> {
     pub command: &'a str,
     /// Its arguments, without the program's own name.
     pub arguments: Vec<&'a str>,
-    /// Its environment, complete; names that begin with `FLEETWIRE_` are ours.
+    /// Its environment, complete; names that begin with `FLEETWIRE_` are ours, but for a sweep's `FLEETWIRE_PARAM_…`.
     pub environment: Vec<(&'a str, &'a str)>,
     /// JSON text, given to the task as `FLEETWIRE_PARAMETERS`.
     pub parameters: &'a str,
@@ -315,7 +315,7 @@ impl SpawnRequest<'_> {
             count = count.saturating_add(1);
         };
         for (name, value) in &self.environment {
-            if !name.starts_with("FLEETWIRE_") {
+            if !name.starts_with("FLEETWIRE_") || name.starts_with("FLEETWIRE_PARAM_") {
                 put(&[name.as_bytes(), b"=", value.as_bytes()]);
             }
         }

@@ -14,6 +14,7 @@ use fleetwire_common::{
     job::{Constraint, Dependency, FileSpec, Preference, TaskSpec},
     limits::{ARRAY_TASKS_MAX, ATTEMPTS_MAX, CUSTOM_AMOUNT_MAX, PREFERENCE_WEIGHT_MAX, RESOURCES_MAX},
     resources::{Resources, parse_memory, parse_storage},
+    sweep::{Axis, Sweep, Value},
 };
 use std::{collections::BTreeMap, ops::Range, path::Path};
 use toml::{
@@ -52,6 +53,7 @@ const TASK_KEYS: &[&str] = &[
     "whole_agent",
     "distinct_agents",
     "prefer",
+    "sweep",
 ];
 const INPUT_KEYS: &[&str] = &["task", "path"];
 const PREFER_KEYS: &[&str] = &["constraint", "weight"];
@@ -97,6 +99,10 @@ pub(super) fn entry(
         }
         let json = values::json(field.value.get_ref());
         spec.parameters = json.map_err(|found| field.fault(MistakeKind::Parameter { found }))?.to_string();
+    }
+    if let Some(field) = section.field("sweep")? {
+        section.exclusive("sweep", "count")?;
+        sweep(&field, &mut spec)?;
     }
     if let Some(field) = section.field("file")? {
         for value in field.array("a list of tables, written as [[task.file]]")? {
@@ -329,6 +335,36 @@ fn dependency(value: &Spanned<DeValue<'_>>) -> Result<(Dependency, Range<usize>)
     };
     let each = section.field("each")?.map_or(Ok(false), |field| field.bool())?;
     Ok((Dependency { task: task.name()?, on, each, input: String::new() }, task.value.span()))
+}
+
+/// Lists of values, each under its parameter's name; the entry is an array of their combinations.
+fn sweep(field: &Field<'_>, spec: &mut TaskSpec) -> Result<(), Fault> {
+    const EXPECTED: &str = "a table of lists, such as { rate = [0.1, 0.01], seed = [1, 2, 3] }";
+    let mut sweep = Sweep::default();
+    for (name, list) in field.pairs(EXPECTED)? {
+        if name == "mode" {
+            sweep.zip = list.choice(&["product", "zip"], &[false, true])?;
+            continue;
+        }
+        let value = |value: &Spanned<DeValue<'_>>| match value.get_ref() {
+            DeValue::String(text) => Ok(Value { text: text.to_string(), quoted: true }),
+            other => {
+                let json = values::json(other).map_err(|found| list.fault(MistakeKind::Parameter { found }))?;
+                let quoted = json.is_string();
+                Ok(Value { text: json.as_str().map_or_else(|| json.to_string(), str::to_owned), quoted })
+            }
+        };
+        let found =
+            list.array("a list of values, such as [1, 2, 3]")?.iter().map(value).collect::<Result<_, Fault>>()?;
+        sweep.axes.push(Axis { name: name.to_owned(), values: found });
+    }
+    // What is too much, or nothing, is refused with the rest of the job.
+    spec.count = sweep
+        .count()
+        .filter(|_| !sweep.axes.is_empty())
+        .map_or(1, |count| u32::try_from(count).unwrap_or(u32::MAX).max(1));
+    (spec.array, spec.sweep) = (true, Some(Box::new(sweep)));
+    Ok(())
 }
 
 fn file(section: &Section<'_>, read: Read<'_>) -> Result<FileSpec, Fault> {

@@ -385,6 +385,35 @@ fn what_comes_after_what() {
 }
 
 #[test]
+fn what_is_swept_over() {
+    let job = |rest: &str| format!("name = 'j'\n[[task]]\ncommand = ['true']\n{rest}\n");
+    let task = read(&job("[task.sweep]\nlr = [0.1, 0.01]\nname = ['a', 'b', 'c']")).unwrap().tasks[0].clone();
+    assert_eq!((task.count, task.array), (6, true));
+    let sweep = task.sweep.as_ref().unwrap();
+    let of = |index| sweep.at(index).iter().map(|(axis, value)| format!("{}={}", axis.name, value.text)).collect();
+    let found: Vec<Vec<String>> = [0, 1, 3].map(of).into();
+    assert_eq!(found, [["lr=0.1", "name=a"], ["lr=0.1", "name=b"], ["lr=0.01", "name=a"]]);
+    let zipped = read(&job("sweep = { mode = 'zip', a = [1, 2], b = [true, [3]] }")).unwrap();
+    assert_eq!(zipped.task_count(), 2);
+    for (rest, says) in [
+        ("sweep = { mode = 'zip', a = [1, 2], b = [3] }", "lists of one length"),
+        ("sweep = { mode = 'all', a = [1] }", "one of `product`, `zip`"),
+        ("sweep = { a = 1 }", "a list of values"),
+        ("sweep = { a = [] }", "at least one value"),
+        ("sweep = {}", "at least one parameter"),
+        ("sweep = { 1a = [1] }", "no digit first"),
+        ("count = 2\nsweep = { a = [1, 2] }", "count"),
+    ] {
+        let rendered = mistake(&job(rest)).render(false);
+        assert!(rendered.contains(says), "{rest}: {rendered}");
+    }
+    // More combinations than an array has tasks.
+    let list = (0..1_001).map(|number| number.to_string()).collect::<Vec<_>>().join(",");
+    let rendered = mistake(&job(&format!("sweep = {{ a = [{list}], b = [{list}] }}"))).render(false);
+    assert!(rendered.contains("1002001"), "{}", &rendered[..200]);
+}
+
+#[test]
 fn what_is_written_on_a_job() {
     let task = "[[task]]\ncommand = ['true']\n";
     let job = read(&format!(

@@ -136,6 +136,7 @@ pub(super) fn key_of(what: &str) -> &'static str {
         "number of environment variables" | "environment variable" => "env",
         "number of files" | "file" | "path" => "file",
         "number of files and inputs" | "input" => "input",
+        "sweep" | "number of sweep parameters" | "number of sweep values" | "bytes of a sweep value" => "sweep",
         "number of constraints"
         | "number of values of a constraint"
         | "bytes of a value of a constraint"

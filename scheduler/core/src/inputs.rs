@@ -23,11 +23,12 @@ use std::sync::Arc;
 pub struct InputsTooLarge(pub usize);
 
 impl Core {
-    /// Puts into a task's spec what it is handed, and says what it lacks until it is sent.
+    /// Puts into a task's spec what is its alone, its values of a sweep and what it is handed, and says what it lacks until
+    /// it is sent.
     pub fn with_inputs(&self, task: TaskId, spec: &mut Arc<TaskSpec>) -> Result<Lacks, InputsTooLarge> {
         let files = self.state.jobs.get(&task.job).map_or(&[][..], |job| job.files_of(task.entry));
         let inputs = self.inputs_of(task, spec);
-        if inputs.is_empty() {
+        if inputs.is_empty() && spec.sweep.is_none() {
             return Ok(Lacks::Files(files.into()));
         }
         let own: usize = spec.files.iter().map(|file| file.data.len()).sum();
@@ -38,6 +39,9 @@ impl Core {
         }
         let mut lacks = files.to_vec();
         let spec = Arc::make_mut(spec);
+        if let Some(sweep) = spec.sweep.take() {
+            sweep.apply(task.index, spec);
+        }
         for (path, left) in inputs {
             if let Some(blob) = left.result_blob() {
                 lacks.push(FileKept { entry: task.entry, file: spec.files.len() as u16, blob });

@@ -25,5 +25,6 @@ mod running;
 mod sessions;
 mod stopping;
 mod submitting;
+mod sweeping;
 mod terms;
 mod walk;
