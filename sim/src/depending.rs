@@ -9,7 +9,7 @@ use fleetwire_common::{
     fb::{DependencyOn, TaskStatus},
     graph::Dependency,
     ids::{JobId, TaskId},
-    job::JobSpec,
+    job::{JobSpec, TaskSpec},
     message::Assignment,
 };
 
@@ -87,10 +87,29 @@ pub fn invariant_inputs_are_what_was_left(history: &History, assignment: &Assign
             expected.push((path, Some(left.clone())));
         }
     }
+    invariant_each_has_its_combination(own, task.index, assignment)?;
     let agrees = expected.len() == assignment.spec.files.len()
         && expected
             .iter()
             .zip(&assignment.spec.files)
             .all(|((path, data), file)| *path == file.path && data.as_ref().is_none_or(|data| *data == file.data));
     if agrees { Ok(()) } else { broken("inputs", format!("{} was handed something else", assignment.attempt)) }
+}
+
+/// Of a sweep each task has the combination of its index, by counting all of them through.
+fn invariant_each_has_its_combination(own: &TaskSpec, index: u32, assignment: &Assignment) -> Result<(), Violation> {
+    let Some(sweep) = own.sweep.as_ref() else { return Ok(()) };
+    let mut combinations = vec![Vec::new()];
+    for axis in &sweep.axes {
+        let longer = combinations.iter().flat_map(|found: &Vec<String>| {
+            axis.values.iter().map(move |value| [found.as_slice(), std::slice::from_ref(&value.text)].concat())
+        });
+        combinations = longer.collect();
+    }
+    let environment = &assignment.spec.environment;
+    let found: Vec<String> = environment.iter().skip(own.environment.len()).map(|(_, value)| value.clone()).collect();
+    if combinations.get(index as usize) == Some(&found) {
+        return Ok(());
+    }
+    broken("sweep", format!("{} has {found:?} of {} combinations", assignment.attempt, combinations.len()))
 }

@@ -11,6 +11,7 @@ use fleetwire_common::{
     ids::Name,
     job::{Constraint, Dependency, FileSpec, JobSpec, Preference, TaskSpec},
     resources::Resources,
+    sweep::{Axis, Sweep, Value},
     terms::Terms,
 };
 use std::time::Duration;
@@ -85,6 +86,7 @@ pub fn job(number: usize, offers: &[Offer], tasks_max: u32, random: &mut Random)
     }
     let terms = in_time(terms(&tasks, random), random.clone());
     let terms = capped(&mut tasks, terms, random.clone());
+    swept(&mut tasks, random.clone());
     let together = in_order(&tasks, random.clone());
     if let Ok(job) = JobSpec::new(name(&format!("job-{number}")), together, terms) {
         return job;
@@ -116,7 +118,7 @@ fn in_order(tasks: &[TaskSpec], mut random: Random) -> Vec<TaskSpec> {
                 continue;
             }
             if random.chance(500) && task.after.is_empty() {
-                (task.count, task.array) = (other.count, other.array);
+                (task.count, task.array, task.sweep) = (other.count, other.array, None);
             }
             let each = task.count == other.count && random.chance(600);
             let on = random.pick(&ONS).copied().unwrap_or_default();
@@ -136,6 +138,25 @@ fn in_time(terms: Terms, mut random: Random) -> Terms {
     let deadline_ms = if random.chance(120) { start_after_ms + random.skewed(1_000, 300_000) } else { 0 };
     let stop_after_failures = if random.chance(200) { random.skewed(1, 10) as u32 } else { 0 };
     Terms { start_after_ms, deadline_ms, stop_after_failures, ..terms }
+}
+
+/// Now and then the tasks of an array differ in one parameter, or in two.
+fn swept(tasks: &mut [TaskSpec], mut random: Random) {
+    // A generator of its own: what else is drawn stays as it was.
+    let mut random = random.fork(0x533);
+    for task in tasks {
+        if !random.chance(150) {
+            continue;
+        }
+        let axis = |name: &str, length: u32| Axis {
+            name: name.to_owned(),
+            values: (0..length).map(|number| Value { text: format!("{name}{number}"), quoted: true }).collect(),
+        };
+        let inner = if task.count % 2 == 0 { task.count / 2 } else { task.count };
+        let outer = (inner < task.count).then(|| axis("outer", 2));
+        let axes = outer.into_iter().chain([axis("inner", inner)]).collect();
+        (task.array, task.sweep) = (true, Some(Box::new(Sweep { axes, zip: false })));
+    }
 }
 
 /// Now and then only so many of them at once, or of one entry.
