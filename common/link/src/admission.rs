@@ -20,13 +20,14 @@ use crate::{
     },
     link::Parts,
     listener::{AcceptError, Accepted, Keys, Pending, Refused},
+    waiting::Waiting,
 };
 use bytes::Bytes;
 use fleetwire_common::{envelope::handshake::Greeted, ids::Principal, time::Time};
 use quinn::{Connection, Endpoint, Incoming, crypto::rustls::HandshakeData};
 use rustls::pki_types::CertificateDer;
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     net::{IpAddr, Ipv6Addr},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -88,7 +89,7 @@ impl Admission {
     /// Takes connections until the endpoint is closed.
     pub(crate) async fn drive(self: Arc<Self>, endpoint: Endpoint) {
         let mut log = LogGate::default();
-        let mut waiting = Waiting::default();
+        let mut waiting = Waiting::new(WAITING_PER_HANDSHAKE * self.config.handshakes_max, WAIT_MAX);
         let (refusals, mut refused) = mpsc::channel::<Refused>(16);
         loop {
             let next = tokio::select! {
@@ -119,12 +120,17 @@ impl Admission {
 
     /// The next connection and room for its handshake: one that had to wait and whose turn it is, else a new
     /// one. Loses nothing when dropped.
-    async fn next(&self, endpoint: &Endpoint, waiting: &mut Waiting) -> Option<(OwnedSemaphorePermit, Incoming)> {
+    async fn next(
+        &self,
+        endpoint: &Endpoint,
+        waiting: &mut Waiting<Incoming>,
+    ) -> Option<(OwnedSemaphorePermit, Incoming)> {
         loop {
             // Only a closed semaphore gives no permit, and ours is never closed.
             let permit = Arc::clone(&self.handshakes).acquire_owned().await.ok()?;
             let freed = self.shares.freed.notified();
-            if let Some(incoming) = waiting.next(|network| self.shares.of(network) < self.share_max()) {
+            let has_room = |network| self.shares.of(network) < self.share_max();
+            if let Some(incoming) = waiting.next(Instant::now(), has_room, Incoming::ignore) {
                 return Some((permit, incoming));
             }
             tokio::select! {
@@ -140,7 +146,7 @@ impl Admission {
         endpoint: &Endpoint,
         incoming: Incoming,
         permit: OwnedSemaphorePermit,
-        waiting: &mut Waiting,
+        waiting: &mut Waiting<Incoming>,
         log: &mut LogGate,
     ) -> Option<(Incoming, Slot)> {
         let connections = endpoint.open_connections();
@@ -158,7 +164,10 @@ impl Admission {
             return None;
         }
         if crowded && self.shares.of(network) >= self.share_max() {
-            waiting.push(network, incoming, WAITING_PER_HANDSHAKE * self.config.handshakes_max);
+            if let Err(incoming) = waiting.push(network, Instant::now(), incoming) {
+                // It asks again by itself, in a second.
+                incoming.ignore();
+            }
             return None;
         }
         Some((incoming, Slot::new(permit, &self.shares, network)))
@@ -281,34 +290,6 @@ impl Shares {
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<IpAddr, usize>> {
         // A panic elsewhere leaves the counts complete.
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Connections of networks that have their share of handshakes already, oldest first.
-#[derive(Default)]
-struct Waiting {
-    connections: VecDeque<(Instant, IpAddr, Incoming)>,
-}
-
-impl Waiting {
-    /// The oldest whose network has room. Who waits for too long has given up, or asks again.
-    fn next(&mut self, has_room: impl Fn(IpAddr) -> bool) -> Option<Incoming> {
-        while self.connections.front().is_some_and(|(since, ..)| since.elapsed() > WAIT_MAX) {
-            if let Some((_, _, incoming)) = self.connections.pop_front() {
-                incoming.ignore();
-            }
-        }
-        let at = self.connections.iter().position(|(_, network, _)| has_room(*network))?;
-        self.connections.remove(at).map(|(_, _, incoming)| incoming)
-    }
-
-    fn push(&mut self, network: IpAddr, incoming: Incoming, max: usize) {
-        if self.connections.len() >= max {
-            // It asks again by itself, in a second.
-            incoming.ignore();
-            return;
-        }
-        self.connections.push_back((Instant::now(), network, incoming));
     }
 }
 

@@ -33,6 +33,7 @@ mod sender;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod waiting;
 mod weight;
 mod writer;
 
