@@ -17,7 +17,7 @@ use rcgen::{CertificateParams, KeyPair, PublicKeyData};
 use rustls::{
     crypto::ring::sign::any_eddsa_type,
     pki_types::{CertificateDer, PrivatePkcs8KeyDer},
-    sign::{CertifiedKey, SingleCertAndKey},
+    sign::CertifiedKey,
 };
 use std::{io, path::Path};
 use zeroize::Zeroizing;
@@ -98,9 +98,9 @@ impl DeviceKey {
     }
 
     /// What TLS signs with, for that chain.
-    pub(crate) fn for_tls(&self, chain: Vec<CertificateDer<'static>>) -> Result<SingleCertAndKey, rustls::Error> {
+    pub(crate) fn for_tls(&self, chain: Vec<CertificateDer<'static>>) -> Result<CertifiedKey, rustls::Error> {
         let key = any_eddsa_type(&PrivatePkcs8KeyDer::from(self.pkcs8.as_slice()))?;
-        Ok(SingleCertAndKey::from(CertifiedKey::new(chain, key)))
+        Ok(CertifiedKey::new(chain, key))
     }
 }
 

@@ -1,7 +1,8 @@
 //! TLS: version 1.3 only, ring's primitives, certificates of the cluster's own authority and of no other.
 //!
 //! Two checks differ from the library's. The connecting side knows its authority by the SHA-256 of its
-//! certificate, which the scheduler presents with its own. And time: *not before* is not checked, because a
+//! certificate, which the scheduler presents with its own to devices that join; others have it, and so the scheduler's
+//! part of a session's handshake fits into one datagram. And time: *not before* is not checked, because a
 //! device's clock may say 1970; what can be proved is that a certificate has expired, for which the
 //! latest of the device's clock, the build's time and the latest known cluster time counts.
 
@@ -25,9 +26,10 @@ use rustls::{
     crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, UnixTime},
     server::{
-        NoServerSessionStorage, WebPkiClientVerifier,
+        ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
         danger::{ClientCertVerified, ClientCertVerifier},
     },
+    sign::{CertifiedKey, SingleCertAndKey},
 };
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -99,11 +101,13 @@ pub(crate) fn server_config(server: &ServerIdentity, clock: &ClusterClock) -> Re
         .build()
         .map_err(|error| TlsError::General(error.to_string()))?;
     let check = ClientCheck { inner, clock: clock.clone() };
-    let chain = vec![CertificateDer::from(server.certificate.clone()), authority];
+    let leaf = CertificateDer::from(server.certificate.clone());
+    let session = Arc::new(server.key.for_tls(vec![leaf.clone()])?);
+    let joining = Arc::new(server.key.for_tls(vec![leaf, authority])?);
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(Arc::new(check))
-        .with_cert_resolver(Arc::new(server.key.for_tls(chain)?));
+        .with_cert_resolver(Arc::new(Presented { session, joining }));
     // §version-1
     config.alpn_protocols = vec![SESSION_ALPN.to_vec(), JOIN_ALPN.to_vec()];
     config.max_early_data_size = 0;
@@ -112,21 +116,38 @@ pub(crate) fn server_config(server: &ServerIdentity, clock: &ClusterClock) -> Re
     QuicServerConfig::try_from(config).map_err(|error| TlsError::General(error.to_string()))
 }
 
-/// The connecting side's configuration, the name it asks for, and where its verifier says what it found.
-pub(crate) fn client_config(expected: &Expected<'_>) -> Result<(QuicClientConfig, String, Finding), TlsError> {
-    client_config_for(expected, if expected.identity.is_some() { SESSION_ALPN } else { JOIN_ALPN })
+/// What the scheduler shows of itself: to devices that join, its authority as well.
+#[derive(Debug)]
+struct Presented {
+    session: Arc<CertifiedKey>,
+    joining: Arc<CertifiedKey>,
 }
 
-/// The same for a given protocol.
+impl ResolvesServerCert for Presented {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let joins = hello.alpn().is_some_and(|mut protocols| protocols.any(|protocol| protocol == JOIN_ALPN));
+        Some(Arc::clone(if joins { &self.joining } else { &self.session }))
+    }
+}
+
+/// The connecting side's configuration, the name it asks for, and where its verifier says what it found.
+pub(crate) fn client_config(expected: &Expected<'_>) -> Result<(QuicClientConfig, String, Finding), TlsError> {
+    let authority = expected.identity.map(|identity| CertificateDer::from(identity.authority.clone()));
+    client_config_for(expected, if authority.is_some() { SESSION_ALPN } else { JOIN_ALPN }, authority)
+}
+
+/// The same for a given protocol, by someone who has the authority's certificate or not.
 pub(crate) fn client_config_for(
     expected: &Expected<'_>,
     protocol: &[u8],
+    authority: Option<CertificateDer<'static>>,
 ) -> Result<(QuicClientConfig, String, Finding), TlsError> {
     let provider = Arc::new(ring::default_provider());
     let finding = Finding::default();
     let name = server_name(expected.cluster);
     let check = ServerCheck {
         authority_sha256: expected.authority_sha256,
+        authority,
         known_time: expected.known_time,
         name: name.clone(),
         provider: provider.clone(),
@@ -139,7 +160,7 @@ pub(crate) fn client_config_for(
     let mut config = match expected.identity {
         Some(identity) => {
             let chain = vec![CertificateDer::from(identity.certificate.clone())];
-            builder.with_client_cert_resolver(Arc::new(identity.key.for_tls(chain)?))
+            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity.key.for_tls(chain)?)))
         }
         None => builder.with_no_client_auth(),
     };
@@ -154,6 +175,8 @@ pub(crate) fn client_config_for(
 #[derive(Debug)]
 struct ServerCheck {
     authority_sha256: [u8; 32],
+    /// Who has joined has it.
+    authority: Option<CertificateDer<'static>>,
     known_time: Time,
     name: String,
     provider: Arc<CryptoProvider>,
@@ -169,7 +192,7 @@ impl ServerCheck {
         now: UnixTime,
     ) -> Result<ServerCertVerified, TlsError> {
         let pinned = |certificate: &&CertificateDer<'_>| sha256(certificate) == self.authority_sha256;
-        let authority = chain.iter().take(CHAIN_CERTIFICATES_MAX).find(pinned);
+        let authority = self.authority.iter().chain(chain.iter().take(CHAIN_CERTIFICATES_MAX)).find(pinned);
         let authority = authority.ok_or(TlsError::InvalidCertificate(Wrong::UnknownIssuer))?;
         let mut roots = RootCertStore::empty();
         roots.add(authority.clone().into_owned())?;
