@@ -136,12 +136,13 @@ async fn welcome(session: SessionId, pending: Pending, serving: &Arc<Serving>) {
     };
     let input = Input::Connected { session, principal, hello, sender: link.sender, opener: Box::new(link.opener) };
     if serving.inputs.send(input).await.is_ok() {
-        tokio::spawn(hand_over(session, link.receiver, serving.inputs.clone()));
+        tokio::spawn(hand_over(session, Box::new(link.receiver), serving.inputs.clone()));
     }
 }
 
 /// Hands a session's frames over until it ends.
-async fn hand_over(session: SessionId, mut receiver: Receiver, inputs: mpsc::Sender<Input>) {
+// What a task is given by value it has room for twice.
+async fn hand_over(session: SessionId, mut receiver: Box<Receiver>, inputs: mpsc::Sender<Input>) {
     loop {
         // Grows with what comes: most of the time that is one frame, and room for many costs more than reading it.
         let mut frames = Vec::new();

@@ -58,7 +58,7 @@ impl Parts {
             config.drain_timeout,
             config.send_window_bytes,
         );
-        runtime.spawn(writer.run(first));
+        runtime.spawn(Box::new(writer).run(first));
         let receiver = Receiver::new(Arc::clone(&shared), recv, reader, clock, runtime);
         Link { sender: Sender::new(shared), receiver, opener }
     }

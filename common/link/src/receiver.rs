@@ -28,7 +28,7 @@ pub struct Receiver {
     /// What was read last, until it is cut. Kept here, because most reads fill one of them.
     chunks: [Bytes; CHUNKS_PER_READ],
     /// Ends once the connection has, and the last task that read one of its streams.
-    bulk: mpsc::Receiver<Result<Frame, FrameError>>,
+    bulk: mpsc::Receiver<BulkFrame>,
     bulk_ended: bool,
     clock: ClusterClock,
     /// Cluster time (ms) at which the control stream was last seen without unread bytes.
@@ -40,12 +40,15 @@ pub struct Receiver {
     ended: Option<LinkClosed>,
 }
 
+/// In a box, because the channel has room for 32 of them from its beginning, and most links never have one.
+type BulkFrame = Box<Result<Frame, FrameError>>;
+
 /// What came next.
 enum Came {
     Chunks(Option<usize>),
     ControlFailed(ReadError),
     /// `None`: the connection has ended, and no bulk is left.
-    Bulk(Option<Result<Frame, FrameError>>),
+    Bulk(Option<BulkFrame>),
     /// The connection has ended and everything was read.
     Drained,
     CloseOverdue,
@@ -101,11 +104,7 @@ impl Receiver {
                     Ok(())
                 }
                 Came::ControlFailed(_) => Err(FrameError::StreamReset { stream: 0 }),
-                Came::Bulk(Some(Ok(frame))) => {
-                    frames.push(frame);
-                    Ok(())
-                }
-                Came::Bulk(Some(Err(error))) => Err(error),
+                Came::Bulk(Some(frame)) => frame.map(|frame| frames.push(frame)),
                 Came::Bulk(None) => {
                     self.bulk_ended = true;
                     Ok(())
@@ -200,7 +199,7 @@ impl Receiver {
 }
 
 /// Waits for bulk streams, and lets each be read, until the connection ends; then the writer is told.
-async fn accept_bulk(shared: Arc<Shared>, frames: mpsc::Sender<Result<Frame, FrameError>>, clock: ClusterClock) {
+async fn accept_bulk(shared: Arc<Shared>, frames: mpsc::Sender<BulkFrame>, clock: ClusterClock) {
     while let Ok(stream) = shared.connection.accept_uni().await {
         let Some(number) = stream_number(stream.id()) else {
             shared.abort(ErrorCode::MessageFormat, "no more bulk streams in this session");
@@ -217,7 +216,7 @@ async fn accept_bulk(shared: Arc<Shared>, frames: mpsc::Sender<Result<Frame, Fra
 async fn read_bulk(
     mut stream: RecvStream,
     mut reader: FrameReader,
-    frames: mpsc::Sender<Result<Frame, FrameError>>,
+    frames: mpsc::Sender<BulkFrame>,
     clock: ClusterClock,
 ) {
     loop {
@@ -228,7 +227,7 @@ async fn read_bulk(
                     match reader.next_frame() {
                         Ok(Some(frame)) => {
                             // Waits here, and so does the sender, until the frames before were taken.
-                            if frames.send(Ok(frame)).await.is_err() {
+                            if frames.send(Box::new(Ok(frame))).await.is_err() {
                                 return;
                             }
                         }
@@ -244,7 +243,7 @@ async fn read_bulk(
             Err(_) => Err(FrameError::StreamReset { stream: stream_number(stream.id()).unwrap_or_default() }),
         };
         if let Err(error) = came {
-            let _ = frames.send(Err(error)).await;
+            let _ = frames.send(Box::new(Err(error))).await;
             return;
         }
     }

@@ -97,7 +97,8 @@ impl Writer {
     }
 
     /// Writes `first`, a frame that opens the session, then whatever is queued.
-    pub(crate) async fn run(mut self, first: Vec<u8>) {
+    // In a box, or the task would have room for it twice: as what it was given, and as what it works on.
+    pub(crate) async fn run(mut self: Box<Self>, first: Vec<u8>) {
         self.set_window();
         let stopped = match self.write(&first).await {
             Ok(()) => self.drive().await,
