@@ -75,7 +75,7 @@ pub fn cpu_ns() -> u64 {
 }
 
 /// CPU time of all threads of another process, ns.
-fn cpu_ns_of(process: u32) -> u64 {
+pub fn cpu_ns_of(process: u32) -> u64 {
     let threads = std::fs::read_dir(format!("/proc/{process}/task")).unwrap();
     let times = threads.map(|thread| std::fs::read_to_string(thread.unwrap().path().join("schedstat")));
     times.map(|times| times.ok().and_then(|times| times.split(' ').next()?.parse::<u64>().ok()).unwrap_or(0)).sum()
@@ -115,6 +115,12 @@ impl Server {
         let mut server = Server { child, input, output, address: String::new(), broker: None };
         server.address = server.line();
         server
+    }
+
+    /// Its process.
+    #[allow(dead_code, reason = "only some benches look at it from outside")]
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Says one line and returns the answer.
