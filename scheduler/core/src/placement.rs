@@ -221,7 +221,8 @@ impl Index {
         }
         let Request { resources, custom, whole_agent, .. } = &found.request;
         if !custom.is_empty() {
-            self.set_custom(agent, self.custom(agent).minus(custom));
+            let left = self.custom(agent).minus(custom);
+            self.set_custom(agent, left);
         }
         let resources = *resources;
         let room = self.room(agent);
