@@ -31,7 +31,7 @@ pub fn invariant_nothing_is_beside(
     for other in others.filter(|other| *other != attempt) {
         let whole = spec.whole_agent || shadow.task_spec(other.task).is_some_and(|spec| spec.whole_agent);
         if whole {
-            return broken("alone", format!("{attempt} was assigned beside {other}"));
+            return broken("P3, alone", format!("{attempt} was assigned beside {other}"));
         }
         let of = |id: AttemptId| (id.task.job, id.task.entry);
         if spec.distinct_agents && of(other) == of(attempt) {

@@ -191,16 +191,12 @@ impl Index {
         seat
     }
 
-    /// Sets what is free of an agent's custom resources; with more than before it is offered to waiting classes.
+    /// Sets what is free of an agent's custom resources. There is more of them only when it holds less, or registered: then
+    /// its room has changed too.
     pub fn set_custom(&mut self, agent: AgentId, free: Custom) {
-        let known = self.custom(agent);
-        if *known == free {
-            return;
+        if *self.custom(agent) != free {
+            self.note_change(agent).custom = free;
         }
-        if !free.fits(known) {
-            self.freed.insert(agent);
-        }
-        self.note_change(agent).custom = free;
     }
 
     /// What an agent has free.
