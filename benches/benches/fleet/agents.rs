@@ -123,6 +123,7 @@ impl Device {
             name: identity.principal.name.clone(),
             capacity: Resources { cpu: 1_000, memory: 1_024, gpu: 0, storage: 10 },
             labels: Vec::new(),
+            custom: Default::default(),
             agent_types: vec![fb::AgentType::Trainer],
             executors: vec![fb::Executor::Process],
             data_id: id,
