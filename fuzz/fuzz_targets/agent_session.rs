@@ -94,6 +94,7 @@ fn config() -> Config {
     Config {
         name: Name::new("pi").expect("a name"),
         capacity: CAPACITY,
+        custom: Default::default(),
         labels: Vec::new(),
         agent_types: vec![fb::AgentType::Trainer],
         executors: vec![fb::Executor::Process, fb::Executor::Noop],
@@ -392,7 +393,8 @@ fuzz_target!(|bytes: &[u8]| {
             }
             Step::Report { which, progress } => {
                 if let Some(attempt) = world.pick(*which) {
-                    let (progress, metrics) = (f32::from(*progress) / 200.0, [("m".to_owned(), f64::NAN), ("n".to_owned(), 1.0)]);
+                    let (progress, metrics) =
+                        (f32::from(*progress) / 200.0, [("m".to_owned(), f64::NAN), ("n".to_owned(), 1.0)]);
                     let event = RunEvent::Report { attempt, progress: Some(progress), note: "n", metrics: &metrics };
                     world.handle(Event::Run(event));
                 }
