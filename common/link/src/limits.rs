@@ -44,7 +44,7 @@ pub const PRIVATE_FILE_BYTES_MAX: u64 = 64 << 10;
 pub const WAIT_MAX: Duration = Duration::from_secs(7);
 /// Connections that may wait for a handshake, for each handshake that may run: as many as get theirs within [`WAIT_MAX`], so
 /// that a fleet that comes back keeps the scheduler busy. Whoever waits has shown its address, and takes about 2 KB.
-pub const WAITING_PER_HANDSHAKE: usize = 64;
+pub const WAITING_PER_HANDSHAKE: usize = 16;
 /// Addresses that are tried of those that a name has.
 pub const PLACES_MAX: usize = 4;
 /// How long one of them has before the next is tried beside it (RFC 8305 section 5).
