@@ -191,7 +191,6 @@ async fn with_stop_tasks_nothing_is_left_running() {
     agent.signal(Signal::INT);
     let (status, _) = peer.ended(id(0, 1)).await;
     assert_eq!(status, fb::TaskStatus::Cancelled);
-    peer.ack(id(0, 1));
     assert!(agent.exited().await.success());
 }
 
