@@ -393,8 +393,7 @@ fuzz_target!(|bytes: &[u8]| {
             }
             Step::Report { which, progress } => {
                 if let Some(attempt) = world.pick(*which) {
-                    let (progress, metrics) =
-                        (f32::from(*progress) / 200.0, [("m".to_owned(), f64::NAN), ("n".to_owned(), 1.0)]);
+                    let (progress, metrics) = (f32::from(*progress) / 200.0, [("m".to_owned(), f64::NAN), ("n".to_owned(), 1.0)]);
                     let event = RunEvent::Report { attempt, progress: Some(progress), note: "n", metrics: &metrics };
                     world.handle(Event::Run(event));
                 }

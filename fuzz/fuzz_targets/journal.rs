@@ -4,12 +4,12 @@
 //!
 //! The input: how many bytes of segment 1, of a snapshot, and of segment 2 follow; then these.
 
-use fleetwire_common::ids::Position;
 use fleetwire_journal::{
     Identity, Journal, JournalConfig, Stopped, Summary, examine, list_files, retire, segment_name, sim_disk::SimDisk,
     snapshot_name, take_snapshot,
 };
 use fleetwire_scheduler_core::{ReplayCause, State};
+use fleetwire_common::ids::Position;
 use libfuzzer_sys::fuzz_target;
 
 #[derive(Default)]

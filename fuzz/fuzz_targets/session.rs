@@ -37,35 +37,16 @@ use std::{
 
 #[derive(Debug)]
 enum Step {
-    Connect {
-        peer: u8,
-        tamper: Option<Handshake>,
-        registers: bool,
-    },
+    Connect { peer: u8, tamper: Option<Handshake>, registers: bool },
     Leave(u8),
-    Send {
-        from: u8,
-        say: Say,
-        how: Option<How>,
-    },
+    Send { from: u8, say: Say, how: Option<How> },
     /// Several messages under one signature.
-    Batch {
-        from: u8,
-        say: Vec<Say>,
-    },
+    Batch { from: u8, say: Vec<Say> },
     /// A frame that was sent before, perhaps in another session.
-    Again {
-        frame: u8,
-        to: u8,
-    },
+    Again { frame: u8, to: u8 },
     /// Up to an hour; what is due is done at its time. Agents beat meanwhile, or are silent.
-    Pass {
-        ms: u32,
-        beating: bool,
-    },
-    Stall {
-        ms: u16,
-    },
+    Pass { ms: u32, beating: bool },
+    Stall { ms: u16 },
     DiskLow(bool),
     Restart,
 }
@@ -118,79 +99,24 @@ struct Id {
 
 #[derive(Arbitrary, Debug)]
 enum Say {
-    Register {
-        data: bool,
-        listed: Vec<(Id, u8, bool)>,
-    },
-    Status {
-        id: Id,
-        status: u8,
-        progress: u8,
-        metrics: u8,
-        end: Option<(u8, u8, u8)>,
-        key: bool,
-    },
+    Register { data: bool, listed: Vec<(Id, u8, bool)> },
+    Status { id: Id, status: u8, progress: u8, metrics: u8, end: Option<(u8, u8, u8)>, key: bool },
     /// One of its own has ended as it should.
-    Done {
-        which: u8,
-        completed: bool,
-    },
-    Heartbeat {
-        running: u8,
-        answer: bool,
-    },
+    Done { which: u8, completed: bool },
+    Heartbeat { running: u8, answer: bool },
     Acceptance(Id),
     Rejection(Id, u8),
     Deregister,
-    LogChunk {
-        request: u8,
-        id: Id,
-        data: u8,
-        ended: bool,
-    },
-    Submit {
-        number: u8,
-        count: u8,
-        cpu: u8,
-        file: u16,
-        attempts: u8,
-        exclusive: bool,
-        queue_s: u8,
-    },
-    Cancel {
-        job: u8,
-        index: Option<u8>,
-        agent: Option<u8>,
-    },
-    Token {
-        role: u8,
-        uses: u8,
-    },
-    Query {
-        kind: u8,
-        job: u8,
-        index: Option<u8>,
-        agent: u8,
-        limit: u8,
-        version: u8,
-        wait: u8,
-    },
-    LogRequest {
-        request: u8,
-        id: Id,
-        limit: u16,
-    },
+    LogChunk { request: u8, id: Id, data: u8, ended: bool },
+    Submit { number: u8, count: u8, cpu: u8, file: u16, attempts: u8, exclusive: bool, queue_s: u8 },
+    Cancel { job: u8, index: Option<u8>, agent: Option<u8> },
+    Token { role: u8, uses: u8 },
+    Query { kind: u8, job: u8, index: Option<u8>, agent: u8, limit: u8, version: u8, wait: u8 },
+    LogRequest { request: u8, id: Id, limit: u16 },
     Ack(Id),
-    Nack {
-        code: u8,
-        request: u8,
-        id: Id,
-    },
+    Nack { code: u8, request: u8, id: Id },
     /// What only the scheduler sends, and what belongs elsewhere.
-    Wrong {
-        kind: u8,
-        id: Id,
-    },
+    Wrong { kind: u8, id: Id },
 }
 
 /// What follows is not looked at.
@@ -402,9 +328,7 @@ impl World {
         let nonce = |n: u8| [n ^ self.last_session as u8; 16];
         let greeting = Greeting::hello(&enrolment, nonce(0x55), &info, self.now.as_ms(), &mut there);
         let expected = match tamper {
-            Some(Handshake::AnothersKey) => {
-                self.config.keys.enrolment_key(&Principal { role, name: Name::new("x").expect("a name") })
-            }
+            Some(Handshake::AnothersKey) => self.config.keys.enrolment_key(&Principal { role, name: Name::new("x").expect("a name") }),
             _ => enrolment,
         };
         if let Some(Handshake::HelloChanged(bit)) = tamper {
@@ -563,10 +487,7 @@ impl World {
             Say::Done { which, completed } => {
                 let id = Id { which: which | 1, job: 0, index: 0, attempt: 0 };
                 let status = if *completed { 0 } else { 2 };
-                return self.message(
-                    place,
-                    &Say::Status { id, status, progress: 200, metrics: 1, end: Some((0, 0, 9)), key: true },
-                );
+                return self.message(place, &Say::Status { id, status, progress: 200, metrics: 1, end: Some((0, 0, 9)), key: true });
             }
             Say::Status { id, status, progress, metrics, end, key } => {
                 let end = end.map(|(reason, code, result)| {
@@ -712,11 +633,7 @@ fn wrong(kind: u8, task_id: Option<String>, attempt: u32) -> fb::SchedulerMessag
         0 => fb::SchedulerMessageT::Hello(Box::default()),
         1 => fb::SchedulerMessageT::Welcome(Box::default()),
         2 => fb::SchedulerMessageT::Registered(Box::default()),
-        3 => fb::SchedulerMessageT::TaskAssignment(Box::new(fb::TaskAssignmentT {
-            task_id,
-            attempt,
-            ..Default::default()
-        })),
+        3 => fb::SchedulerMessageT::TaskAssignment(Box::new(fb::TaskAssignmentT { task_id, attempt, ..Default::default() })),
         4 => {
             let cancel = fb::TaskCancellationT { task_id, attempt, ..Default::default() };
             fb::SchedulerMessageT::TaskCancellation(Box::new(cancel))

@@ -26,12 +26,7 @@ enum Input<'a> {
     Job(&'a [u8]),
     Fact(&'a [u8]),
     /// An honest frame, and bytes of it that change.
-    Changed {
-        metrics: u8,
-        kinds: u8,
-        features: u8,
-        changes: Vec<(u16, u8)>,
-    },
+    Changed { metrics: u8, kinds: u8, features: u8, changes: Vec<(u16, u8)> },
 }
 
 fn compare_envelope(bytes: &[u8]) -> bool {
@@ -71,8 +66,7 @@ fn honest(metrics: u8, kinds: u8, features: u8) -> Vec<u8> {
     let attempt = AttemptId { task: TaskId { job: JobId(7), entry: 0, index: u32::from(kinds) }, attempt: 1 };
     let metrics = (0..metrics % 65).map(|n| (Arc::from(format!("loss_{n}")), f64::from(n))).collect();
     let status = fb::TaskStatus::Running;
-    let update =
-        Status { attempt, status, progress: 0.5, note: "a note".into(), metrics, end: None, job_key: JobKey(7) };
+    let update = Status { attempt, status, progress: 0.5, note: "a note".into(), metrics, end: None, job_key: JobKey(7) };
     let log = fb::LogChunkT { data: Some(vec![kinds; 40]), task_id: Some("7.0.1".into()), ..Default::default() };
     let all = [
         Message::Status(update),
