@@ -97,16 +97,10 @@ impl Core {
             Fact::TasksEnded { job, entry, from, to, .. } => (*job, *entry, *from..*to, 0),
             _ => return,
         };
-        let Some(job) = self.live.jobs.get_mut(&id) else { return };
-        if let Some(caps) = job.caps.as_mut().filter(|_| places > 0) {
-            if !caps.changed {
-                self.live.capped.push(id);
-            }
-            caps.close(entry, places);
+        if places > 0 {
+            self.live.leave_places(TaskId { job: id, entry, index: range.start }, places);
         }
-        if range.is_empty() {
-            return;
-        }
+        let Some(job) = self.live.jobs.get(&id).filter(|_| !range.is_empty()) else { return };
         if job.has_budget {
             self.live.spending.push(id);
         }

@@ -137,7 +137,9 @@ pub fn plan(index: &mut Index, queue: &mut Queue, policy: &Policy, out: &mut Vec
     while let Some(class) = queue.first_fresh() {
         let apart = queue.find(class).is_some_and(|class| class.request.distinct.is_some());
         let mut from = None;
-        while let Some(found) = index.best(class, from, queue, policy) {
+        while queue.find(class).is_some_and(|class| class.pending() > 0)
+            && let Some(found) = index.best_for(class, from, queue, policy)
+        {
             let (_, agent) = found;
             if out.len() >= policy.placements_per_step {
                 return true;
@@ -254,17 +256,6 @@ impl Index {
     }
 
     /// The agent on which the class's next task fits best.
-    fn best(
-        &mut self,
-        class: ClassId,
-        from: Option<(Rank, AgentId)>,
-        queue: &mut Queue,
-        policy: &Policy,
-    ) -> Option<(Rank, AgentId)> {
-        queue.find(class).filter(|class| class.pending() > 0)?;
-        self.best_for(class, from, queue, policy)
-    }
-
     fn best_for(
         &mut self,
         class: ClassId,
