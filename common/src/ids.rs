@@ -103,6 +103,11 @@ pub enum NameError {
 }
 
 impl Name {
+    /// The queue of jobs that name none.
+    pub fn default_queue() -> Name {
+        Name("default".into())
+    }
+
     /// Checks and makes a name.
     pub fn new(text: &str) -> Result<Name, NameError> {
         if text.is_empty() {

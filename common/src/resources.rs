@@ -97,6 +97,66 @@ impl Resources {
     }
 }
 
+/// Sums of resources; wider than any amount, so that what was added can be taken away again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ResourcesSum {
+    /// Millicores.
+    pub cpu: u64,
+    /// MB.
+    pub memory: u64,
+    /// Count.
+    pub gpu: u64,
+    /// GB.
+    pub storage: u64,
+}
+
+impl ResourcesSum {
+    /// Adds to it.
+    pub fn add(&mut self, amount: Resources) {
+        self.cpu += u64::from(amount.cpu);
+        self.memory += u64::from(amount.memory);
+        self.gpu += u64::from(amount.gpu);
+        self.storage += u64::from(amount.storage);
+    }
+
+    /// Takes away what was added.
+    pub fn subtract(&mut self, amount: Resources) {
+        self.cpu -= u64::from(amount.cpu);
+        self.memory -= u64::from(amount.memory);
+        self.gpu -= u64::from(amount.gpu);
+        self.storage -= u64::from(amount.storage);
+    }
+
+    /// Both together.
+    pub fn plus(self, other: ResourcesSum) -> ResourcesSum {
+        ResourcesSum {
+            cpu: self.cpu + other.cpu,
+            memory: self.memory + other.memory,
+            gpu: self.gpu + other.gpu,
+            storage: self.storage + other.storage,
+        }
+    }
+
+    /// Cut to what an amount can be.
+    pub fn cut(self) -> Resources {
+        let cut = |sum: u64| u32::try_from(sum).unwrap_or(u32::MAX);
+        Resources { cpu: cut(self.cpu), memory: cut(self.memory), gpu: cut(self.gpu), storage: cut(self.storage) }
+    }
+
+    /// What is left of a capacity, zero where there is less; and whether there is less anywhere.
+    pub fn left_of(self, capacity: Resources) -> (Resources, bool) {
+        let left = |sum: u64, whole: u32| u64::from(whole).checked_sub(sum).map(|left| left as u32);
+        let parts = [
+            left(self.cpu, capacity.cpu),
+            left(self.memory, capacity.memory),
+            left(self.gpu, capacity.gpu),
+            left(self.storage, capacity.storage),
+        ];
+        let [cpu, memory, gpu, storage] = parts.map(Option::unwrap_or_default);
+        (Resources { cpu, memory, gpu, storage }, parts.contains(&None))
+    }
+}
+
 /// Why a text is no amount.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnitError {

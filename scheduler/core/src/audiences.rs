@@ -3,7 +3,7 @@
 //! Invariant: an agent has an audience's bit if it is of that audience, or of another with the same bit; whoever's bits
 //! have changed is in `remarked` until that was taken note of.
 
-use crate::queue::Request;
+use crate::{queue::Request, shares::QueueId};
 use fixedbitset::FixedBitSet;
 use fleetwire_common::{ids::AgentId, resources::Resources};
 use slab::Slab;
@@ -62,8 +62,14 @@ pub struct Audiences {
 impl Audiences {
     /// The audience of one more class. `eligible` is asked for a new one only.
     pub fn enter(&mut self, request: &Request, eligible: impl FnOnce(&Request) -> FixedBitSet) -> AudienceId {
-        let request =
-            Request { priority: 0, resources: Resources::ZERO, whole_agent: false, distinct: None, ..request.clone() };
+        let request = Request {
+            priority: 0,
+            queue: QueueId::default(),
+            resources: Resources::ZERO,
+            whole_agent: false,
+            distinct: None,
+            ..request.clone()
+        };
         if let Some(known) = self.by_request.get(&request).copied()
             && let Some(audience) = self.all.get_mut(known.0 as usize)
         {

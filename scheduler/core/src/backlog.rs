@@ -1,7 +1,7 @@
 //! The story of a backlog: agents whose tasks are short are given the next ones ahead, so that those follow
 //! each other without a round trip.
 //!
-//! Invariants: what waits on an agent holds nothing in the ledger, and is held to nothing but its agent's
+//! Invariants: what waits on an agent holds nothing there, but counts as held by its queue, which may have a quota, and is held to nothing but its agent's
 //! word that it starts; an agent has at most [`BACKLOG_TIME`] of work ahead, by the pace of what ended
 //! there; what waits although the pace has dropped, or although another agent has room for it, is recalled.
 
@@ -116,9 +116,10 @@ impl Core {
         }
         let queue = &self.live.queue;
         let admits = |class: &ClassId| queue.admits(*class, agent, self.live.index.free(agent));
-        let class = queue.turns(None).take(BACKLOG_TURNS_MAX).map(|(_, _, class)| class).find(admits)?;
+        let class = queue.turns().take(BACKLOG_TURNS_MAX).map(|turn| turn.class).find(admits)?;
         let first = queue
             .find(class)
+            .filter(|_| queue.has_quota(class))
             .filter(|class| class.request.resources == left && class.request.may_wait_there())?
             .first()?;
         let bytes = self.state.jobs.get(&first.job)?.task_bytes(first.entry)? + self.input_bytes(first);

@@ -14,6 +14,7 @@ use crate::{
     live::{Held, JobLive, Live},
     placement::{Placement, is_of},
     queue::Request,
+    shares::QueueId,
     state::State,
     waits::Waits,
 };
@@ -206,7 +207,13 @@ impl Core {
         let (resources, custom) = spec.map(|spec| (spec.resources, spec.custom.clone())).unwrap_or_default();
         let stops = self.terms(attempt.task.job).stop_on_disconnect_after_ms > 0;
         let whole_agent = spec.is_some_and(|spec| spec.whole_agent);
-        Held { resources, custom, whole_agent, stops, ..Held::default() }
+        let queue = self.queue_of(attempt.task.job);
+        Held { queue, resources, custom, whole_agent, stops, ..Held::default() }
+    }
+
+    /// The queue of a job that is known.
+    pub fn queue_of(&self, job: JobId) -> Option<QueueId> {
+        self.state.jobs.get(&job).map(|_| QueueId::default())
     }
 
     /// The session of an agent that has registered in it.
@@ -223,8 +230,10 @@ impl Core {
     /// its queue timeouts.
     pub fn enter_job(&mut self, id: JobId) {
         let opens_at = self.opens_at(id);
+        let queue = self.queue_of(id).unwrap_or_default();
         let Some(job) = self.state.jobs.get(&id) else { return };
         let live = &mut self.live;
+        live.queue.enter_job(id, job.starts_at());
         live.deadlines.arm(job.due_at(), Deadline::Due(id));
         live.version += 1;
         let graph = Graph::of(&job.spec.tasks).unwrap_or_else(|_| unreachable!("a job that exists was checked"));
@@ -233,7 +242,7 @@ impl Core {
         let mut entered = JobLive { version: live.version, has_budget, ..JobLive::default() };
         for (ordinal, entry) in job.ordinals().zip(&job.entries) {
             let agents = &self.state.agents;
-            let class = live.queue.enter(&Request::of_entry(&entry.spec, id, ordinal), |request| {
+            let class = live.queue.enter(&Request::of_entry(&entry.spec, (id, ordinal), queue), |request| {
                 let suitable = agents.iter().filter(|(_, agent)| is_of(request, &agent.profile));
                 let mut eligible = FixedBitSet::with_capacity(agents.count());
                 suitable.for_each(|(agent, _)| eligible.insert(agent.0 as usize));
@@ -280,6 +289,7 @@ impl Core {
         for class in left.classes {
             self.live.queue.leave(class);
         }
+        self.live.queue.leave_job(id);
         let Some(job) = self.state.jobs.get(&id) else { return };
         self.live.deadlines.disarm(job.due_at(), Deadline::Due(id));
         for ordinal in job.ordinals() {

@@ -4,12 +4,13 @@
 //! Facts are what survives: the shell appends them to the journal and releases each effect once the
 //! position that it bears is durable; at the next start it gives them back to [`Scheduler::replay`].
 //!
-//! The floors, from the ground: tables (`restored`, `breaker`, `bodies`, `agents`, `attempts`, `waits`, `caps`, `tokens`, `ranges`, `ranked`, `audiences`, `queue`, `deadlines`, `policy`,
+//! The floors, from the ground: tables (`restored`, `breaker`, `bodies`, `agents`, `attempts`, `waits`, `caps`, `tokens`, `ranges`, `ranked`, `shares`, `lanes`, `ageing`, `audiences`, `queue`, `deadlines`, `policy`,
 //! `limits`, `kept`, `fact`), rules (`state`, `snapshot`, `live`, `waiting`, `placement`, `event`, `core`), stories (`sessions`, `enrolment`, `restore`, `forget`, `health`,
 //! `tasks`, `dependents`, `inputs`, `excluding`, `backlog`, `loss`, `jobs`, `queries`, `explain`, `logs`, `unreadable`), and this front, which hands each event to one
 //! story. A file imports only from floors below its own.
 #![forbid(unsafe_code)]
 
+pub mod ageing;
 pub mod agents;
 pub mod attempts;
 pub mod audiences;
@@ -31,6 +32,7 @@ mod health;
 mod inputs;
 mod jobs;
 pub mod kept;
+pub mod lanes;
 pub mod limits;
 pub mod live;
 mod logs;
@@ -45,6 +47,7 @@ mod rare;
 mod restore;
 pub mod restored;
 mod sessions;
+pub mod shares;
 mod snapshot;
 pub mod state;
 mod tasks;

@@ -12,13 +12,14 @@ use crate::{
     deadlines::{Deadline, Deadlines},
     placement::{Index, Room},
     queue::{ClassId, Queue},
+    shares::QueueId,
     waits::Waits,
 };
 use fleetwire_common::{
     custom::{Custom, CustomSum},
     fb,
     ids::{AgentId, AttemptId, JobId, JobKey, Name, Principal, SessionId, TaskId},
-    resources::Resources,
+    resources::{Resources, ResourcesSum},
     time::Time,
 };
 use std::{
@@ -139,7 +140,7 @@ pub struct AgentLive {
     pub drain_at: Option<Time>,
     /// Everything in its ledger.
     pub held: BTreeMap<AttemptId, Held>,
-    in_use: Sum,
+    in_use: ResourcesSum,
     custom_in_use: CustomSum,
     /// How many of those are to be alone there.
     alone: u32,
@@ -169,18 +170,11 @@ pub struct AgentLive {
     pub unanswered_ms: Option<u64>,
 }
 
-/// Sums of resources; wider than any amount, so that what was added can be taken away again.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Sum {
-    cpu: u64,
-    memory: u64,
-    gpu: u64,
-    storage: u64,
-}
-
 /// An attempt in an agent's ledger.
 #[derive(Debug, Default)]
 pub struct Held {
+    /// Whose it is; `None` = of no queue, because its job is not known.
+    pub queue: Option<QueueId>,
     /// What it holds.
     pub resources: Resources,
     /// What else it holds, even while it waits for room.
@@ -338,8 +332,16 @@ impl Live {
     /// Puts an attempt into an agent's ledger, in place of what the ledger said of it.
     pub fn hold(&mut self, agent: AgentId, attempt: AttemptId, held: Held) {
         let found = self.agent_mut(agent);
-        found.take_out(attempt);
+        let before = found.take_out(attempt);
+        let (queue, amount) = (held.queue, held.resources);
         found.put_in(attempt, held);
+        let shares = self.queue.shares_mut();
+        if let Some((queue, amount)) = before.and_then(|before| Some((before.queue?, before.resources))) {
+            shares.release(queue, amount);
+        }
+        if let Some(queue) = queue {
+            shares.hold(queue, amount);
+        }
         self.refresh_after(agent, attempt.task);
     }
 
@@ -388,6 +390,9 @@ impl Live {
         if let Some(at) = held.backstop_at {
             self.deadlines.disarm(at, Deadline::Backstop(attempt));
         }
+        if let Some(queue) = held.queue {
+            self.queue.shares_mut().release(queue, held.resources);
+        }
         self.start_waiting(agent);
         self.refresh_after(agent, attempt.task);
         Some(held)
@@ -396,7 +401,9 @@ impl Live {
     /// Sets an agent's capacity.
     pub fn set_capacity(&mut self, agent: AgentId, capacity: Resources, custom: Custom) {
         let found = self.agent_mut(agent);
-        (found.capacity, found.custom) = (capacity, custom);
+        let before = std::mem::replace(&mut found.capacity, capacity);
+        found.custom = custom;
+        self.queue.shares_mut().change_capacity(before, capacity);
         self.refresh_room(agent);
     }
 
@@ -484,9 +491,7 @@ impl Live {
 impl AgentLive {
     /// Everything in the ledger, cut to what an amount can be.
     pub fn in_use(&self) -> Resources {
-        let cut = |sum: u64| u32::try_from(sum).unwrap_or(u32::MAX);
-        let Sum { cpu, memory, gpu, storage } = self.in_use;
-        Resources { cpu: cut(cpu), memory: cut(memory), gpu: cut(gpu), storage: cut(storage) }
+        self.in_use.cut()
     }
 
     /// Whether anything in the ledger holds custom resources.
@@ -539,34 +544,5 @@ impl JobLive {
     pub fn progress(&self, counts: Counts) -> f32 {
         let whole = counts.ended() as f64 + self.progress_ppm as f64 / 1e6;
         (whole / counts.total.max(1) as f64).min(1.0) as f32
-    }
-}
-
-impl Sum {
-    fn add(&mut self, amount: Resources) {
-        self.cpu += u64::from(amount.cpu);
-        self.memory += u64::from(amount.memory);
-        self.gpu += u64::from(amount.gpu);
-        self.storage += u64::from(amount.storage);
-    }
-
-    fn subtract(&mut self, amount: Resources) {
-        self.cpu -= u64::from(amount.cpu);
-        self.memory -= u64::from(amount.memory);
-        self.gpu -= u64::from(amount.gpu);
-        self.storage -= u64::from(amount.storage);
-    }
-
-    /// What is left of a capacity, zero where there is less; and whether there is less anywhere.
-    fn left_of(self, capacity: Resources) -> (Resources, bool) {
-        let left = |sum: u64, whole: u32| u64::from(whole).checked_sub(sum).map(|left| left as u32);
-        let parts = [
-            left(self.cpu, capacity.cpu),
-            left(self.memory, capacity.memory),
-            left(self.gpu, capacity.gpu),
-            left(self.storage, capacity.storage),
-        ];
-        let [cpu, memory, gpu, storage] = parts.map(Option::unwrap_or_default);
-        (Resources { cpu, memory, gpu, storage }, parts.contains(&None))
     }
 }

@@ -19,7 +19,7 @@ use fleetwire_common::{
     job::{Constraint, Preference},
     resources::Resources,
 };
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// What placement knows of an agent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -134,12 +134,19 @@ pub fn plan(index: &mut Index, queue: &mut Queue, policy: &Policy, out: &mut Vec
         }
         index.freed.pop_first();
     }
-    while let Some(class) = queue.first_fresh() {
+    // Where several queues have something of one priority, each placement is another's turn.
+    let mut cursors: BTreeMap<ClassId, (Rank, AgentId)> = BTreeMap::new();
+    while let Some((class, alone)) = queue.first_fresh() {
         let apart = queue.find(class).is_some_and(|class| class.request.distinct.is_some());
-        let mut from = None;
-        while queue.find(class).is_some_and(|class| class.pending() > 0)
-            && let Some(found) = index.best_for(class, from, queue, policy)
-        {
+        let mut from = cursors.remove(&class);
+        let mut goes_on = queue.has_quota(class);
+        while goes_on {
+            let mut found = index.best_for(class, from, queue, policy);
+            if found.is_none() && from.is_some() && !alone {
+                // Somebody before it has got fuller meanwhile, and is before it for that.
+                found = index.best_for(class, None, queue, policy);
+            }
+            let Some(found) = found else { break };
             let (_, agent) = found;
             if out.len() >= policy.placements_per_step {
                 return true;
@@ -149,8 +156,13 @@ pub fn plan(index: &mut Index, queue: &mut Queue, policy: &Policy, out: &mut Vec
             out.push(Placement { task, agent });
             // Those before it have one of its tasks already.
             from = apart.then_some(found);
+            goes_on = alone && queue.has_quota(class) && queue.find(class).is_some_and(|class| class.pending() > 0);
         }
-        queue.settle(class);
+        if goes_on {
+            queue.settle(class);
+        } else if let Some(from) = from {
+            cursors.insert(class, from);
+        }
     }
     false
 }
@@ -217,12 +229,13 @@ impl Index {
         if found.request.distinct.is_some() {
             found.taken.insert(agent);
         }
-        let Request { resources, custom, whole_agent, .. } = &found.request;
+        let Request { resources, custom, whole_agent, queue: of, .. } = &found.request;
         if !custom.is_empty() {
             let left = self.custom(agent).minus(custom);
             self.set_custom(agent, left);
         }
-        let resources = *resources;
+        let (resources, whole_agent, of) = (*resources, *whole_agent, *of);
+        queue.shares_mut().plan(of, resources);
         let room = self.room(agent);
         let placeable = room.placeable && !room.last && !whole_agent;
         self.set_room(agent, Room { free: room.free.minus(resources), held: room.held + 1, placeable, ..room });
@@ -237,11 +250,14 @@ impl Index {
             if out.len() >= policy.placements_per_step {
                 return false;
             }
-            let (_, _, class) = turn;
+            let class = turn.class;
             let Some(task) = queue.take_first(class) else { return true };
             self.occupy(agent, class, queue);
             out.push(Placement { task, agent });
             from = Some(turn);
+        }
+        if has_room(self.room(agent), policy) {
+            queue.hold_back(agent, self.free(agent));
         }
         true
     }
@@ -342,9 +358,16 @@ const MEMORY_PER_CPU: u32 = 4;
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use super::*;
-    use crate::queue::{Exclusion, Turn};
+    use crate::{
+        queue::{Exclusion, Turn},
+        shares::{QueueId, Quota},
+    };
     use fixedbitset::FixedBitSet;
-    use fleetwire_common::{ids::JobId, job::TaskSpec, time::Time};
+    use fleetwire_common::{
+        ids::{JobId, Name},
+        job::TaskSpec,
+        time::Time,
+    };
     use proptest::prelude::*;
 
     const AGENTS: u32 = 48;
@@ -370,7 +393,8 @@ mod tests {
     #[derive(Clone, Debug)]
     enum Change {
         Room(u32, Room),
-        Tasks(u8, u32, u32),
+        Tasks(u8, u32, u32, u16),
+        Held(u16, u32, u32),
         Exclude(usize, u32, bool),
         Requalify(u32, bool),
     }
@@ -379,19 +403,30 @@ mod tests {
         let rooms = (0..AGENTS, (0..100u32, 0..100u32, 0..4u32), prop::bool::weighted(0.8));
         prop_oneof![
             3 => rooms.prop_map(|(agent, parts, placeable)| Change::Room(agent, room(agent, parts, placeable))),
-            3 => (0..96u8, 0..2u32, 1..5u32).prop_map(|(class, gpu, count)| Change::Tasks(class, gpu, count)),
+            3 => (0..96u8, 0..2u32, 1..5u32, 0..3u16).prop_map(|(class, gpu, count, queue)| Change::Tasks(class, gpu, count, queue)),
+            1 => (0..3u16, 0..200u32, 0..200u32).prop_map(|(queue, cpu, memory)| Change::Held(queue, cpu, memory)),
             1 => (0..20usize, 0..AGENTS, any::<bool>()).prop_map(|(class, agent, on)| Change::Exclude(class, agent, on)),
             1 => (0..AGENTS, any::<bool>()).prop_map(|(agent, rare)| Change::Requalify(agent, rare)),
         ]
     }
 
-    fn request(class: u8, gpu: u32) -> Request {
+    /// The default queue, one with a larger weight and a quota, and one with a quota only.
+    fn with_queues() -> Queue {
+        let mut queue = Queue::default();
+        let shares = queue.shares_mut();
+        shares.enter(&Name::new("a").unwrap(), 3, Quota { cpu: Some(150), gpu: Some(1), ..Quota::default() });
+        shares.enter(&Name::new("b").unwrap(), 1, Quota { memory: Some(120), ..Quota::default() });
+        shares.change_capacity(Resources::ZERO, Resources { cpu: 5_000, memory: 4_000, gpu: 48, storage: 480 });
+        queue
+    }
+
+    fn request(class: u8, gpu: u32, queue: u16) -> Request {
         let (cpu, memory) = (10 + 20 * u32::from(class % 4), 10 + 20 * u32::from(class / 4 % 4));
         let resources = Resources { cpu, memory, gpu: gpu * u32::from(class) / 90, storage: 0 };
         let (executor, priority) = (EXECUTORS[usize::from(class / 16 % 3)], (class / 48) as i8);
         let (whole_agent, distinct_agents) = (class % 11 == 3, class % 7 == 2);
         let spec = TaskSpec { resources, executor, priority, whole_agent, distinct_agents, ..TaskSpec::default() };
-        Request::of_entry(&spec, JobId(1), 0)
+        Request::of_entry(&spec, (JobId(1), 0), QueueId(queue))
     }
 
     /// What [`plan`] is to do, by going through everything each time.
@@ -401,13 +436,17 @@ mod tests {
         let fits = |rooms: &[Room], queue: &Queue, class: ClassId, agent: AgentId| {
             let (room, asked) = (rooms[agent.0 as usize], queue.find(class).unwrap().request.resources);
             let free = Free { resources: room.free, custom: &Custom::default(), empty: room.held == 0 };
-            has_room(room, policy) && asked.fits(room.free) && queue.admits(class, agent, free)
+            has_room(room, policy)
+                && asked.fits(room.free)
+                && queue.admits(class, agent, free)
+                && queue.has_quota(class)
         };
         let mut place = |rooms: &mut [Room], queue: &mut Queue, class: ClassId, agent: AgentId| {
             let room = &mut rooms[agent.0 as usize];
             room.free = room.free.minus(queue.find(class).unwrap().request.resources);
             room.held += 1;
             let request = queue.find(class).unwrap().request.clone();
+            queue.shares_mut().plan(request.queue, request.resources);
             room.placeable &= !room.last && !request.whole_agent;
             if request.distinct.is_some() {
                 queue.find_mut(class).unwrap().taken.insert(agent);
@@ -416,23 +455,20 @@ mod tests {
         };
         for agent in &index.freed {
             let turn =
-                |rooms: &[Room], queue: &Queue| queue.turns(None).find(|turn| fits(rooms, queue, turn.2, *agent));
-            while let Some((_, _, class)) = turn(&rooms, &queue) {
+                |rooms: &[Room], queue: &Queue| queue.turns().find(|turn| fits(rooms, queue, turn.class, *agent));
+            while let Some(Turn { class, .. }) = turn(&rooms, &queue) {
                 place(&mut rooms, &mut queue, class, *agent);
             }
         }
-        let mut waiting: Vec<Turn> = queue.turns(None).collect();
-        waiting.sort_by_key(|(priority, _, class)| (*priority, *class));
-        for (_, _, class) in waiting {
-            while queue.find(class).unwrap().pending() > 0 {
-                let agents = (0..rooms.len() as u32).map(AgentId).filter(|agent| fits(&rooms, &queue, class, *agent));
-                let Some(best) =
-                    agents.min_by_key(|agent| rank(rooms[agent.0 as usize].free, rooms[agent.0 as usize].held))
-                else {
-                    break;
-                };
-                place(&mut rooms, &mut queue, class, best);
-            }
+        let best = |rooms: &[Room], queue: &Queue, class: ClassId| {
+            let agents = (0..rooms.len() as u32).map(AgentId).filter(|agent| fits(rooms, queue, class, *agent));
+            let best = agents.min_by_key(|agent| rank(rooms[agent.0 as usize].free, rooms[agent.0 as usize].held));
+            best.map(|agent| (class, agent))
+        };
+        let next =
+            |rooms: &[Room], queue: &Queue| queue.turns().find_map(|Turn { class, .. }| best(rooms, queue, class));
+        while let Some((class, agent)) = next(&rooms, &queue) {
+            place(&mut rooms, &mut queue, class, agent);
         }
         out
     }
@@ -452,14 +488,23 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
         #[test]
         fn the_lazy_index_places_as_a_full_search_would(changes in prop::collection::vec(change(), 1..120)) {
-            let (mut index, mut queue) = (Index::default(), Queue::default());
+            let (mut index, mut queue) = (Index::default(), with_queues());
+            let mut held = [Resources::ZERO; 3];
             let policy = Policy { attempts_per_agent: 6, ..Policy::default() };
             let mut classes = Vec::new();
             for (number, change) in changes.into_iter().enumerate() {
                 match change {
                     Change::Room(agent, room) => index.set_room(AgentId(agent), room),
-                    Change::Tasks(class, gpu, count) => {
-                        let class = queue.enter(&request(class, gpu), |request| {
+                    Change::Held(of, cpu, memory) => {
+                        let amount = Resources { cpu, memory, ..Resources::ZERO };
+                        queue.shares_mut().hold(QueueId(of), amount);
+                        let before = std::mem::replace(&mut held[usize::from(of)], amount);
+                        if before != Resources::ZERO {
+                            queue.shares_mut().release(QueueId(of), before);
+                        }
+                    }
+                    Change::Tasks(class, gpu, count, of) => {
+                        let class = queue.enter(&request(class, gpu, of), |request| {
                             let able = (0..AGENTS).filter(|agent| runs(*agent, request.executor));
                             able.map(|agent| agent as usize).collect::<FixedBitSet>()
                         });
@@ -485,6 +530,8 @@ mod tests {
                 let mut placements = Vec::new();
                 prop_assert!(!plan(&mut index, &mut queue, &policy, &mut placements));
                 prop_assert_eq!(placements, expected);
+                // What was planned comes to nothing.
+                queue.shares_mut().forget_planned();
                 let (order, seats) = (&index.order, &index.seats);
                 let ranked = seats.iter().zip(0..).filter_map(|(seat, agent)| Some((seat.ranked?.0, AgentId(agent))));
                 prop_assert!(order.keys(None).eq(ranked.collect::<BTreeSet<_>>()));

@@ -1,13 +1,19 @@
 //! Pending tasks, by request class: tasks that ask for the same share one decision.
 //!
-//! Invariants: a class with pending tasks is in `order` under its priority and its first task's job; a
-//! class that is not `fresh` fits no placeable agent but those that were freed since.
+//! Invariants: a class with pending tasks is in its lane under its first task's job; one that is not `fresh` fits no
+//! placeable agent but those that were freed since, whatever its queue's quota leaves. What only a quota keeps from an
+//! agent is fresh, so that it is tried again as soon as that leaves more.
+
+pub use crate::lanes::{ClassId, Turn};
 
 use crate::{
+    ageing::{Ageing, Rule},
     audiences::{Audience, AudienceId, Audiences},
+    lanes::Lanes,
     limits::IDLE_CLASSES_MAX,
     ranges::Ranges,
-    ranked::{Least, Mark, Ranked},
+    ranked::Mark,
+    shares::{QueueId, Shares},
 };
 use fixedbitset::FixedBitSet;
 use fleetwire_common::{
@@ -20,20 +26,17 @@ use fleetwire_common::{
 };
 use slab::Slab;
 use std::{
-    cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     ops::Range,
 };
-
-/// A class's number while it is in use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ClassId(pub u32);
 
 /// What a task asks of an agent.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Request {
     /// Higher goes first.
     pub priority: i8,
+    /// Among those of one priority, queues share.
+    pub queue: QueueId,
     /// What it needs while it runs.
     pub resources: Resources,
     /// What else it needs.
@@ -59,6 +62,7 @@ impl Request {
     pub fn of(spec: &TaskSpec) -> Request {
         Request {
             priority: spec.priority,
+            queue: QueueId::default(),
             resources: spec.resources,
             custom: spec.custom.clone(),
             agent_type: spec.agent_type,
@@ -73,9 +77,9 @@ impl Request {
 }
 
 impl Request {
-    /// What tasks of an entry ask for.
-    pub fn of_entry(spec: &TaskSpec, job: JobId, entry: u16) -> Request {
-        Request { distinct: spec.distinct_agents.then_some((job, entry)), ..Request::of(spec) }
+    /// What tasks of an entry ask for, of a job in that queue.
+    pub fn of_entry(spec: &TaskSpec, (job, entry): (JobId, u16), queue: QueueId) -> Request {
+        Request { distinct: spec.distinct_agents.then_some((job, entry)), queue, ..Request::of(spec) }
     }
 
     /// What the preferences may come to, the most first.
@@ -134,7 +138,10 @@ pub struct Class {
     entries: u32,
     /// While there are none: its place among the idle ones.
     idle: Option<u64>,
+    /// To be tried on all agents.
     fresh: bool,
+    /// While tasks wait: its place among the others, and when that is another.
+    turn: Option<(Turn, Option<Time>)>,
 }
 
 impl Class {
@@ -164,17 +171,15 @@ impl Class {
     }
 }
 
-/// The order in which classes are served: priority, then the first waiting task's job.
-pub type Turn = (Reverse<i8>, JobId, ClassId);
-
 /// All classes.
 #[derive(Clone, Debug, Default)]
 pub struct Queue {
     classes: Slab<Class>,
     by_request: BTreeMap<Request, ClassId>,
     audiences: Audiences,
-    order: Ranked<Turn, Least>,
-    fresh: BTreeSet<(Reverse<i8>, ClassId)>,
+    lanes: Lanes,
+    shares: Shares,
+    ageing: Ageing,
     idle: BTreeMap<u64, ClassId>,
     idled: u64,
 }
@@ -204,6 +209,7 @@ impl Queue {
             entries: 1,
             idle: None,
             fresh: false,
+            turn: None,
         };
         let id = ClassId(self.classes.insert(class) as u32);
         self.by_request.insert(request.clone(), id);
@@ -227,7 +233,6 @@ impl Queue {
         let Some(gone) = self.classes.try_remove(oldest.0 as usize) else { return };
         self.audiences.leave(gone.audience);
         gone.tiers.iter().for_each(|tier| self.audiences.leave(*tier));
-        self.fresh.remove(&(Reverse(gone.request.priority), oldest));
         self.by_request.remove(&gone.request);
     }
 
@@ -298,50 +303,134 @@ impl Queue {
         Some(TaskId { job, entry, index })
     }
 
-    /// The classes with pending tasks, from `turn` on (`None` = from the first).
-    pub fn turns(&self, from: Option<Turn>) -> impl Iterator<Item = Turn> + '_ {
-        self.order.keys(from)
+    /// What queues hold, and may.
+    pub fn shares(&self) -> &Shares {
+        &self.shares
     }
 
-    /// The first class from `turn` on that the agent may be offered and that needs no more than is free there.
+    /// The same, to be changed.
+    pub fn shares_mut(&mut self) -> &mut Shares {
+        &mut self.shares
+    }
+
+    /// The classes with pending tasks, in their order.
+    pub fn turns(&self) -> impl Iterator<Item = Turn> + '_ {
+        self.lanes.turns(&self.shares)
+    }
+
+    /// Whether its queue's quota leaves as much as a task of the class needs.
+    pub fn has_quota(&self, class: ClassId) -> bool {
+        self.find(class).is_some_and(|class| class.request.resources.fits(self.shares.left(class.request.queue)))
+    }
+
+    /// The first class from `turn` on that the agent may be offered and that needs no more than is free there, and than
+    /// its quota leaves. Those of the same lane before `turn` are not asked again.
     pub fn first_for(&self, agent: AgentId, free: Free<'_>, from: Option<Turn>) -> Option<Turn> {
         let bits = self.audiences.bits_of(agent);
+        self.lanes.walk(from, &self.shares).find_map(|lane| {
+            let room = free.resources.or_less(self.shares.left(lane.queue));
+            let may = |asked: Mark| asked.bits & bits != 0 && asked.amount.fits(room);
+            lane.first(from, may, |class| self.admits(class, agent, free))
+        })
+    }
+
+    /// What only its quota keeps from an agent that has so much free is to be tried again.
+    pub fn hold_back(&mut self, agent: AgentId, free: Free<'_>) {
+        if !self.shares.has_limits() {
+            return;
+        }
+        let bits = self.audiences.bits_of(agent);
         let may = |asked: Mark| asked.bits & bits != 0 && asked.amount.fits(free.resources);
-        self.order.first(from, may, |(_, _, class)| self.admits(class, agent, free))
+        let kept = |class: ClassId| self.admits(class, agent, free) && !self.has_quota(class);
+        let lanes = self.lanes.walk(None, &self.shares).filter(|lane| self.shares.is_limited(lane.queue));
+        let held_back: Vec<_> = lanes.flat_map(|lane| lane.tried(may).filter(|turn| kept(turn.class))).collect();
+        held_back.into_iter().for_each(|turn| self.freshen(turn.class));
     }
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.order.is_empty()
+        self.lanes.is_empty()
     }
 
-    /// The first class that must be tried on all agents.
-    pub fn first_fresh(&self) -> Option<ClassId> {
-        self.fresh.first().map(|(_, class)| *class)
+    /// The first class that must be tried on all agents; and whether it need not share with other queues.
+    pub fn first_fresh(&self) -> Option<(ClassId, bool)> {
+        let first = self.lanes.walk(None, &self.shares).find_map(|lane| {
+            let left = self.shares.left(lane.queue);
+            lane.first_fresh(|asked| asked.amount.fits(left))
+        });
+        first.map(|turn| (turn.class, self.lanes.is_alone(turn)))
     }
 
     /// The class may fit agents that were not freed: it is to be tried on all of them.
     fn freshen(&mut self, class: ClassId) {
-        let Some(found) = self.classes.get_mut(class.0 as usize) else { return };
-        if found.pending.count() > 0 && !found.fresh {
-            found.fresh = true;
-            self.fresh.insert((Reverse(found.request.priority), class));
-        }
+        self.file(class, true);
     }
 
     /// The class was tried: it is empty, or fits no agent.
     pub fn settle(&mut self, class: ClassId) {
-        let Some(found) = self.classes.get_mut(class.0 as usize) else { return };
-        found.fresh = false;
-        self.fresh.remove(&(Reverse(found.request.priority), class));
+        self.file(class, false);
     }
 
-    /// How many tasks wait that are served before that one.
+    /// A job's tasks wait from then on, as far as their priority goes.
+    pub fn enter_job(&mut self, job: JobId, since: Time) {
+        self.ageing.enter(job, since);
+    }
+
+    /// They have ended.
+    pub fn leave_job(&mut self, job: JobId) {
+        self.ageing.leave(job);
+    }
+
+    /// Priorities rise by another rule.
+    pub fn set_ageing(&mut self, rule: Option<Rule>) {
+        self.ageing.set_rule(rule);
+        let classes: Vec<_> = self.classes.iter().map(|(class, found)| (ClassId(class as u32), found.fresh)).collect();
+        classes.into_iter().for_each(|(class, fresh)| self.file(class, fresh));
+    }
+
+    /// It is that late: those that have waited for long enough rise.
+    pub fn age(&mut self, now: Time) {
+        self.ageing.set_now(now);
+        while let Some(class) = self.ageing.take_due() {
+            let Some(fresh) = self.find(class).map(|class| class.fresh) else { continue };
+            self.file(class, fresh);
+        }
+    }
+
+    /// Puts a class where it belongs, now that it is fresh or is not.
+    fn file(&mut self, class: ClassId, fresh: bool) {
+        let Some(found) = self.classes.get_mut(class.0 as usize) else { return };
+        let Request { priority, queue, resources, .. } = found.request;
+        let turn = found.pending.first().map(|((job, _), _)| {
+            let (priority, next) = self.ageing.aged(priority, job);
+            (Turn { priority, queue, job, class }, next)
+        });
+        let fresh = fresh && turn.is_some();
+        if (found.turn, found.fresh) == (turn, fresh) {
+            return;
+        }
+        if let Some((before, next)) = std::mem::replace(&mut found.turn, turn) {
+            self.lanes.remove(before, found.fresh);
+            next.into_iter().for_each(|at| self.ageing.disarm(class, at));
+        }
+        if let Some((turn, next)) = turn {
+            let mark = Mark { amount: resources, bits: found.audience.bit() };
+            self.lanes.insert(turn, mark, fresh);
+            next.into_iter().for_each(|at| self.ageing.arm(class, at));
+        }
+        found.fresh = fresh;
+    }
+
+    /// How many tasks of the same queue wait that are served before that one.
     pub fn ahead_of(&self, class: ClassId, task: TaskId) -> u64 {
         let Some(own) = self.find(class) else { return 0 };
-        let turn = (Reverse(own.request.priority), task.job, class);
-        let before = self.turns(None).take_while(|other| *other < turn).filter(|(_, _, other)| *other != class);
-        let others: u64 = before.filter_map(|(_, _, other)| self.find(other)).map(Class::pending).sum();
+        let (priority, _) = self.ageing.aged(own.request.priority, task.job);
+        let own_turn = (-priority, task.job, class);
+        let before = self.turns().take_while(|other| other.priority >= priority).filter(|other| {
+            let turn = (-other.priority, other.job, other.class);
+            other.queue == own.request.queue && turn < own_turn && other.class != class
+        });
+        let others: u64 = before.filter_map(|other| self.find(other.class)).map(Class::pending).sum();
         others + own.pending_before(task)
     }
 
@@ -350,16 +439,9 @@ impl Queue {
         let turn = |pending: &Ranges<(JobId, u16)>| pending.first().map(|((job, _), _)| job);
         let before = turn(&found.pending);
         let result = f(&mut found.pending);
-        let after = turn(&found.pending);
-        if before != after {
-            let priority = Reverse(found.request.priority);
-            if let Some(job) = before {
-                self.order.remove((priority, job, class));
-            }
-            if let Some(job) = after {
-                let mark = Mark { amount: found.request.resources, bits: found.audience.bit() };
-                self.order.insert((priority, job, class), mark);
-            }
+        if before != turn(&found.pending) {
+            let fresh = found.fresh;
+            self.file(class, fresh);
         }
         Some(result)
     }

@@ -50,7 +50,11 @@ impl Core {
         }
         let mut placements = std::mem::take(&mut self.placements);
         let live = &mut self.live;
+        live.queue.age(self.now);
         live.unplanned = plan(&mut live.index, &mut live.queue, &self.config.policy, &mut placements);
+        if !placements.is_empty() {
+            live.queue.shares_mut().forget_planned();
+        }
         for placement in placements.drain(..) {
             self.assign(placement, effects);
         }

@@ -260,13 +260,16 @@ impl T {
         if live.unplanned || self.scheduler.state().chain.restored.is_some() {
             return;
         }
-        for (_, _, id) in live.queue.turns(None) {
+        for id in live.queue.turns().map(|turn| turn.class) {
             let class = live.queue.find(id).unwrap();
             for (agent, record) in self.scheduler.state().agents.iter() {
                 let room = live.index.room(agent);
                 let fits = class.request.resources.fits(room.free) && room.held < self.config.policy.attempts_per_agent;
                 assert!(
-                    !(room.placeable && fits && live.queue.admits(id, agent, live.index.free(agent))),
+                    !(room.placeable
+                        && fits
+                        && live.queue.has_quota(id)
+                        && live.queue.admits(id, agent, live.index.free(agent))),
                     "{} is idle",
                     record.name
                 );
