@@ -1,15 +1,9 @@
 //! Jobs: what a user submits, validated. The client makes one from a job file, the scheduler reads
 //! one from the wire; both go through [`JobSpec::new`], so a job that exists is a job that can run.
 
-use crate::{
-    constraint::{self, check_bounds},
-    fb,
-    ids::{Name, NameError},
-    labels,
-    limits::*,
-    resources::Resources,
-    verified,
-};
+mod check;
+mod wire;
+
 pub use crate::{
     constraint::{Constraint, ConstraintError, Preference},
     custom::{Custom, CustomError},
@@ -18,7 +12,16 @@ pub use crate::{
     sweep::Sweep,
     terms::{Terms, TermsError},
 };
+use crate::{
+    fb,
+    ids::{Name, NameError},
+    limits::*,
+    resources::Resources,
+};
+pub(crate) use check::bound;
+pub use check::is_plain_path;
 use std::{collections::BTreeSet, sync::Arc};
+pub use wire::{key_values, pairs};
 
 /// A validated job.
 #[derive(Clone, Debug, PartialEq)]
@@ -239,23 +242,6 @@ impl JobSpec {
         Ok(JobSpec { name, tasks: tasks.into_iter().map(Arc::new).collect(), terms, labels })
     }
 
-    /// Reads and checks the wire's form: a FlatBuffer whose root is `JobSpec`.
-    pub fn from_wire(bytes: &[u8]) -> Result<JobSpec, JobError> {
-        bound("the job", "bytes", bytes.len(), JOB_BYTES_MAX)?;
-        let job = JobSpec::from_own_wire(bytes)?;
-        job.tasks.iter().try_for_each(|task| task.check_possible())?;
-        Ok(job)
-    }
-
-    /// Reads and checks what [`JobSpec::to_wire`] wrote, which may take more bytes than the form in which the
-    /// job was submitted: who writes the wire may let equal texts share their bytes.
-    pub fn from_own_wire(bytes: &[u8]) -> Result<JobSpec, JobError> {
-        let wire = verified::job_spec(bytes).map_err(|error| JobError::Unreadable(error.to_string()))?;
-        let name = named("name of the job", wire.name())?;
-        let tasks = wire.tasks().into_iter().flatten().map(TaskSpec::from_wire).collect::<Result<_, _>>()?;
-        JobSpec::accepted(name, tasks, Terms::from_wire(wire)?)?.labelled(Labels::from_wire(wire))
-    }
-
     /// The same job with these labels and annotations.
     ///
     /// # Errors
@@ -263,29 +249,6 @@ impl JobSpec {
     pub fn labelled(self, labels: Labels) -> Result<JobSpec, JobError> {
         labels.check()?;
         Ok(JobSpec { labels, ..self })
-    }
-
-    /// Writes the wire's form.
-    pub fn to_wire(&self) -> Vec<u8> {
-        let mut builder = flatbuffers::FlatBufferBuilder::new();
-        let wire = fb::JobSpecT {
-            name: Some(self.name.to_string()),
-            tasks: Some(self.tasks.iter().map(|task| task.to_wire()).collect()),
-            lost_after: self.terms.lost_after_s,
-            stop_on_disconnect_after_ms: self.terms.stop_on_disconnect_after_ms,
-            retry_lost: self.terms.retry_lost,
-            keep: self.terms.keep,
-            exclusive: self.terms.exclusive,
-            stop_after_failures: self.terms.stop_after_failures,
-            deadline_ms: self.terms.deadline_ms,
-            start_after_ms: self.terms.start_after_ms,
-            max_running: self.terms.max_running,
-            labels: labels::to_wire(&self.labels.labels),
-            annotations: labels::to_wire(&self.labels.annotations),
-        };
-        let root = wire.pack(&mut builder);
-        builder.finish(root, None);
-        builder.finished_data().to_vec()
     }
 
     /// How many tasks it has in all.
@@ -302,318 +265,12 @@ impl TaskSpec {
         let files: usize = self.files.iter().map(|file| file.path.len() + file.data.len()).sum();
         self.command.len() + self.parameters.len() + arguments + environment + files
     }
-
-    /// Refuses what no agent could ever run.
-    fn check_possible(&self) -> Result<(), JobError> {
-        let refused = |error| JobError::Constraints { task: self.name.to_string(), error: Box::new(error) };
-        self.prefer
-            .iter()
-            .try_for_each(|one| constraint::check(std::slice::from_ref(&one.constraint)))
-            .map_err(refused)?;
-        constraint::check(&self.constraints).map_err(refused)
-    }
-
-    fn check(&self) -> Result<(), JobError> {
-        let name = self.name.as_str();
-        let invalid = |what, found: &str, expected| {
-            Err(JobError::Invalid { task: name.to_owned(), what, found: found.chars().take(80).collect(), expected })
-        };
-        if self.count == 0 {
-            return invalid("count", "0", "at least 1");
-        }
-        bound(name, "count", self.count as usize, ARRAY_TASKS_MAX as usize)?;
-        bound(name, "number of arguments", self.arguments.len(), ARGUMENTS_MAX)?;
-        bound(name, "number of environment variables", self.environment.len(), ENVIRONMENT_MAX)?;
-        bound(name, "number of files", self.files.len(), FILES_MAX)?;
-        bound(name, "number of constraints", self.constraints.len(), CONSTRAINTS_MAX)?;
-        check_bounds(name, &self.constraints)?;
-        bound(name, "number of preferences", self.prefer.len(), PREFERENCES_MAX)?;
-        for Preference { constraint, weight } in &self.prefer {
-            check_bounds(name, std::slice::from_ref(constraint))?;
-            if *weight == 0 || weight.unsigned_abs() > PREFERENCE_WEIGHT_MAX.unsigned_abs() {
-                return invalid("weight of a preference", &weight.to_string(), "-1000 to 1000, and not 0");
-            }
-        }
-        bound(name, "bytes of parameters", self.parameters.len(), PARAMETERS_BYTES_MAX)?;
-        bound(name, "max_attempts", self.max_attempts as usize, ATTEMPTS_MAX as usize)?;
-        bound(name, "max_losses", self.max_losses as usize, ATTEMPTS_MAX as usize)?;
-        let texts = self.arguments.iter().chain([&self.command]).chain(self.environment.iter().map(|(_, value)| value));
-        for text in texts {
-            bound(name, "bytes of an argument or environment value", text.len(), VALUE_BYTES_MAX)?;
-            if text.contains('\0') {
-                return invalid("command, argument or environment value", text, "no NUL byte");
-            }
-        }
-        if self.max_attempts == 0 || self.max_losses == 0 {
-            return invalid("max_attempts or max_losses", "0", "at least 1");
-        }
-        if self.executor == fb::Executor::Process && self.command.is_empty() {
-            return invalid("command", "", "a program and its arguments");
-        }
-        let mut seen = BTreeSet::new();
-        for (variable, _) in &self.environment {
-            if variable.is_empty() || variable.contains(['=', '\0']) || variable.len() > VALUE_BYTES_MAX {
-                return invalid("environment variable", variable, "a name without `=`");
-            }
-            if !seen.insert(variable) {
-                return invalid("environment variable", variable, "each variable once");
-            }
-        }
-        self.sweep.as_ref().map_or(Ok(()), |sweep| sweep.check(self))?;
-        let mut paths = BTreeSet::new();
-        let result = (!self.result_path.is_empty()).then_some(&self.result_path);
-        let inputs = self.after.iter().map(|after| &after.input).filter(|input| !input.is_empty());
-        for path in self.files.iter().map(|file| &file.path).chain(result) {
-            if !is_plain_path(path) {
-                return invalid("path", path, "a relative path without `.`, `..` or empty components");
-            }
-        }
-        for file in &self.files {
-            if !paths.insert(&file.path) {
-                return invalid("file", &file.path, "each path once");
-            }
-        }
-        for input in inputs {
-            if !is_plain_path(input) {
-                return invalid("input", input, "a relative path without `.`, `..` or empty components");
-            }
-            // A folder of results, or a file: nothing else may be there, below it or where it has its own folder.
-            let below = |one: &str, other: &str| one.strip_prefix(other).is_some_and(|rest| rest.starts_with('/'));
-            let meets = |path: &&String| path.as_str() == input || below(path, input) || below(input, path);
-            if paths.iter().any(meets) || !paths.insert(input) {
-                return invalid("input", input, "a path that is neither another file's nor its folder");
-            }
-        }
-        Ok(())
-    }
-
-    fn from_wire(wire: fb::TaskSpec<'_>) -> Result<TaskSpec, JobError> {
-        let name = named("name of a task", wire.name())?;
-        let task = name.to_string();
-        let unknown = |what, found: String, expected| JobError::Invalid { task: task.clone(), what, found, expected };
-        if wire.executor().variant_name().is_none() {
-            return Err(unknown("executor", wire.executor().0.to_string(), "an executor that this version knows"));
-        }
-        if !wire.any_agent_type() && wire.agent_type().variant_name().is_none() {
-            return Err(unknown("agent_type", wire.agent_type().0.to_string(), "an agent type that exists"));
-        }
-        if wire.storage_backend().variant_name().is_none() {
-            return Err(unknown("storage_backend", wire.storage_backend().0.to_string(), "a storage type that exists"));
-        }
-        // Resources::from_wire cuts to the limits, which suits capacities; a request is refused instead.
-        let resources = Resources::from_wire(wire.resources());
-        let asked = wire.resources().map(|spec| spec.unpack()).unwrap_or_default();
-        let custom = Custom::from_wire(wire.resources())
-            .map_err(|error| JobError::Custom { task: task.clone(), error: Box::new(error) })?;
-        if (fb::ResourceSpecT { custom: None, ..asked.clone() }) != resources.to_wire() {
-            return Err(unknown("resources", format!("{asked:?}"), "amounts within the limits of docs/protocol.md"));
-        }
-        let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
-        let constraints = wire.constraints().into_iter().flatten();
-        let constraints = constraints.map(|constraint| Constraint::from_wire(&name, constraint));
-        let prefer = wire.prefer().into_iter().flatten().map(|wire| Preference::from_wire(&name, wire));
-        let after = wire.after().into_iter().flatten().map(|after| Dependency::from_wire(&name, after));
-        Ok(TaskSpec {
-            count: wire.count(),
-            array: wire.array(),
-            agent_type: (!wire.any_agent_type()).then_some(wire.agent_type()),
-            resources,
-            custom,
-            storage_backend: wire.storage_backend(),
-            executor: wire.executor(),
-            command: text(wire.command()),
-            arguments: wire.arguments().into_iter().flatten().map(str::to_owned).collect(),
-            environment: pairs(wire.environment()),
-            parameters: text(wire.parameters()),
-            files: wire.files().into_iter().flatten().map(FileSpec::from_wire).collect(),
-            priority: wire.priority(),
-            constraints: constraints.collect::<Result<_, _>>()?,
-            timeout_s: wire.timeout(),
-            queue_timeout_s: wire.queue_timeout(),
-            max_attempts: wire.max_attempts(),
-            max_losses: wire.max_losses(),
-            backoff_ms: wire.backoff_ms(),
-            kill_grace_ms: wire.kill_grace_ms(),
-            result_path: text(wire.result_path()),
-            after: after.collect::<Result<_, _>>()?,
-            max_running: wire.max_running(),
-            whole_agent: wire.whole_agent(),
-            distinct_agents: wire.distinct_agents(),
-            prefer: prefer.collect::<Result<_, _>>()?,
-            sweep: wire.sweep().map(|sweep| Box::new(Sweep::from_wire(sweep))),
-            name,
-        })
-    }
-
-    fn to_wire(&self) -> fb::TaskSpecT {
-        let file = |file: &FileSpec| fb::FileT {
-            path: Some(file.path.clone()),
-            data: Some(file.data.clone()),
-            executable: file.executable,
-        };
-        fb::TaskSpecT {
-            name: Some(self.name.to_string()),
-            count: self.count,
-            array: self.array,
-            agent_type: self.agent_type.unwrap_or_default(),
-            any_agent_type: self.agent_type.is_none(),
-            resources: Some(Box::new(self.resources.to_wire_with(&self.custom))),
-            storage_backend: self.storage_backend,
-            executor: self.executor,
-            command: some(&self.command),
-            arguments: (!self.arguments.is_empty()).then(|| self.arguments.clone()),
-            environment: (!self.environment.is_empty()).then(|| key_values(&self.environment)),
-            parameters: some(&self.parameters),
-            files: (!self.files.is_empty()).then(|| self.files.iter().map(file).collect()),
-            priority: self.priority,
-            constraints: (!self.constraints.is_empty())
-                .then(|| self.constraints.iter().map(Constraint::to_wire).collect()),
-            timeout: self.timeout_s,
-            queue_timeout: self.queue_timeout_s,
-            max_attempts: self.max_attempts,
-            max_losses: self.max_losses,
-            backoff_ms: self.backoff_ms,
-            kill_grace_ms: self.kill_grace_ms,
-            result_path: some(&self.result_path),
-            after: (!self.after.is_empty()).then(|| self.after.iter().map(Dependency::to_wire).collect()),
-            max_running: self.max_running,
-            whole_agent: self.whole_agent,
-            distinct_agents: self.distinct_agents,
-            prefer: (!self.prefer.is_empty()).then(|| self.prefer.iter().map(Preference::to_wire).collect()),
-            sweep: self.sweep.as_ref().map(|sweep| Box::new(sweep.to_wire())),
-        }
-    }
-}
-
-impl FileSpec {
-    fn from_wire(wire: fb::File<'_>) -> FileSpec {
-        FileSpec {
-            path: wire.path().unwrap_or_default().to_owned(),
-            data: wire.data().map(|data| data.bytes().to_vec()).unwrap_or_default(),
-            executable: wire.executable(),
-        }
-    }
-}
-
-/// Whether a path is relative and has only plain components: it cannot leave the folder it is joined to.
-pub fn is_plain_path(path: &str) -> bool {
-    let plain = |part: &str| !part.is_empty() && part != "." && part != ".." && part.len() <= 255;
-    path.len() <= 1024 && !path.contains('\0') && path.split('/').all(plain)
-}
-
-/// Reads a list of keys and values.
-pub fn pairs(
-    wire: Option<flatbuffers::Vector<'_, flatbuffers::ForwardsUOffset<fb::KeyValue<'_>>>>,
-) -> Vec<(String, String)> {
-    let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
-    wire.into_iter().flatten().map(|pair| (text(pair.key()), text(pair.value()))).collect()
-}
-
-/// Writes a list of keys and values.
-pub fn key_values(pairs: &[(String, String)]) -> Vec<fb::KeyValueT> {
-    pairs.iter().map(|(key, value)| fb::KeyValueT { key: Some(key.clone()), value: Some(value.clone()) }).collect()
-}
-
-fn some(text: &str) -> Option<String> {
-    (!text.is_empty()).then(|| text.to_owned())
 }
 
 pub(crate) fn named(what: &str, name: Option<&str>) -> Result<Name, JobError> {
     Name::new(name.unwrap_or_default()).map_err(|error| JobError::Name { what: what.to_owned(), error })
 }
 
-pub(crate) fn bound(task: &str, what: &'static str, found: usize, max: usize) -> Result<(), JobError> {
-    if found <= max {
-        return Ok(());
-    }
-    Err(JobError::TooMuch { task: task.to_owned(), what, found: found as u64, max: max as u64 })
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    fn task() -> TaskSpec {
-        TaskSpec { command: "true".into(), ..TaskSpec::default() }
-    }
-
-    fn job(tasks: Vec<TaskSpec>) -> Result<JobSpec, JobError> {
-        JobSpec::new(Name::new("j").unwrap(), tasks, 300)
-    }
-
-    #[test]
-    fn a_job_survives_the_wire() {
-        let full = TaskSpec {
-            count: 1_000,
-            array: true,
-            agent_type: Some(fb::AgentType::Rater),
-            resources: Resources { cpu: 500, memory: 64, gpu: 1, storage: 2 },
-            custom: Custom::new([("fpga", 2), ("license/ansys", 4)]).unwrap(),
-            arguments: vec!["a".into(), String::new()],
-            environment: vec![("K".into(), "v".into())],
-            parameters: "{\"x\":1}".into(),
-            files: vec![FileSpec { path: "in/a.txt".into(), data: vec![1, 2, 3], executable: true }],
-            priority: -3,
-            constraints: vec![
-                Constraint::new(Name::new("zone").unwrap(), fb::ConstraintOp::NotEqual, "b"),
-                Constraint::one_of(Name::new("disk").unwrap(), vec!["ssd".into(), "nvme".into()]),
-            ],
-            timeout_s: 5,
-            queue_timeout_s: 6,
-            max_attempts: 7,
-            max_losses: 8,
-            backoff_ms: 9,
-            kill_grace_ms: 10,
-            result_path: "out.json".into(),
-            whole_agent: true,
-            distinct_agents: true,
-            prefer: vec![Preference {
-                constraint: Constraint::new(Name::new("disk").unwrap(), fb::ConstraintOp::Exists, ""),
-                weight: -7,
-            }],
-            ..task()
-        };
-        let job = job(vec![full, TaskSpec { name: Name::new("other").unwrap(), ..task() }]).unwrap();
-        assert_eq!(JobSpec::from_wire(&job.to_wire()).unwrap(), job);
-        assert_eq!(job.task_count(), 1_001);
-    }
-
-    #[test]
-    fn what_cannot_run_is_refused() {
-        assert_eq!(job(vec![]), Err(JobError::NoTasks));
-        assert!(matches!(job(vec![task(), task()]), Err(JobError::DuplicateTask(_))));
-        let wrong: [TaskSpec; 8] = [
-            TaskSpec { count: 0, ..task() },
-            TaskSpec { count: ARRAY_TASKS_MAX + 1, ..task() },
-            TaskSpec { command: String::new(), ..task() },
-            TaskSpec { max_attempts: 0, ..task() },
-            TaskSpec { arguments: vec!["a\0b".into()], ..task() },
-            TaskSpec { environment: vec![("A=B".into(), String::new())], ..task() },
-            TaskSpec { result_path: "../x".into(), ..task() },
-            TaskSpec {
-                files: vec![FileSpec { path: "/etc/passwd".into(), data: vec![], executable: false }],
-                ..task()
-            },
-        ];
-        for task in wrong {
-            assert!(job(vec![task.clone()]).is_err(), "{task:?}");
-        }
-    }
-
-    #[test]
-    fn a_job_that_was_once_accepted_is_read_back_although_it_would_be_refused_now() {
-        let zone = |value| Constraint::new(Name::new("zone").unwrap(), fb::ConstraintOp::Equal, value);
-        let task = TaskSpec { constraints: vec![zone("eu"), zone("us")], ..task() };
-        let old = JobSpec::accepted(Name::new("j").unwrap(), vec![task.clone()], Terms::default()).unwrap();
-        assert_eq!(JobSpec::from_own_wire(&old.to_wire()).as_ref(), Ok(&old));
-        assert!(matches!(JobSpec::from_wire(&old.to_wire()), Err(JobError::Constraints { .. })));
-        assert!(matches!(job(vec![task]), Err(JobError::Constraints { .. })));
-    }
-
-    #[test]
-    fn hostile_bytes_are_refused() {
-        assert!(JobSpec::from_wire(&[]).is_err());
-        assert!(JobSpec::from_wire(&[0xff; 100]).is_err());
-    }
-}
+mod tests;
