@@ -27,6 +27,8 @@ pub struct Terms {
     pub deadline_ms: u64,
     /// Milliseconds from the submit: nothing is assigned before.
     pub start_after_ms: u64,
+    /// The same as cluster time, Unix ms; 0 = none. One that has passed keeps nothing back.
+    pub start_at_ms: u64,
     /// Attempts that may be assigned or running at once; 0 = any number.
     pub max_running: u32,
 }
@@ -58,6 +60,10 @@ pub enum TermsError {
          after that; raise deadline, or lower start_after"
     )]
     NeverStarts { start_ms: u64, deadline_ms: u64 },
+    #[error("start_at and start_after exclude each other: say when the job starts once")]
+    StartsTwice,
+    #[error("start_at is {ahead_s} s ahead: expected at most {max_s} s, five years; is the year right?")]
+    StartsTooLate { ahead_s: u64, max_s: u64 },
 }
 
 impl Terms {
@@ -88,6 +94,9 @@ impl Terms {
         if deadline_ms > 0 && start_ms >= deadline_ms {
             return Err(TermsError::NeverStarts { start_ms, deadline_ms });
         }
+        if start_ms > 0 && self.start_at_ms > 0 {
+            return Err(TermsError::StartsTwice);
+        }
         if !exclusive {
             return Ok(());
         }
@@ -111,6 +120,18 @@ impl Terms {
         Ok(())
     }
 
+    /// Checks terms against the time of the submit, cluster time: a scheduler does, before it takes a job.
+    pub fn check_time(&self, now_ms: u64) -> Result<(), TermsError> {
+        let (start_ms, deadline_ms) = (self.start_at_ms.saturating_sub(now_ms), self.deadline_ms);
+        if start_ms > START_AHEAD_MAX_MS {
+            return Err(TermsError::StartsTooLate { ahead_s: start_ms / 1_000, max_s: START_AHEAD_MAX_MS / 1_000 });
+        }
+        if deadline_ms > 0 && start_ms >= deadline_ms {
+            return Err(TermsError::NeverStarts { start_ms, deadline_ms });
+        }
+        Ok(())
+    }
+
     pub(crate) fn from_wire(wire: fb::JobSpec<'_>) -> Result<Terms, TermsError> {
         let keep = wire.keep();
         keep.variant_name().ok_or(TermsError::Keep { found: keep.0 })?;
@@ -123,6 +144,7 @@ impl Terms {
             stop_after_failures: wire.stop_after_failures(),
             deadline_ms: wire.deadline_ms(),
             start_after_ms: wire.start_after_ms(),
+            start_at_ms: wire.start_at(),
             max_running: wire.max_running(),
         })
     }
@@ -132,6 +154,8 @@ impl Terms {
 const SLOW_CLOCK: u64 = 64;
 /// From the moment in which an attempt is to be killed until its last process is gone.
 const KILL_TAKES_MS: u64 = 1_000;
+/// How far ahead a job may say that it starts.
+const START_AHEAD_MAX_MS: u64 = 5 * 366 * 86_400_000;
 
 impl Default for Terms {
     /// Nothing is started anew because of a short outage, and nothing is stopped because of any.
@@ -146,6 +170,7 @@ impl Default for Terms {
             stop_after_failures: wire.stop_after_failures,
             deadline_ms: wire.deadline_ms,
             start_after_ms: wire.start_after_ms,
+            start_at_ms: wire.start_at,
             max_running: wire.max_running,
         }
     }
@@ -184,6 +209,15 @@ mod tests {
         let check = |start_after_ms, deadline_ms| Terms { start_after_ms, deadline_ms, ..Terms::default() }.check(&[]);
         assert_eq!(check(5, 5), Err(TermsError::NeverStarts { start_ms: 5, deadline_ms: 5 }));
         assert_eq!((check(4, 5), check(u64::MAX, 0), check(0, u64::MAX)), (Ok(()), Ok(()), Ok(())));
+        let at = |start_at_ms, deadline_ms| Terms { start_at_ms, deadline_ms, ..Terms::default() };
+        assert_eq!(Terms { start_after_ms: 1, ..at(1, 0) }.check(&[]), Err(TermsError::StartsTwice));
+        let now = 1_700_000_000_000;
+        let never = TermsError::NeverStarts { start_ms: 5, deadline_ms: 5 };
+        assert_eq!(at(now + 5, 5).check_time(now), Err(never));
+        assert!(matches!(at(u64::MAX, 0).check_time(now), Err(TermsError::StartsTooLate { .. })));
+        let max = START_AHEAD_MAX_MS;
+        assert!(at(now + max + 1, 0).check_time(now).is_err() && at(now + max, 0).check_time(now).is_ok());
+        assert_eq!((at(now + 4, 5).check_time(now), at(1, 5).check_time(now)), (Ok(()), Ok(())));
     }
 
     #[test]

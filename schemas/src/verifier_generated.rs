@@ -1,4 +1,4 @@
-// @generated stamp 2119429f849bcb4068dd3ddade2dfd8cbafe2060b9261432f4d50eeb926781ba flatc 25.12.19
+// @generated stamp 5b86aec99b70272222035cc7dd776092de317a1e9c59babe6b94f8271f34ca74 flatc 25.12.19
 use super::{Verifier, fb};
 
 /// How deep tables can lie in each other: no schema here holds itself.
@@ -1012,7 +1012,7 @@ fn task_spec(v: &mut Verifier<'_>, at: usize) -> Option<()> {
 }
 
 pub(super) fn job_spec(v: &mut Verifier<'_>, at: usize) -> Option<()> {
-    let mut table = v.table(at, 59)?;
+    let mut table = v.table(at, 67)?;
     if let Some(at) = table.offset(v, 4)? {
         v.text(at)?;
     }
@@ -1034,6 +1034,7 @@ pub(super) fn job_spec(v: &mut Verifier<'_>, at: usize) -> Option<()> {
     if let Some(at) = table.offset(v, 28)? {
         v.each(at, key_value)?;
     }
+    table.inline(30, 8, 8);
     table.finish(v)
 }
 

@@ -27,7 +27,8 @@ impl JobHistory {
 /// the assignment's time in µs.
 pub fn invariant_jobs_run_in_their_time(history: &History, task: TaskId, at: u64) -> Result<(), Violation> {
     let Some(job) = history.job(task.job) else { return Ok(()) };
-    if at < job.accepted_at + 1_000 * job.spec.terms.start_after_ms {
+    let terms = job.spec.terms;
+    if at < (job.accepted_at + 1_000 * terms.start_after_ms).max(1_000 * terms.start_at_ms) {
         return broken("terms", format!("{task} was assigned before its job's start"));
     }
     if job.budget_is_spent() {

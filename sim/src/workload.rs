@@ -4,6 +4,7 @@
 use crate::{
     behaviour::{Behaviour, Ending},
     random::Random,
+    world::BEGAN,
 };
 use fleetwire_common::{
     custom::Custom,
@@ -134,10 +135,15 @@ fn in_order(tasks: &[TaskSpec], mut random: Random) -> Vec<TaskSpec> {
 fn in_time(terms: Terms, mut random: Random) -> Terms {
     // A generator of its own: what else is drawn stays as it was.
     let mut random = random.fork(0x71e);
-    let start_after_ms = if random.chance(100) { random.skewed(1, 60_000) } else { 0 };
+    let mut start_after_ms = if random.chance(100) { random.skewed(1, 60_000) } else { 0 };
     let deadline_ms = if random.chance(120) { start_after_ms + random.skewed(1_000, 300_000) } else { 0 };
     let stop_after_failures = if random.chance(200) { random.skewed(1, 10) as u32 } else { 0 };
-    Terms { start_after_ms, deadline_ms, stop_after_failures, ..terms }
+    // Or at a moment, which may have passed.
+    let mut start_at_ms = 0;
+    if start_after_ms > 0 && deadline_ms == 0 && random.chance(500) {
+        (start_at_ms, start_after_ms) = (BEGAN.as_ms() + 10 * start_after_ms, 0);
+    }
+    Terms { start_at_ms, start_after_ms, deadline_ms, stop_after_failures, ..terms }
 }
 
 /// Now and then the tasks of an array differ in one parameter, or in two.

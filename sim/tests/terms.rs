@@ -24,6 +24,7 @@ const EXCLUSIVE: Terms = Terms {
     stop_after_failures: 0,
     deadline_ms: 0,
     start_after_ms: 0,
+    start_at_ms: 0,
     max_running: 0,
 };
 

@@ -84,6 +84,16 @@ pub enum MistakeKind {
         /// What would do.
         expected: &'static str,
     },
+    /// A date or time that is no moment: where it is meant is not said.
+    #[error("`{found}` is no moment for `{field}`: expected {expected}")]
+    Moment {
+        /// The key.
+        field: String,
+        /// What came.
+        found: String,
+        /// What would do.
+        expected: &'static str,
+    },
     /// A number outside its range.
     #[error("`{field}` is {found}: expected {min} to {max}")]
     OutOfRange {

@@ -39,6 +39,7 @@ const JOB_KEYS: &[&str] = &[
     "stop_after_failures",
     "deadline",
     "start_after",
+    "start_at",
     "max_running",
     "labels",
     "annotations",
@@ -174,6 +175,10 @@ fn terms(section: &Section<'_>) -> Result<Terms, Fault> {
     if let Some(field) = section.field("start_after")? {
         terms.start_after_ms = 1_000 * field.seconds()?;
     }
+    section.exclusive("start_at", "start_after")?;
+    if let Some(field) = section.field("start_at")? {
+        terms.start_at_ms = field.moment_ms()?;
+    }
     if let Some(field) = section.field("max_running")? {
         terms.max_running = task::bounded(&field, 1, u32::MAX)?;
     }
@@ -197,6 +202,9 @@ fn refused(error: JobError, entries: &[Entry], section: &Section<'_>) -> Fault {
         JobError::Graph(error) => spot(error.task(), "after"),
         JobError::Terms(TermsError::NeverStopped { .. }) => Some(section.span_of("exclusive")),
         JobError::Terms(TermsError::NeverStarts { .. }) => Some(section.span_of("deadline")),
+        JobError::Terms(TermsError::StartsTwice | TermsError::StartsTooLate { .. }) => {
+            Some(section.span_of("start_at"))
+        }
         JobError::Terms(_) => Some(section.span_of("stop_on_disconnect_after")),
         JobError::Unreadable(_) | JobError::Name { .. } | JobError::NoTasks | JobError::DuplicateTask(_) => None,
     };

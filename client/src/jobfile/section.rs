@@ -129,6 +129,15 @@ impl<'t> Field<'t> {
         })
     }
 
+    /// A moment, Unix ms. Where a day begins depends on where one is: without an offset it is none.
+    pub fn moment_ms(&self) -> Result<u64, Fault> {
+        const EXPECTED: &str = "a date and time with its offset from UTC and no quotes, such as 2027-03-01T06:00:00Z or \
+                                2027-03-01T06:00:00+01:00";
+        let DeValue::Datetime(found) = self.value.get_ref() else { return Err(self.wrong(EXPECTED)) };
+        let kind = || MistakeKind::Moment { field: self.key.to_owned(), found: found.to_string(), expected: EXPECTED };
+        values::moment_ms(found).ok_or_else(|| self.fault(kind()))
+    }
+
     /// Millicores: a text with a unit, or a number of cores.
     pub fn cpu(&self) -> Result<u32, Fault> {
         match self.value.get_ref() {

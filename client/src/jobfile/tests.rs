@@ -47,6 +47,7 @@ fn on_what_terms_a_job_runs() {
         stop_after_failures: 3,
         deadline_ms: 7_200_000,
         start_after_ms: 600_000,
+        start_at_ms: 0,
         max_running: 20,
     };
     assert_eq!(all, expected);
@@ -68,6 +69,26 @@ fn on_what_terms_a_job_runs() {
     ] {
         let (found_line, found_column, rendered) = refused(text);
         assert_eq!((found_line, found_column), (line, column), "{rendered}");
+        assert!(rendered.contains(says), "{rendered}");
+    }
+    for (moment, ms) in [
+        ("2027-03-01T06:00:00Z", 1_803_880_800_000),
+        ("2027-03-01T06:00:00.250+01:00", 1_803_877_200_250),
+        ("2028-02-29 23:59:59-09:30", 1_835_515_799_000),
+        ("1970-01-01T00:00:00Z", 0),
+    ] {
+        assert_eq!(terms(&format!("start_at = {moment}")).start_at_ms, ms, "{moment}");
+    }
+    for (moment, column, says) in [
+        ("2027-03-01T06:00:00", 12, "with its offset from UTC"),
+        ("2027-03-01", 12, "with its offset from UTC"),
+        ("06:00:00", 12, "with its offset from UTC"),
+        ("1969-12-31T00:00:00Z", 12, "no moment"),
+        ("'2027-03-01T06:00:00Z'", 12, "and no quotes"),
+        ("2027-03-01T06:00:00Z\nstart_after = '1h'", 1, "exclude each other"),
+    ] {
+        let (line, found, rendered) = refused(&format!("start_at = {moment}"));
+        assert_eq!((line, found), (2, column), "{rendered}");
         assert!(rendered.contains(says), "{rendered}");
     }
     // Of all tasks of all entries, rounded up.

@@ -10,7 +10,11 @@ use fleetwire_common::{
     resources::{UnitError, parse_cpu},
 };
 use std::{path::Path, time::Duration};
-use toml::de::DeValue;
+use time::{Date, Month, PrimitiveDateTime, Time, UtcOffset};
+use toml::{
+    de::DeValue,
+    value::{Datetime, Offset},
+};
 
 /// The kinds of agents by their names, `any` first.
 pub const KIND_NAMES: &[&str] = &["any", "trainer", "inferencer", "crawler", "labeller", "rater"];
@@ -67,6 +71,25 @@ pub fn duration(text: &str) -> Option<Duration> {
         rest = tail;
     }
     Some(Duration::from_millis(total_ms))
+}
+
+/// A moment with an offset as Unix ms; `None` if it has none, or lies before 1970.
+pub(super) fn moment_ms(moment: &Datetime) -> Option<u64> {
+    let (date, clock, offset) = (moment.date?, moment.time?, moment.offset?);
+    let minutes = match offset {
+        Offset::Z => 0,
+        Offset::Custom { minutes } => i32::from(minutes),
+    };
+    let date = Date::from_calendar_date(date.year.into(), Month::try_from(date.month).ok()?, date.day).ok()?;
+    let clock = Time::from_hms_nano(
+        clock.hour,
+        clock.minute,
+        clock.second.unwrap_or_default(),
+        clock.nanosecond.unwrap_or_default(),
+    );
+    let offset = UtcOffset::from_whole_seconds(60 * minutes).ok()?;
+    let nanoseconds = PrimitiveDateTime::new(date, clock.ok()?).assume_offset(offset).unix_timestamp_nanos();
+    u64::try_from(nanoseconds / 1_000_000).ok()
 }
 
 /// A condition on labels, such as `zone = eu`, `zone in [eu, us]`, `driver >= 535.2`, `gpu-model` or `!old`.

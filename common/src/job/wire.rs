@@ -38,6 +38,7 @@ impl JobSpec {
             stop_after_failures: self.terms.stop_after_failures,
             deadline_ms: self.terms.deadline_ms,
             start_after_ms: self.terms.start_after_ms,
+            start_at: self.terms.start_at_ms,
             max_running: self.terms.max_running,
             labels: labels::to_wire(&self.labels.labels),
             annotations: labels::to_wire(&self.labels.annotations),

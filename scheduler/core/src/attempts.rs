@@ -478,7 +478,9 @@ impl Job {
 
     /// Before when nothing of it is assigned.
     pub fn starts_at(&self) -> Time {
-        self.submitted_at + Duration::from_millis(self.spec.terms.start_after_ms)
+        let terms = &self.spec.terms;
+        let after = self.submitted_at + Duration::from_millis(terms.start_after_ms);
+        after.max(Time::from_ms(terms.start_at_ms))
     }
 
     /// When whatever of it has not ended is stopped; [`Time::NEVER`] without a deadline.

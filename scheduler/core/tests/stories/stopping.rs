@@ -47,6 +47,32 @@ fn nothing_of_a_job_is_assigned_before_its_time_also_after_a_restart() {
 }
 
 #[test]
+fn a_job_starts_at_its_moment_also_after_a_restart() {
+    let mut t = T::new();
+    t.agent("a").register();
+    let starts_in = |t: &T, ms: u64| Terms { start_at_ms: t.now.as_ms() + ms, ..Terms::default() };
+    let terms = starts_in(&t, 600_000);
+    let job = t.submit_with(many(2), terms).unwrap();
+    t.pass_beating(secs(300));
+    assert_eq!(why(&mut t, id(job, 0, 1)), "waits: its job starts in 300.0 s");
+    t.restart();
+    t.agent("a").register();
+    t.pass_beating(secs(299));
+    assert_eq!(t.counts(job)[0], 2);
+    t.pass_beating(secs(1));
+    assert_eq!(t.counts(job)[1], 2);
+    // One that has passed keeps nothing back.
+    let passed = Terms { start_at_ms: 1, ..Terms::default() };
+    let job = t.submit_with(many(2), passed).unwrap();
+    assert_eq!(t.counts(job)[1], 2);
+    // What would never be, or not in anybody's time, is refused.
+    let late = Terms { deadline_ms: 5_000, ..starts_in(&t, 5_000) };
+    assert_eq!(t.submit_with(task(), late), Err(fb::ErrorCode::Validation));
+    let far = starts_in(&t, 6 * 366 * 86_400_000);
+    assert_eq!(t.submit_with(task(), far), Err(fb::ErrorCode::Validation));
+}
+
+#[test]
 fn what_is_not_ready_at_its_jobs_start_waits_on() {
     let mut t = T::new();
     t.agent("a").register();
