@@ -180,6 +180,9 @@ fn features_are_what_both_know() {
 
 #[test]
 fn the_offset_to_cluster_time_is_measured_in_the_middle_of_the_round_trip() {
-    assert_eq!(clock_offset_us(1_000, 3_000, Time(1_002_000)), 1_000_000);
-    assert_eq!(clock_offset_us(1_001_000, 1_003_000, Time(2_000)), -1_000_000);
+    assert_eq!(clock_offset_us(1_000, 3_000, u64::MAX, Time(1_002_000)), 1_000_000);
+    assert_eq!(clock_offset_us(1_001_000, 1_003_000, u64::MAX, Time(2_000)), -1_000_000);
+    // The scheduler was busy for four seconds before it read the Hello: the network takes 2 ms.
+    assert_eq!(clock_offset_us(1_000_000, 5_000_000, 2_000, Time(105_000_000 - 1_000)), 100_000_000);
+    assert_eq!(clock_offset_us(1_000, 3_000, 5_000, Time(1_002_000)), 1_000_000, "never more than it took");
 }

@@ -183,8 +183,8 @@ pub(crate) async fn dial(address: &str, expected: &Expected<'_>, config: &LinkCo
             let mut settings = quinn::ClientConfig::new(Arc::new(crypto));
             settings.transport_config(Arc::clone(&transport));
             let attempt = Attempt { address: address.to_owned(), place, settings, name, finding };
-            // Half of the time for one place, so that the next gets its turn.
-            attempts.spawn(attempt.run(config.handshake_timeout / 2));
+            // They run beside each other. What one found out is told although another did not answer.
+            attempts.spawn(attempt.run(config.handshake_timeout / 10 * 9));
         }
         let ended = match timeout(BETWEEN_PLACES, attempts.join_next()).await {
             Ok(ended) => ended,
@@ -271,7 +271,8 @@ async fn greet(
         connection.close(close_code(ErrorCode::WrongState), b"the Welcome is not acceptable");
         ConnectError::Handshake { address: address.to_owned(), error }
     })?;
-    let offset_us = clock_offset_us(sent_us.0, came_us.0, welcome.cluster_time);
+    let rtt_us = u64::try_from(connection.rtt().as_micros()).unwrap_or(u64::MAX);
+    let offset_us = clock_offset_us(sent_us.0, came_us.0, rtt_us, welcome.cluster_time);
     clock.set_offset_us(offset_us);
     let parts = Parts {
         connection,

@@ -231,10 +231,13 @@ impl Greeted {
     }
 }
 
-/// The cluster's time as the connecting side may assume it: the `Welcome`'s, half a round trip ago.
-/// Returns what must be added to the local clock (µs), given when the `Hello` left and the `Welcome` came.
-pub fn clock_offset_us(hello_sent_us: u64, welcome_came_us: u64, cluster_time: Time) -> i64 {
-    let middle = hello_sent_us / 2 + welcome_came_us / 2;
+/// The cluster's time as the connecting side may assume it: the `Welcome`'s, half a round trip ago. A `Hello` may have waited
+/// for seconds until a busy scheduler read it, so that no more than the transport's own round trip counts, as far as that
+/// is known (else `u64::MAX`). Returns what must be added to the local clock (µs), given when the `Hello` left and the
+/// `Welcome` came.
+pub fn clock_offset_us(hello_sent_us: u64, welcome_came_us: u64, transport_rtt_us: u64, cluster_time: Time) -> i64 {
+    let round_trip_us = welcome_came_us.saturating_sub(hello_sent_us).min(transport_rtt_us);
+    let middle = welcome_came_us.saturating_sub(round_trip_us / 2);
     cluster_time.0.cast_signed().wrapping_sub(middle.cast_signed())
 }
 

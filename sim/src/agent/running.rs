@@ -97,7 +97,7 @@ impl Running {
     ) {
         match greeting.on_welcome(frame) {
             Ok((session, mut welcome)) => {
-                self.offset_us = clock_offset_us(sent_us, now.0, welcome.cluster_time);
+                self.offset_us = clock_offset_us(sent_us, now.0, u64::MAX, welcome.cluster_time);
                 // As this Welcome measured it: what the core still believes is of the session before.
                 welcome.cluster_time = Time(now.0.saturating_add_signed(self.offset_us));
                 self.link = Link::Open(connection, Box::new(session));
