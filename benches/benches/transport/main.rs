@@ -220,7 +220,7 @@ impl Bench {
         let (mut row, serves) = (Row::default(), matches!(pattern, Pattern::Served(_)));
         // Where a whole message of each takes longer, a slice does, too.
         let seconds = (*connections * bytes) as f64 / 50e6;
-        let slice = Duration::from_secs_f64(seconds.min(4.0)).max(self.slice);
+        let slice = Duration::from_secs_f64(seconds.min(30.0)).max(self.slice);
         for _ in 0..if seconds > 1.0 { 1 } else { self.rounds } {
             let ours = if single { &mut *singles } else { &mut *ours };
             row.ours.push(ours.run(&self.runtime, pattern, slice));

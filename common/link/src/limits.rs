@@ -28,6 +28,8 @@ pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections that were accepted or refused and wait for the shell.
 pub const ACCEPTED_WAITING_MAX: usize = 256;
+/// Room that a listener asks for in its socket, for about 1,800 datagrams (Linux keeps them with twice their size).
+pub const SOCKET_BYTES: usize = 4 << 20;
 /// Certificates that a peer may present.
 pub const CHAIN_CERTIFICATES_MAX: usize = 4;
 /// Refused connections that are written to the log in one second; the rest are counted.

@@ -9,7 +9,7 @@ use crate::{
     config::{ConfigError, LinkConfig},
     handshake::nonce,
     joining::Joining,
-    limits::{ACCEPTED_WAITING_MAX, ANSWER_TIMEOUT, WAITING_PER_HANDSHAKE},
+    limits::{ACCEPTED_WAITING_MAX, ANSWER_TIMEOUT, SOCKET_BYTES, WAITING_PER_HANDSHAKE},
     link::{Link, Parts},
     reset, tls,
 };
@@ -162,6 +162,7 @@ impl Listener {
             .incoming_buffer_size(16 << 10)
             .incoming_buffer_size_total(4 << 20);
         let bound = std::net::UdpSocket::bind(address).and_then(|socket| {
+            make_room(&socket);
             Endpoint::new(reset::endpoint_config(server), Some(settings), socket, Arc::new(quinn::TokioRuntime))
         });
         let endpoint = bound.map_err(|error| BindError::Address { address, error })?;
@@ -193,6 +194,17 @@ impl Listener {
         self.endpoint.close(close_code(code), cut_reason(reason).as_bytes());
         let _ = tokio::time::timeout(std::time::Duration::from_millis(100), self.endpoint.wait_idle()).await;
     }
+}
+
+/// Asks for room for what arrives while we compute: a fleet that comes back says hello at once, and whoever is not heard says
+/// it again after one second, after three, and after seven. The system gives what it allows.
+fn make_room(socket: &std::net::UdpSocket) {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::net::sockopt::set_socket_recv_buffer_size(socket, SOCKET_BYTES) {
+        tracing::debug!(%error, "the socket's buffer stays as it is");
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = socket;
 }
 
 impl Drop for Listener {
