@@ -45,6 +45,12 @@ pub struct AttemptId {
     pub attempt: u32,
 }
 
+impl AttemptId {
+    /// None comes after it.
+    pub const LAST: AttemptId =
+        AttemptId { task: TaskId { job: JobId(u64::MAX), entry: u16::MAX, index: u32::MAX }, attempt: u32::MAX };
+}
+
 /// One authenticated connection, numbered by the shell that accepted it; never used again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(pub u64);

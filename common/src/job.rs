@@ -9,6 +9,7 @@ pub use crate::{
     custom::{Custom, CustomError},
     graph::{Dependency, Graph, GraphError},
     labels::Labels,
+    semaphore::{Semaphore, SemaphoreError},
     sweep::Sweep,
     terms::{Terms, TermsError},
 };
@@ -17,6 +18,7 @@ use crate::{
     ids::{Name, NameError},
     limits::*,
     resources::Resources,
+    semaphore,
 };
 pub(crate) use check::bound;
 pub use check::is_plain_path;
@@ -95,6 +97,8 @@ pub struct TaskSpec {
     pub prefer: Vec<Preference>,
     /// The parameters in which its tasks differ.
     pub sweep: Option<Box<Sweep>>,
+    /// What it holds, of whatever all tasks of all jobs share, while it may run.
+    pub semaphores: Vec<Semaphore>,
 }
 
 impl Default for TaskSpec {
@@ -129,6 +133,7 @@ impl Default for TaskSpec {
             distinct_agents: false,
             prefer: Vec::new(),
             sweep: None,
+            semaphores: Vec::new(),
         }
     }
 }
@@ -204,6 +209,14 @@ pub enum JobError {
         /// What is wrong with them.
         error: Box<CustomError>,
     },
+    /// Its semaphores cannot be had, or contradict each other.
+    #[error("semaphores of task `{task}`: {error}")]
+    Semaphores {
+        /// The entry.
+        task: String,
+        /// What is wrong with them.
+        error: Box<SemaphoreError>,
+    },
     /// Its terms contradict each other, or what agents can keep.
     #[error("{0}")]
     Terms(#[from] TermsError),
@@ -221,7 +234,7 @@ impl JobSpec {
     }
 
     /// Checks whatever a journal may hold: not what jobs were once accepted without.
-    fn accepted(name: Name, tasks: Vec<TaskSpec>, terms: Terms) -> Result<JobSpec, JobError> {
+    fn accepted(name: Name, tasks: Vec<TaskSpec>, mut terms: Terms) -> Result<JobSpec, JobError> {
         if tasks.is_empty() {
             return Err(JobError::NoTasks);
         }
@@ -236,6 +249,9 @@ impl JobSpec {
             }
         }
         bound("the job", "bytes of all files", file_bytes, FILES_BYTES_MAX)?;
+        semaphore::check(&tasks)?;
+        // Of what holds one no two attempts may be, and nothing may be left of one that is not heard any more.
+        terms.exclusive |= tasks.iter().any(|task| !task.semaphores.is_empty());
         terms.check(&tasks)?;
         Graph::of(&tasks)?;
         let labels = Labels::default();

@@ -19,6 +19,7 @@ pub mod limits;
 pub mod message;
 pub mod resources;
 pub mod roles;
+pub mod semaphore;
 pub mod sweep;
 pub mod terms;
 pub mod time;

@@ -60,6 +60,10 @@ pub const PREFERENCE_WEIGHT_MAX: i16 = 1_000;
 pub const CONSTRAINT_VALUES_MAX: usize = 64;
 /// … and bytes of each. A label's value that is longer matches no pattern.
 pub const CONSTRAINT_VALUE_BYTES_MAX: usize = 256;
+/// Semaphores of a task entry …
+pub const SEMAPHORES_MAX: usize = 8;
+/// … and units of one.
+pub const SEMAPHORE_UNITS_MAX: u32 = 1_000_000;
 /// Custom resources of an agent, or of a task entry …
 pub const CUSTOM_RESOURCES_MAX: usize = 16;
 /// … and the largest amount of one.

@@ -1,4 +1,4 @@
-// @generated stamp 5b86aec99b70272222035cc7dd776092de317a1e9c59babe6b94f8271f34ca74 flatc 25.12.19
+// @generated stamp 9ad42ef80fabd04cd80217103294cf0543960352edf2d2278ae4123170792d63 flatc 25.12.19
 use super::{Verifier, fb};
 
 /// How deep tables can lie in each other: no schema here holds itself.
@@ -954,8 +954,18 @@ fn sweep(v: &mut Verifier<'_>, at: usize) -> Option<()> {
     table.finish(v)
 }
 
+fn semaphore(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 12)?;
+    if let Some(at) = table.offset(v, 4)? {
+        v.text(at)?;
+    }
+    table.inline(6, 4, 4);
+    table.inline(8, 4, 4);
+    table.finish(v)
+}
+
 fn task_spec(v: &mut Verifier<'_>, at: usize) -> Option<()> {
-    let mut table = v.table(at, 96)?;
+    let mut table = v.table(at, 100)?;
     if let Some(at) = table.offset(v, 4)? {
         v.text(at)?;
     }
@@ -1007,6 +1017,9 @@ fn task_spec(v: &mut Verifier<'_>, at: usize) -> Option<()> {
     }
     if let Some(at) = table.offset(v, 58)? {
         sweep(v, at)?;
+    }
+    if let Some(at) = table.offset(v, 60)? {
+        v.each(at, semaphore)?;
     }
     table.finish(v)
 }

@@ -10,6 +10,7 @@ use fleetwire_agent_core as agent;
 use fleetwire_common::{
     fb,
     graph::Dependency,
+    job::Semaphore,
     message::{Ack, Message},
     terms::Terms,
 };
@@ -17,6 +18,7 @@ use std::collections::BTreeMap;
 
 const NOT_RETRIED: u16 = 100;
 const EXCLUSIVE: u16 = 101;
+const HOLDS: u16 = 102;
 
 /// How often each thing happened, by its name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -190,6 +192,13 @@ impl Coverage {
         }
     }
 
+    /// Counts an assignment of what holds semaphores.
+    pub fn holds(&mut self, semaphores: &[Semaphore]) {
+        if !semaphores.is_empty() {
+            self.count(Area::Terms, HOLDS, u16::from(semaphores.len() > 1));
+        }
+    }
+
     /// Counts what was done with a backup.
     pub fn restoring(&mut self, what: Restoring) {
         self.count(Area::Restoring, what as u16, 0);
@@ -305,6 +314,8 @@ fn name(area: Area, first: u16, second: u16) -> String {
         }
         Area::Terms => match (first, second) {
             (NOT_RETRIED, _) => "lost work is not retried".to_owned(),
+            (HOLDS, 0) => "what holds a semaphore is assigned".to_owned(),
+            (HOLDS, _) => "what holds several semaphores is assigned".to_owned(),
             (EXCLUSIVE, 0) => "exclusive work ends".to_owned(),
             (EXCLUSIVE, _) => "exclusive work is tried again".to_owned(),
             (keep, way) => {

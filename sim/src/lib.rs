@@ -22,6 +22,7 @@ mod device;
 mod fate;
 mod faults;
 mod history;
+mod holding;
 mod invariants;
 mod misfortune;
 mod network;

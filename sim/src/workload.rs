@@ -10,7 +10,7 @@ use fleetwire_common::{
     custom::Custom,
     fb,
     ids::Name,
-    job::{Constraint, Dependency, FileSpec, JobSpec, Preference, TaskSpec},
+    job::{Constraint, Dependency, FileSpec, JobSpec, Preference, Semaphore, TaskSpec},
     resources::Resources,
     sweep::{Axis, Sweep, Value},
     terms::Terms,
@@ -87,6 +87,7 @@ pub fn job(number: usize, offers: &[Offer], tasks_max: u32, random: &mut Random)
     }
     let terms = in_time(terms(&tasks, random), random.clone());
     let terms = capped(&mut tasks, terms, random.clone());
+    holding(&mut tasks, terms, random.clone());
     swept(&mut tasks, random.clone());
     let together = in_order(&tasks, random.clone());
     if let Ok(job) = JobSpec::new(name(&format!("job-{number}")), together, terms) {
@@ -144,6 +145,17 @@ fn in_time(terms: Terms, mut random: Random) -> Terms {
         (start_at_ms, start_after_ms) = (BEGAN.as_ms() + 10 * start_after_ms, 0);
     }
     Terms { start_at_ms, start_after_ms, deadline_ms, stop_after_failures, ..terms }
+}
+
+/// Of what may hold semaphores, some do: of one name everybody takes the only unit, of another one or two of three.
+fn holding(tasks: &mut [TaskSpec], terms: Terms, mut random: Random) {
+    // A generator of its own: what else is drawn stays as it was.
+    let mut random = random.fork(0x5e3a);
+    for task in tasks.iter_mut().filter(|_| terms.exclusive) {
+        let drawn = [("only", 1, 1), ("few", 3, random.between(1, 2) as u32)];
+        let drawn = drawn.into_iter().filter(|_| random.chance(350)).collect::<Vec<_>>();
+        task.semaphores = drawn.into_iter().map(|(of, max, units)| Semaphore { name: name(of), max, units }).collect();
+    }
 }
 
 /// Now and then the tasks of an array differ in one parameter, or in two.

@@ -199,6 +199,7 @@ fn refused(error: JobError, entries: &[Entry], section: &Section<'_>) -> Fault {
         }
         JobError::Constraints { task, .. } => spot(task, "constraints"),
         JobError::Custom { task, .. } => spot(task, "resources"),
+        JobError::Semaphores { task, .. } => spot(task, "semaphores"),
         JobError::Graph(error) => spot(error.task(), "after"),
         JobError::Terms(TermsError::NeverStopped { .. }) => Some(section.span_of("exclusive")),
         JobError::Terms(TermsError::NeverStarts { .. }) => Some(section.span_of("deadline")),

@@ -11,8 +11,10 @@ use fleetwire_common::{
     custom::Custom,
     fb,
     ids::Name,
-    job::{Constraint, Dependency, FileSpec, Preference, TaskSpec},
-    limits::{ARRAY_TASKS_MAX, ATTEMPTS_MAX, CUSTOM_AMOUNT_MAX, PREFERENCE_WEIGHT_MAX, RESOURCES_MAX},
+    job::{Constraint, Dependency, FileSpec, Preference, Semaphore, TaskSpec},
+    limits::{
+        ARRAY_TASKS_MAX, ATTEMPTS_MAX, CUSTOM_AMOUNT_MAX, PREFERENCE_WEIGHT_MAX, RESOURCES_MAX, SEMAPHORE_UNITS_MAX,
+    },
     resources::{Resources, parse_memory, parse_storage},
     sweep::{Axis, Sweep, Value},
 };
@@ -52,12 +54,14 @@ const TASK_KEYS: &[&str] = &[
     "input",
     "whole_agent",
     "distinct_agents",
+    "semaphores",
     "prefer",
     "sweep",
 ];
 const INPUT_KEYS: &[&str] = &["task", "path"];
 const PREFER_KEYS: &[&str] = &["constraint", "weight"];
 const AFTER_KEYS: &[&str] = &["task", "on", "each"];
+const SEMAPHORE_KEYS: &[&str] = &["name", "max", "units"];
 const FILE_KEYS: &[&str] = &["path", "content", "source", "executable"];
 
 /// A task entry, and where each of its values stands.
@@ -211,6 +215,11 @@ fn what_it_needs(section: &Section<'_>, spec: &mut TaskSpec) -> Result<(), Fault
     if let Some(field) = section.field("distinct_agents")? {
         spec.distinct_agents = field.bool()?;
     }
+    if let Some(field) = section.field("semaphores")? {
+        for value in field.array("a list of names, or of tables such as { name = \"db\", max = 3 }")? {
+            spec.semaphores.push(semaphore(value)?);
+        }
+    }
     if let Some(field) = section.field("prefer")? {
         for value in field.array("a list of tables, written as [[task.prefer]]")? {
             spec.prefer.push(preference(value)?);
@@ -220,6 +229,17 @@ fn what_it_needs(section: &Section<'_>, spec: &mut TaskSpec) -> Result<(), Fault
         spec.constraints = constraints(&field)?;
     }
     Ok(())
+}
+
+/// A name, of which one task at a time may hold the one unit there is, or a table.
+fn semaphore(value: &Spanned<DeValue<'_>>) -> Result<Semaphore, Fault> {
+    let DeValue::Table(table) = value.get_ref() else {
+        return Ok(Semaphore { name: Field { key: "semaphores", value }.name()?, max: 1, units: 1 });
+    };
+    let section = Section::open("a semaphore", SEMAPHORE_KEYS, table, value.span())?;
+    let name = section.field("name")?.ok_or_else(|| section.missing("name"))?.name()?;
+    let units = |key| section.field(key)?.map_or(Ok(1), |field| bounded(&field, 1, SEMAPHORE_UNITS_MAX));
+    Ok(Semaphore { name, max: units("max")?, units: units("units")? })
 }
 
 /// What is counted by name.

@@ -4,7 +4,7 @@ use super::*;
 use fleetwire_common::{
     fb,
     ids::Name,
-    job::{Dependency, TaskSpec, Terms},
+    job::{Dependency, Semaphore, TaskSpec, Terms},
     resources::Resources,
 };
 
@@ -432,6 +432,38 @@ fn what_is_swept_over() {
     let list = (0..1_001).map(|number| number.to_string()).collect::<Vec<_>>().join(",");
     let rendered = mistake(&job(&format!("sweep = {{ a = [{list}], b = [{list}] }}"))).render(false);
     assert!(rendered.contains("1002001"), "{}", &rendered[..200]);
+}
+
+#[test]
+fn what_a_task_holds_of_a_name() {
+    let of = |text: &str| {
+        let text = format!(
+            "name = 'j'\nlost_after = '2m'\nstop_on_disconnect_after = '90s'\n[[task]]\ncommand = ['true']\nsemaphores = {text}\n"
+        );
+        read(&text).map(|job| (job.terms.exclusive, job.tasks[0].semaphores.clone()))
+    };
+    let semaphore = |name: &str, max, units| Semaphore { name: Name::new(name).unwrap(), max, units };
+    assert_eq!(of("['lock']").unwrap(), (true, vec![semaphore("lock", 1, 1)]));
+    let both = vec![semaphore("db", 3, 1), semaphore("seats", 10, 4)];
+    assert_eq!(of("[{ name = 'db', max = 3 }, { name = 'seats', max = 10, units = 4 }]").unwrap(), (true, both));
+    for (text, says) in [
+        ("['a', 'a']", "stands there twice"),
+        ("[{ name = 'a', max = 2, units = 3 }]", "no more than there are"),
+        ("[{ name = 'a', max = 0 }]", "expected 1 to"),
+        ("[{ max = 1 }]", "has no `name`"),
+        ("[{ name = 'a', most = 2 }]", "unknown key `most`"),
+        ("'a'", "a list of names"),
+        ("['a b']", "a name"),
+    ] {
+        let refused = of(text).unwrap_err().to_string();
+        assert!(refused.contains(says), "{refused}");
+    }
+    let differs = "name = 'j'\n[[task]]\ncommand = ['true']\nsemaphores = ['a']\n\
+                   [[task]]\ncommand = ['true']\nsemaphores = [{ name = 'a', max = 2 }]\n";
+    let mistake = mistake(differs);
+    assert!(mistake.line == 7 && mistake.to_string().contains("1 in task `task`"), "{mistake}");
+    let never = super::tests::mistake("name = 'j'\n[[task]]\ncommand = ['true']\nsemaphores = ['a']\n");
+    assert!(never.to_string().contains("set stop_on_disconnect_after"), "{never}");
 }
 
 #[test]

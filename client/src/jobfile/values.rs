@@ -164,6 +164,7 @@ pub(super) fn key_of(what: &str) -> &'static str {
         | "number of values of a constraint"
         | "bytes of a value of a constraint"
         | "bytes of a pattern of a constraint" => "constraints",
+        "number of semaphores" => "semaphores",
         "number of preferences" | "weight of a preference" => "prefer",
         "bytes of parameters" => "parameters",
         "max_attempts" | "max_attempts or max_losses" => "max_attempts",

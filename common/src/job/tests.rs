@@ -34,13 +34,16 @@ fn a_job_survives_the_wire() {
         result_path: "out.json".into(),
         whole_agent: true,
         distinct_agents: true,
+        semaphores: vec![Semaphore { name: Name::new("db").unwrap(), max: 3, units: 2 }],
         prefer: vec![Preference {
             constraint: Constraint::new(Name::new("disk").unwrap(), fb::ConstraintOp::Exists, ""),
             weight: -7,
         }],
         ..task()
     };
-    let job = job(vec![full, TaskSpec { name: Name::new("other").unwrap(), ..task() }]).unwrap();
+    let terms = Terms { stop_on_disconnect_after_ms: 90_000, ..Terms::lost_after(300) };
+    let other = TaskSpec { name: Name::new("other").unwrap(), ..task() };
+    let job = JobSpec::new(Name::new("j").unwrap(), vec![full, other], terms).unwrap();
     assert_eq!(JobSpec::from_wire(&job.to_wire()).unwrap(), job);
     assert_eq!(job.task_count(), 1_001);
 }

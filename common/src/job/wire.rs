@@ -1,8 +1,8 @@
 //! The wire's form of a job: what is read from it was checked, what is written is read back.
 
 use super::{
-    Constraint, Custom, Dependency, FileSpec, JobError, JobSpec, Labels, Preference, Sweep, TaskSpec, Terms, bound,
-    named,
+    Constraint, Custom, Dependency, FileSpec, JobError, JobSpec, Labels, Preference, Semaphore, Sweep, TaskSpec, Terms,
+    bound, named,
 };
 use crate::{fb, labels, limits::JOB_BYTES_MAX, resources::Resources, verified};
 
@@ -75,6 +75,7 @@ impl TaskSpec {
         let constraints = wire.constraints().into_iter().flatten();
         let constraints = constraints.map(|constraint| Constraint::from_wire(&name, constraint));
         let prefer = wire.prefer().into_iter().flatten().map(|wire| Preference::from_wire(&name, wire));
+        let semaphores = wire.semaphores().into_iter().flatten().map(|wire| Semaphore::from_wire(&name, wire));
         let after = wire.after().into_iter().flatten().map(|after| Dependency::from_wire(&name, after));
         Ok(TaskSpec {
             count: wire.count(),
@@ -104,6 +105,7 @@ impl TaskSpec {
             distinct_agents: wire.distinct_agents(),
             prefer: prefer.collect::<Result<_, _>>()?,
             sweep: wire.sweep().map(|sweep| Box::new(Sweep::from_wire(sweep))),
+            semaphores: semaphores.collect::<Result<_, _>>()?,
             name,
         })
     }
@@ -144,6 +146,7 @@ impl TaskSpec {
             distinct_agents: self.distinct_agents,
             prefer: (!self.prefer.is_empty()).then(|| self.prefer.iter().map(Preference::to_wire).collect()),
             sweep: self.sweep.as_ref().map(|sweep| Box::new(sweep.to_wire())),
+            semaphores: (!self.semaphores.is_empty()).then(|| self.semaphores.iter().map(Semaphore::to_wire).collect()),
         }
     }
 }

@@ -370,6 +370,11 @@ impl EndedTask {
         }
     }
 
+    /// When, as its agent said, or as it was decided.
+    pub fn ended_at(&self) -> Time {
+        Time::from_ms(self.ended_at_ms)
+    }
+
     /// Whether it left a result.
     pub fn has_result(&self) -> bool {
         self.extra.as_ref().is_some_and(|extra| extra.result.is_some())

@@ -68,6 +68,7 @@ impl Audiences {
             resources: Resources::ZERO,
             whole_agent: false,
             distinct: None,
+            semaphores: Vec::new(),
             ..request.clone()
         };
         if let Some(known) = self.by_request.get(&request).copied()

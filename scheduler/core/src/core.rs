@@ -190,10 +190,20 @@ impl Core {
         let Some(job) = self.state.jobs.get(&id).filter(|job| job.spec.terms.exclusive) else { return Time::ZERO };
         let accepted_at = self.state.chain.accepted_at;
         let grace_ms = job.entries.iter().map(|entry| entry.spec.kill_grace_ms).max().unwrap_or_default();
-        match job.spec.terms.gone_after(grace_ms) {
+        let others = job.entries.iter().any(|entry| !entry.spec.semaphores.is_empty());
+        let others = if others { self.live.semaphores_gone_after } else { Duration::ZERO };
+        match job.spec.terms.gone_after(grace_ms).map(|after| after.max(others)) {
             Some(after) if accepted_at > Time::ZERO => accepted_at + after,
             _ => Time::ZERO,
         }
+    }
+
+    /// How long after their agents were last heard nothing can be left of any attempts that hold semaphores.
+    pub fn semaphores_gone_after(&self) -> Duration {
+        let entries = self.state.jobs.values().flat_map(|job| job.entries.iter().map(|entry| (&job.spec.terms, entry)));
+        let holds = entries.filter(|(_, entry)| !entry.spec.semaphores.is_empty());
+        let gone_after = holds.filter_map(|(terms, entry)| terms.gone_after(entry.spec.kill_grace_ms));
+        gone_after.max().unwrap_or_default()
     }
 
     /// From when on tasks of a job may be assigned.
@@ -248,6 +258,7 @@ impl Core {
                 suitable.for_each(|(agent, _)| eligible.insert(agent.0 as usize));
                 eligible
             });
+            live.queue.semaphores.enter(class, &entry.spec.semaphores);
             entered.classes.push(class);
             if entry.unstarted.count() > 0
                 && let Some(due) = entry_queue_timeout(job, waits.as_deref(), ordinal)
@@ -286,11 +297,15 @@ impl Core {
     pub fn leave_job(&mut self, id: JobId) {
         let Some(left) = self.live.jobs.remove(&id) else { return };
         self.live.deadlines.disarm(self.opens_at(id), Deadline::Settled(id));
-        for class in left.classes {
-            self.live.queue.leave(class);
+        let job = self.state.jobs.get(&id);
+        for (place, class) in left.classes.iter().enumerate() {
+            if let Some(entry) = job.and_then(|job| job.entries.get(place)) {
+                self.live.queue.semaphores.leave(*class, &entry.spec.semaphores);
+            }
+            self.live.queue.leave(*class);
         }
         self.live.queue.leave_job(id);
-        let Some(job) = self.state.jobs.get(&id) else { return };
+        let Some(job) = job else { return };
         self.live.deadlines.disarm(job.due_at(), Deadline::Due(id));
         for ordinal in job.ordinals() {
             if let Some(due) = entry_queue_timeout(job, left.waits.as_deref(), ordinal) {

@@ -27,6 +27,8 @@ pub enum Deadline {
     EntryQueued(JobId, u16),
     /// An agent may have been silent for as long as a job allows.
     Lease(AgentId),
+    /// Nothing can be left of an attempt whose agent is not heard.
+    Gone(AgentId, AttemptId),
     /// An agent has been away long enough for a fact.
     Unreachable(AgentId),
     /// An agent has been away for so long that it is not expected back.

@@ -276,6 +276,11 @@ pub enum Rejected {
     UnknownAgent { name: String },
     #[error("the submit id was used before for another job: number {job}")]
     Conflict { job: JobId },
+    #[error(
+        "semaphore `{name}` has {found} units in this job, and {open} in job {job}, which has not ended: say the same, or submit \
+         it again then"
+    )]
+    Semaphore { name: String, found: u32, open: u32, job: JobId },
     #[error("the submit id was made at {made_at_ms} ms, longer ago than ids are kept: make a new one")]
     TooOld { made_at_ms: u64 },
     #[error("too many {what}: at most {max}")]
@@ -317,7 +322,7 @@ impl Rejected {
             Rejected::UnknownJob { .. } => fb::ErrorCode::UnknownJob,
             Rejected::UnknownTask { .. } => fb::ErrorCode::UnknownTask,
             Rejected::UnknownAgent { .. } => fb::ErrorCode::UnknownAgent,
-            Rejected::Conflict { .. } => fb::ErrorCode::Conflict,
+            Rejected::Conflict { .. } | Rejected::Semaphore { .. } => fb::ErrorCode::Conflict,
             Rejected::TooOld { .. } => fb::ErrorCode::TooOld,
             Rejected::Busy { .. } => fb::ErrorCode::Busy,
             Rejected::DiskFull => fb::ErrorCode::DiskFull,
@@ -351,6 +356,7 @@ impl Rejected {
             | Rejected::UnknownTask { .. }
             | Rejected::UnknownAgent { .. }
             | Rejected::Conflict { .. }
+            | Rejected::Semaphore { .. }
             | Rejected::TooOld { .. }
             | Rejected::NoResult { .. }
             | Rejected::Damaged { .. }

@@ -27,7 +27,8 @@ impl Core {
             obstacles: None,
         };
         // No agent can help a task that waits for another, or for a place under a cap.
-        let waits_for_others = self.waiting_in_words(task).is_some() || self.cap_in_words(task).is_some();
+        let others = [self.waiting_in_words(task), self.cap_in_words(task), self.semaphore_in_words(task)];
+        let waits_for_others = others.iter().any(Option::is_some);
         if status != fb::TaskStatus::Pending || waits_for_others {
             return Ok(explanation);
         }
@@ -70,7 +71,7 @@ impl Core {
                 if settled_at > self.now {
                     let wait = settled_at.since(self.now).as_secs_f64();
                     return format!(
-                        "waits {wait:.1} s more: it is exclusive, and an attempt that the restored backup does not know may \
+                        "waits {wait:.1} s more: it is exclusive, or holds a semaphore, and an attempt that the restored backup does not know may \
                          still run until its agent stops it"
                     );
                 }
@@ -82,7 +83,7 @@ impl Core {
                 if let Some(words) = self.waiting_in_words(task) {
                     return words;
                 }
-                if let Some(words) = self.cap_in_words(task) {
+                if let Some(words) = self.cap_in_words(task).or_else(|| self.semaphore_in_words(task)) {
                     return words;
                 }
                 if self.state.agents.known().next().is_none() {

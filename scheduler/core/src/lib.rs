@@ -4,9 +4,9 @@
 //! Facts are what survives: the shell appends them to the journal and releases each effect once the
 //! position that it bears is durable; at the next start it gives them back to [`Scheduler::replay`].
 //!
-//! The floors, from the ground: tables (`restored`, `breaker`, `bodies`, `agents`, `attempts`, `waits`, `caps`, `tokens`, `ranges`, `ranked`, `shares`, `lanes`, `ageing`, `audiences`, `queue`, `deadlines`, `policy`,
-//! `limits`, `kept`, `fact`), rules (`state`, `snapshot`, `live`, `waiting`, `placement`, `event`, `core`), stories (`sessions`, `enrolment`, `restore`, `forget`, `health`,
-//! `tasks`, `dependents`, `inputs`, `excluding`, `backlog`, `loss`, `jobs`, `queries`, `explain`, `logs`, `unreadable`), and this front, which hands each event to one
+//! The floors, from the ground: tables (`restored`, `breaker`, `bodies`, `agents`, `attempts`, `waits`, `caps`, `semaphores`, `tokens`, `ranges`, `ranked`, `shares`, `lanes`, `ageing`, `audiences`, `queue`, `deadlines`, `policy`,
+//! `limits`, `kept`, `fact`), rules (`state`, `snapshot`, `live`, `waiting`, `parking`, `placement`, `event`, `core`), stories (`sessions`, `enrolment`, `restore`, `forget`, `health`,
+//! `tasks`, `dependents`, `inputs`, `excluding`, `backlog`, `holding`, `loss`, `jobs`, `queries`, `explain`, `logs`, `unreadable`), and this front, which hands each event to one
 //! story. A file imports only from floors below its own.
 #![forbid(unsafe_code)]
 
@@ -29,6 +29,7 @@ mod explain;
 pub mod fact;
 mod forget;
 mod health;
+mod holding;
 mod inputs;
 mod jobs;
 pub mod kept;
@@ -37,6 +38,7 @@ pub mod limits;
 pub mod live;
 mod logs;
 mod loss;
+mod parking;
 pub mod placement;
 pub mod policy;
 mod queries;
@@ -46,6 +48,7 @@ pub mod ranked;
 mod rare;
 mod restore;
 pub mod restored;
+pub mod semaphores;
 mod sessions;
 pub mod shares;
 mod snapshot;
@@ -144,6 +147,7 @@ impl Scheduler {
             position: Position(core.position.0 + 1),
         };
         core.decide(&fact, effects);
+        core.live.semaphores_gone_after = core.semaphores_gone_after();
         let open: Vec<_> =
             core.state.jobs.iter().filter(|(_, job)| job.ended_at.is_none()).map(|(id, _)| *id).collect();
         for job in &open {
@@ -164,7 +168,9 @@ impl Scheduler {
             let held = core.new_held(attempt);
             core.live.hold(agent, attempt, held);
             core.live.keep_place(attempt.task);
+            core.hold_semaphores(agent, attempt);
         }
+        core.recall_semaphores();
         for agent in core.state.agents.known().map(|(agent, _)| agent).collect::<Vec<_>>() {
             core.on_agent_away(agent, core.now);
         }
@@ -269,6 +275,7 @@ fn on_deadline(core: &mut Core, effects: &mut Effects) {
             Deadline::TaskQueued(task) => core.on_task_queued_too_long(task, effects),
             Deadline::EntryQueued(job, entry) => core.on_entry_queued_too_long(job, entry, effects),
             Deadline::Lease(agent) => core.on_lease(agent, effects),
+            Deadline::Gone(agent, attempt) => core.on_gone(agent, attempt),
             Deadline::Unreachable(agent) => core.on_unreachable(agent, effects),
             Deadline::Forget(agent) => core.on_forget_due(agent, effects),
             Deadline::Silence(session) => core.on_silence(session, effects),

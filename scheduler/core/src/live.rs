@@ -26,6 +26,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     ops::Range,
     sync::Arc,
+    time::Duration,
 };
 
 /// What facts do not say.
@@ -64,6 +65,8 @@ pub struct Live {
     pub spending: Vec<JobId>,
     /// Attempts that were assigned and have too much to carry, and how many bytes that is.
     pub unsendable: Vec<(AttemptId, usize)>,
+    /// How long after the acceptance of a restored backup whatever may hold a semaphore unknown to it is gone.
+    pub semaphores_gone_after: Duration,
     /// Jobs whose caps are to be looked at before the next placement.
     pub capped: Vec<JobId>,
 }

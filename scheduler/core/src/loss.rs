@@ -48,6 +48,7 @@ impl Core {
         self.live.deadlines.arm(forget_at, Deadline::Forget(agent));
         self.live.refresh_room(agent);
         self.arm_lease(agent);
+        self.time_semaphores(agent, heard_at);
     }
 
     /// An agent is back: nothing runs out any more.
@@ -110,6 +111,7 @@ impl Core {
         }
         self.touch(attempt.task.job, effects);
         self.consider_rival(attempt.task, effects);
+        self.on_suspect_ended(agent, attempt);
     }
 
     /// A task all of whose attempts may be suspect: gives it a rival, or ends the older attempt.

@@ -9,7 +9,7 @@ use crate::{
     audiences::{AudienceId, EMPTY},
     limits::{AUDIENCE_FEW, CHANGES_LEFT_MAX},
     policy::Policy,
-    queue::{ClassId, Free, Queue, Request},
+    queue::{Class, ClassId, Free, Queue, Request},
     ranked::{Mark, Most, Ranked},
 };
 use fleetwire_common::{
@@ -126,6 +126,7 @@ pub fn is_of(request: &Request, profile: &AgentProfile) -> bool {
 /// Places as many waiting tasks as fit, at most [`Policy::placements_per_step`], into `out`; says
 /// whether it stopped at that bound.
 pub fn plan(index: &mut Index, queue: &mut Queue, policy: &Policy, out: &mut Vec<Placement>) -> bool {
+    queue.heed_semaphores();
     // So that no question has to wait for more than so many.
     index.catch_up(queue, policy, CHANGES_LEFT_MAX);
     while let Some(agent) = index.freed.first().copied() {
@@ -156,7 +157,7 @@ pub fn plan(index: &mut Index, queue: &mut Queue, policy: &Policy, out: &mut Vec
             out.push(Placement { task, agent });
             // Those before it have one of its tasks already.
             from = apart.then_some(found);
-            goes_on = alone && queue.has_quota(class) && queue.find(class).is_some_and(|class| class.pending() > 0);
+            goes_on = alone && queue.has_quota(class) && queue.find(class).is_some_and(Class::may_be_placed);
         }
         if goes_on {
             queue.settle(class);
@@ -244,6 +245,7 @@ impl Index {
     /// Offers a freed agent to the waiting classes in their order. `false`: the step's bound was met.
     fn offer(&mut self, agent: AgentId, queue: &mut Queue, policy: &Policy, out: &mut Vec<Placement>) -> bool {
         let mut from = None;
+        queue.unstick(agent, self.free(agent));
         while has_room(self.room(agent), policy)
             && let Some(turn) = queue.first_for(agent, self.free(agent), from)
         {

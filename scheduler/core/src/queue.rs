@@ -12,7 +12,8 @@ use crate::{
     lanes::Lanes,
     limits::IDLE_CLASSES_MAX,
     ranges::Ranges,
-    ranked::Mark,
+    ranked::{Least, Mark, Ranked},
+    semaphores::{Need, Semaphores},
     shares::{QueueId, Shares},
 };
 use fixedbitset::FixedBitSet;
@@ -26,6 +27,7 @@ use fleetwire_common::{
 };
 use slab::Slab;
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     ops::Range,
 };
@@ -53,6 +55,8 @@ pub struct Request {
     pub distinct: Option<(JobId, u16)>,
     /// Which agents come first.
     pub prefer: Vec<Preference>,
+    /// What it holds of semaphores meanwhile.
+    pub semaphores: Vec<Need>,
     /// Of an audience: only agents on which the preferences come to that.
     pub score: Option<i32>,
 }
@@ -71,6 +75,7 @@ impl Request {
             whole_agent: spec.whole_agent,
             distinct: None,
             prefer: spec.prefer.clone(),
+            semaphores: spec.semaphores.iter().map(|one| (one.name.clone(), one.units)).collect(),
             score: None,
         }
     }
@@ -96,7 +101,7 @@ impl Request {
     /// Whether it may be given ahead to an agent on which others run: what is counted by name, or must be apart from
     /// others, may not.
     pub fn may_wait_there(&self) -> bool {
-        self.custom.is_empty() && !self.whole_agent && self.distinct.is_none()
+        self.custom.is_empty() && !self.whole_agent && self.distinct.is_none() && self.semaphores.is_empty()
     }
 }
 
@@ -140,6 +145,12 @@ pub struct Class {
     idle: Option<u64>,
     /// To be tried on all agents.
     fresh: bool,
+    /// Its next task cannot have what it needs of semaphores: it has no turn.
+    parked: bool,
+    /// When it was last tried it fitted no agent, and none was freed since on which it would.
+    stuck: bool,
+    /// While it is both: its place among those.
+    stuck_as: Option<(JobId, ClassId)>,
     /// While tasks wait: its place among the others, and when that is another.
     turn: Option<(Turn, Option<Time>)>,
 }
@@ -148,6 +159,16 @@ impl Class {
     /// How many tasks wait.
     pub fn pending(&self) -> u64 {
         self.pending.count()
+    }
+
+    /// Whether its tasks wait for nothing but agents.
+    pub fn may_be_placed(&self) -> bool {
+        self.pending.count() > 0 && !self.parked
+    }
+
+    /// Whether they wait for semaphores.
+    pub fn is_parked(&self) -> bool {
+        self.parked
     }
 
     /// How many tasks of this class wait before that one.
@@ -180,6 +201,9 @@ pub struct Queue {
     lanes: Lanes,
     shares: Shares,
     ageing: Ageing,
+    /// What is held by name, and by whom.
+    pub semaphores: Semaphores,
+    stuck: Ranked<(JobId, ClassId), Least>,
     idle: BTreeMap<u64, ClassId>,
     idled: u64,
 }
@@ -209,6 +233,9 @@ impl Queue {
             entries: 1,
             idle: None,
             fresh: false,
+            parked: false,
+            stuck: false,
+            stuck_as: None,
             turn: None,
         };
         let id = ClassId(self.classes.insert(class) as u32);
@@ -300,6 +327,10 @@ impl Queue {
     /// Removes and returns the first task.
     pub fn take_first(&mut self, class: ClassId) -> Option<TaskId> {
         let ((job, entry), index) = self.change(class, Ranges::take_first)??;
+        if let Some(found) = self.classes.get(class.0 as usize).filter(|class| !class.request.semaphores.is_empty()) {
+            self.semaphores.take(&found.request.semaphores);
+            self.heed_semaphores();
+        }
         Some(TaskId { job, entry, index })
     }
 
@@ -369,6 +400,47 @@ impl Queue {
     /// The class was tried: it is empty, or fits no agent.
     pub fn settle(&mut self, class: ClassId) {
         self.file(class, false);
+        let Some(found) = self.classes.get_mut(class.0 as usize) else { return };
+        if found.may_be_placed() && !found.request.semaphores.is_empty() {
+            // It keeps nothing from others any more.
+            found.stuck = true;
+            self.semaphores.note_change(&found.request.semaphores);
+            self.heed_semaphores();
+        }
+    }
+
+    /// A class waits for semaphores, or it does not any more: then it is tried on all agents.
+    pub fn park(&mut self, class: ClassId, parked: bool) {
+        let Some(found) = self.classes.get_mut(class.0 as usize).filter(|found| found.parked != parked) else { return };
+        (found.parked, found.stuck) = (parked, found.stuck && parked);
+        self.file(class, !parked);
+    }
+
+    /// The agent was freed: what is parked and would fit there keeps its turn from now on.
+    pub fn unstick(&mut self, agent: AgentId, free: Free<'_>) {
+        let bits = self.audiences.bits_of(agent);
+        let may = |asked: Mark| asked.bits & bits != 0 && asked.amount.fits(free.resources);
+        while let Some((_, class)) = self.stuck.first(None, may, |(_, class)| self.admits(class, agent, free)) {
+            let Some(found) = self.classes.get_mut(class.0 as usize) else { break };
+            found.stuck = false;
+            self.semaphores.note_change(&found.request.semaphores);
+            self.file(class, false);
+        }
+        self.heed_semaphores();
+    }
+
+    /// Whether a class keeps what it needs of semaphores from those behind it: not if there is no agent for it, or its
+    /// queue may have no more.
+    pub fn keeps_its_turn(&self, class: ClassId) -> bool {
+        let keeps = |found: &Class| found.fresh || (found.parked && !found.stuck);
+        self.find(class).is_some_and(keeps) && self.has_quota(class)
+    }
+
+    /// Which of the classes that need the same of semaphores come first, and by which job.
+    pub fn rank(&self, class: ClassId) -> Option<(Reverse<i16>, JobId, ClassId)> {
+        let found = self.find(class)?;
+        let ((job, _), _) = found.pending.first()?;
+        Some((Reverse(self.ageing.aged(found.request.priority, job).0), job, class))
     }
 
     /// A job's tasks wait from then on, as far as their priority goes.
@@ -401,7 +473,14 @@ impl Queue {
     fn file(&mut self, class: ClassId, fresh: bool) {
         let Some(found) = self.classes.get_mut(class.0 as usize) else { return };
         let Request { priority, queue, resources, .. } = found.request;
-        let turn = found.pending.first().map(|((job, _), _)| {
+        let first = found.pending.first().map(|((job, _), _)| job);
+        let stuck_as = first.filter(|_| found.parked && found.stuck).map(|job| (job, class));
+        if found.stuck_as != stuck_as {
+            let mark = Mark { amount: resources, bits: found.audience.bit() };
+            std::mem::replace(&mut found.stuck_as, stuck_as).into_iter().for_each(|key| _ = self.stuck.remove(key));
+            stuck_as.into_iter().for_each(|key| self.stuck.insert(key, mark));
+        }
+        let turn = first.filter(|_| !found.parked).map(|job| {
             let (priority, next) = self.ageing.aged(priority, job);
             (Turn { priority, queue, job, class }, next)
         });
@@ -440,6 +519,7 @@ impl Queue {
         let before = turn(&found.pending);
         let result = f(&mut found.pending);
         if before != turn(&found.pending) {
+            self.semaphores.note_change(&found.request.semaphores);
             let fresh = found.fresh;
             self.file(class, fresh);
         }

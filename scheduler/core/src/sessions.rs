@@ -265,6 +265,9 @@ impl Core {
                 self.live.hold(agent, attempt, held);
             }
         }
+        if !foreign {
+            self.hold_semaphores(agent, attempt);
+        }
         if known.is_ok() {
             // It is heard again: no rival is needed, if none was found yet.
             self.live.dequeue(attempt.task);
@@ -316,6 +319,7 @@ impl Core {
                 self.lose(agent, attempt, "the agent came back without its data", effects);
             }
         }
+        self.reconcile_semaphores(agent, same_data, listed);
     }
 
     // §job-4

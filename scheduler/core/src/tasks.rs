@@ -70,6 +70,7 @@ impl Core {
     fn assign(&mut self, Placement { task, agent }: Placement, effects: &mut Effects) {
         if !self.live.take_place(task) {
             // Other entries of its job were given all places in this step: who was to have it may have another.
+            self.live.give_back(task);
             self.live.enqueue(task);
             self.live.refresh_after(agent, task);
             self.live.unplanned = true;
@@ -80,6 +81,7 @@ impl Core {
         if self.live.held(agent, attempt).is_some() {
             // Something else of that number is not gone there yet.
             self.exclude(agent, task);
+            self.live.give_back(task);
             self.live.leave_places(task, 1);
             self.live.enqueue(task);
             self.live.refresh_after(agent, task);
@@ -90,6 +92,8 @@ impl Core {
         let held = self.new_held(attempt);
         self.live.agent_mut(agent).breaker.give(attempt);
         self.live.hold(agent, attempt, held);
+        self.live.give_back(task);
+        self.hold_semaphores(agent, attempt);
         if let Some(session) = self.session_of(agent) {
             self.send_assignment(session, attempt, effects);
         }
@@ -171,7 +175,7 @@ impl Core {
         let mut ending = Ending::decided(fb::TaskStatus::Cancelled, fb::EndReason::Rejected, self.now);
         ending.end.message = cut(message).to_owned();
         self.end_attempt(attempt, ending, effects);
-        self.live.release(agent, attempt);
+        self.let_go(agent, attempt);
         Ok(())
     }
 
@@ -194,7 +198,7 @@ impl Core {
         // §job-3
         if self.is_foreign(attempt, key) {
             if self.check_attempt(agent, attempt).is_err() {
-                self.live.release(agent, attempt);
+                self.let_go(agent, attempt);
             }
             return Err(Rejected::ForeignAttempt { attempt });
         }
@@ -210,7 +214,7 @@ impl Core {
             }
             Err(rejected) => {
                 // Counted or not: the agent has said that the attempt's last process is gone.
-                self.live.release(agent, attempt);
+                self.let_go(agent, attempt);
                 if !self.is_committed(agent, attempt, status) {
                     return Err(rejected);
                 }
@@ -288,7 +292,7 @@ impl Core {
         let outcome = self.judge_end(agent, attempt, status, end.reason);
         self.end_attempt(attempt, Ending { status, end, metrics }, effects);
         self.note_end(agent, &outcome);
-        self.live.release(agent, attempt);
+        self.let_go(agent, attempt);
         // What was stopped or given back says nothing about how long its kind takes.
         if status != fb::TaskStatus::Cancelled {
             self.note_pace(agent, attempt.task, wall_us);

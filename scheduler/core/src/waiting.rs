@@ -71,6 +71,17 @@ impl Live {
         self.change_caps(task.job, |caps| caps.take_place(task.entry)).unwrap_or(true)
     }
 
+    /// A task was taken out of the queue and is not assigned yet, or not after all: what it was to hold is not its own.
+    pub fn give_back(&mut self, task: TaskId) {
+        let queue = &mut self.queue;
+        let Some(class) = self.jobs.get(&task.job).and_then(|job| job.classes.get(usize::from(task.entry)).copied())
+        else {
+            return;
+        };
+        let needs = queue.find(class).map(|class| class.request.semaphores.clone()).unwrap_or_default();
+        queue.semaphores.give_back(&needs);
+    }
+
     /// So many attempts of a task have ended.
     pub fn leave_places(&mut self, task: TaskId, attempts: u32) {
         self.change_caps(task.job, |caps| caps.close(task.entry, attempts));

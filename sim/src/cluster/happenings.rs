@@ -4,12 +4,16 @@ use super::Cluster;
 use crate::{
     agent::AgentNode,
     device::Step,
+    holding::invariant_semaphores_are_kept,
     invariants::invariant_p2_exclusive_work_runs_once,
     network::{ConnectionId, End, Peer},
     trace::Violation,
     world::{Happening, Node},
 };
-use fleetwire_common::{ids::TaskId, time::Time};
+use fleetwire_common::{
+    ids::{AttemptId, TaskId},
+    time::Time,
+};
 use std::time::Duration;
 
 /// How long supervisors take at most, once a device has woken up, to see that they slept for too long.
@@ -61,7 +65,8 @@ impl Cluster {
                 if let Some(news) = news {
                     agent.on_news(&mut self.world, news)?;
                 }
-                self.check_exclusive(attempt.task)
+                self.check_exclusive(attempt.task)?;
+                self.check_semaphores(attempt.task)
             }
             Happening::Client(number) => {
                 if let Some(client) = self.clients.get_mut(number) {
@@ -92,14 +97,24 @@ impl Cluster {
         if !self.history.job(task.job).is_some_and(|job| job.spec.terms.exclusive) {
             return Ok(());
         }
-        let now = self.world.now;
-        let counts = |agent: &&AgentNode| !agent.was_copied && agent.suspended_until + WAKES_IN <= now;
-        let running = self
-            .agents
+        invariant_p2_exclusive_work_runs_once(task, self.running_awake())
+    }
+
+    /// Whoever holds a semaphore that a task of the same job has does so with no more others than there is room for.
+    fn check_semaphores(&self, task: TaskId) -> Result<(), Violation> {
+        let Some(spec) = self.history.job(task.job).and_then(|job| job.spec.tasks.get(usize::from(task.entry))) else {
+            return Ok(());
+        };
+        spec.semaphores
             .iter()
-            .filter(counts)
-            .flat_map(|agent| agent.device.supervised().map(|attempt| (agent.name.to_string(), attempt)));
-        invariant_p2_exclusive_work_runs_once(task, running)
+            .try_for_each(|one| invariant_semaphores_are_kept(&self.history, one, self.running_awake()))
+    }
+
+    fn running_awake(&self) -> impl Iterator<Item = (String, AttemptId)> {
+        let now = self.world.now;
+        let counts = move |agent: &&AgentNode| !agent.was_copied && agent.suspended_until + WAKES_IN <= now;
+        let awake = self.agents.iter().filter(counts);
+        awake.flat_map(|agent| agent.device.supervised().map(|attempt| (agent.name.to_string(), attempt)))
     }
 
     /// What happens on a suspended device happens when it wakes up.

@@ -225,6 +225,7 @@ impl Running {
                     invariant_jobs_run_in_their_time(history, *task, history.latest_at())?;
                     invariant_caps_are_kept(history, *task)?;
                     let spec = history.job(task.job).and_then(|job| job.spec.tasks.get(usize::from(task.entry)));
+                    spec.into_iter().for_each(|spec| world.trace.coverage.holds(&spec.semaphores));
                     spec.into_iter().flat_map(|spec| &spec.after).for_each(|on| world.trace.coverage.after(on));
                     self.check_room(history, agents, *task)?;
                     self.spoken_of.push(*task);

@@ -207,6 +207,7 @@ impl T {
         self.check_nothing_waits_needlessly();
         self.check_dependents();
         self.check_caps();
+        self.check_semaphores();
     }
 
     fn take(&mut self, effect: Effect) {
@@ -319,6 +320,19 @@ impl T {
                     tasks.filter(|task| live.waits(*task)).partition(|task| caps.holds_back(ordinal, task.index));
                 assert!(waits.len() <= room, "{waits:?} are in the queue, there is room for {room}");
                 assert!(held_back.is_empty() || waits.len() == room, "{held_back:?} are held back in vain");
+            }
+        }
+    }
+
+    /// Agents hold no more of any name than there is, by their own books.
+    fn check_semaphores(&self) {
+        let mut held: BTreeMap<Name, (u32, u32)> = BTreeMap::new();
+        for attempt in self.agents.values().flat_map(|agent| agent.holds.keys()) {
+            let Some(spec) = self.scheduler.state().task_spec(attempt.task) else { continue };
+            for one in &spec.semaphores {
+                let (units, max) = held.entry(one.name.clone()).or_default();
+                (*units, *max) = (*units + one.units, one.max);
+                assert!(units <= max, "{units} units of `{}` are held, of {max}", one.name);
             }
         }
     }

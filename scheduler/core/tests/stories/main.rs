@@ -12,6 +12,7 @@ mod draining;
 mod failing;
 mod forgetting;
 mod harness;
+mod holding;
 mod inputs;
 mod joining;
 mod limits;
