@@ -140,6 +140,26 @@ fn metric_names_travel_once_a_session() {
     assert!(sizes[1] * 2 < sizes[0] && sizes[1] == sizes[2], "{sizes:?}");
 }
 
+// Numbers that follow each other are read faster: one update without them must slow the others down, not the reverse.
+#[test]
+fn a_batch_of_updates_with_the_same_metrics_in_another_order_is_read_by_name() {
+    let sealed_metrics = |metrics| Message::Status(Status { metrics, ..plain_status() });
+    let (in_order, mut reversed) = (metrics(16), metrics(16));
+    reversed.reverse();
+    let (mut sealer, mut opener) = (sealer(Features::ALL), opener());
+    for orders in [[&in_order, &in_order], [&in_order, &reversed], [&reversed, &in_order], [&in_order, &in_order]] {
+        let mut frame = Vec::new();
+        sealer.seal(NOW_MS, &orders.map(|order| sealed_metrics(order.clone())), &mut frame);
+        let opened = open(&mut opener, &frame).unwrap();
+        for ((_, message), order) in opened.messages().zip(orders) {
+            let MessageRef::StatusUpdate(read) = message else { panic!("{message:?}") };
+            let expected: Vec<(&str, f64)> = order.iter().map(|(name, value)| (&**name, *value)).collect();
+            assert_eq!(read.metrics().collect::<Vec<_>>(), expected);
+        }
+        assert_eq!(opened.messages().count(), 2);
+    }
+}
+
 #[test]
 fn names_beyond_the_bound_are_sent_as_text() {
     let mut sealer = sealer(Features::ALL);

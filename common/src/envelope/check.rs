@@ -26,6 +26,7 @@ pub(super) fn check_content(
     names: &mut MetricNames,
     refused: &mut Refused,
 ) -> Result<(), OpenError> {
+    names.all_runs = true;
     let update = match content {
         Content::Partial | Content::Envelope(_) | Content::Body(_) => return Ok(()),
         Content::Update(update) => update,
@@ -93,7 +94,7 @@ fn define_names(
 // §open-11 §metric-3 §status-1
 // Inlined, what is looked up of an update is looked up once for all of this: 7 ns less for each.
 #[inline(always)]
-fn check_status(update: fb::StatusUpdate<'_>, names: &MetricNames) -> Result<(), OpenError> {
+fn check_status(update: fb::StatusUpdate<'_>, names: &mut MetricNames) -> Result<(), OpenError> {
     let status = update.status();
     if !(fb::TaskStatus::ENUM_MIN..=fb::TaskStatus::ENUM_MAX).contains(&status.0) {
         return Err(OpenError::Status { found: status.0 });
@@ -111,8 +112,11 @@ fn check_status(update: fb::StatusUpdate<'_>, names: &MetricNames) -> Result<(),
     if ids.len() > METRICS_MAX {
         return Err(TOO_MANY_METRICS);
     }
-    if !all_below(ids, names.count()) {
-        return Err(OpenError::Metrics("a number that no name was given to"));
+    if !names.is_run(ids) {
+        names.all_runs = false;
+        if !all_below(ids, names.count()) {
+            return Err(OpenError::Metrics("a number that no name was given to"));
+        }
     }
     if let Some(plain) = update.metrics() {
         check_plain(plain, METRICS_MAX - ids.len())?;

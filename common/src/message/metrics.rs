@@ -70,6 +70,8 @@ pub(crate) fn bits_unless_finite(value: f64) -> u64 {
 #[derive(Clone, Debug, Default)]
 pub struct MetricNames {
     names: Vec<Arc<str>>,
+    /// Of the frame that was opened last: each update's numbers are a run, so nobody has to find that out once more.
+    pub(crate) all_runs: bool,
 }
 
 impl MetricNames {
@@ -91,16 +93,22 @@ impl MetricNames {
         self.names.len()
     }
 
-    /// The names of these numbers if each is its predecessor's and one, as those of a task are that sends its metrics
-    /// again; else, or if there are none, nothing.
+    /// Whether each of these numbers is its predecessor's and one, as those of a task are that sends its metrics again, and all
+    /// have a name.
     #[inline]
-    pub(crate) fn run(&self, numbers: &[[u8; 2]]) -> &[Arc<str>] {
+    pub(crate) fn is_run(&self, numbers: &[[u8; 2]]) -> bool {
         let first = numbers.first().map_or(0, |number| u16::from_le_bytes(*number));
         let apart = (0..)
             .zip(numbers)
             .fold(0, |apart, (place, number)| apart | (first.wrapping_add(place) ^ u16::from_le_bytes(*number)));
-        let names = self.names.get(usize::from(first)..).and_then(|names| names.get(..numbers.len()));
-        names.filter(|_| apart == 0).unwrap_or_default()
+        apart == 0 && usize::from(first) + numbers.len() <= self.names.len()
+    }
+
+    /// The names of these numbers, which are a run; nothing if there are none.
+    #[inline]
+    pub(crate) fn run(&self, numbers: &[[u8; 2]]) -> &[Arc<str>] {
+        let first = numbers.first().map_or(0, |number| usize::from(u16::from_le_bytes(*number)));
+        self.names.get(first..).and_then(|names| names.get(..numbers.len())).unwrap_or_default()
     }
 
     /// The name of that number.
@@ -138,7 +146,10 @@ mod tests {
         for number in 0..80 {
             assert_eq!(names.define(number, &format!("m{number}")), Ok(()));
         }
-        let run = |numbers: &[u16]| names.run(&numbers.iter().map(|number| number.to_le_bytes()).collect::<Vec<_>>());
+        let run = |numbers: &[u16]| {
+            let bytes: Vec<_> = numbers.iter().map(|number| number.to_le_bytes()).collect();
+            if names.is_run(&bytes) { names.run(&bytes) } else { &[] }
+        };
         for (first, count) in [0, 1, 15, 16, 63].into_iter().flat_map(|first| (0..20).map(move |count| (first, count)))
         {
             let numbers: Vec<u16> = (first..first + count).collect();

@@ -21,8 +21,7 @@ impl<'a> StatusRef<'a> {
         let (values, _) = self.update.metric_values().map(|values| values.bytes()).unwrap_or_default().as_chunks();
         let names = self.names;
         // Most are a run of numbers, whose names lie side by side.
-        let run = names.run(ids);
-        let apart = if run.is_empty() { ids } else { &[] };
+        let (run, apart) = if names.all_runs { (names.run(ids), [].as_slice()) } else { ([].as_slice(), ids) };
         let run = run.iter().map(|name| &**name).zip(values.iter().map(|value| f64::from_le_bytes(*value)));
         let apart = apart.iter().zip(values.iter().map(|value| f64::from_le_bytes(*value)));
         let interned = run.chain(apart.filter_map(|(id, value)| Some((names.name(u16::from_le_bytes(*id))?, value))));
