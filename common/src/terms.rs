@@ -31,6 +31,8 @@ pub struct Terms {
     pub start_at_ms: u64,
     /// Attempts that may be assigned or running at once; 0 = any number.
     pub max_running: u32,
+    /// It is taken although no agent that is known could ever run some of its tasks: others are to come.
+    pub await_agents: bool,
 }
 
 /// Why terms are refused.
@@ -146,6 +148,7 @@ impl Terms {
             start_after_ms: wire.start_after_ms(),
             start_at_ms: wire.start_at(),
             max_running: wire.max_running(),
+            await_agents: wire.await_agents(),
         })
     }
 }
@@ -172,6 +175,7 @@ impl Default for Terms {
             start_after_ms: wire.start_after_ms,
             start_at_ms: wire.start_at,
             max_running: wire.max_running,
+            await_agents: wire.await_agents,
         }
     }
 }

@@ -39,14 +39,14 @@ const FILES: [&str; 4] = [
     include_str!("../job-files/everything.toml"),
     "[[task]]\nexecutor = 'noop'\n",
 ];
-const KEYS: [&str; 58] = [
+const KEYS: [&str; 59] = [
     "name", "lost_after", "stop_on_disconnect_after", "retry_lost", "keep", "exclusive", "[[task]]\nname", "[[task]]\ncommand",
     "count", "kind", "command", "script", "executor", "cpu", "memory", "gpu", "storage", "storage_backend", "env", "env.X",
     "parameters", "parameters.y.z", "file", "[[task.file]]\npath", "content", "source", "executable", "priority",
     "constraints", "timeout", "queue_timeout", "max_attempts", "max_losses", "backoff", "kill_grace", "result",
     "after", "[[task.after]]\ntask", "on", "each", "start_after", "deadline", "stop_after_failures", "max_running", "labels.a",
     "annotations.a", "resources.a", "whole_agent", "distinct_agents", "[[task.prefer]]\nconstraint", "weight", "sweep.a",
-    "sweep.mode", "[[task.input]]\ntask", "start_at",
+    "sweep.mode", "[[task.input]]\ntask", "start_at", "await_agents",
     "semaphores", "[[task.semaphores]]\nname", "max",
 ];
 const VALUES: [&str; 34] = [

@@ -1,4 +1,4 @@
-// @generated stamp 9ad42ef80fabd04cd80217103294cf0543960352edf2d2278ae4123170792d63 flatc 25.12.19
+// @generated stamp 8cf737b5a8bc895ed3cdf3713d4f51f96842cc09b335f861d52e0e863eb8a24b flatc 25.12.19
 use super::{Verifier, fb};
 
 /// How deep tables can lie in each other: no schema here holds itself.
@@ -1025,7 +1025,7 @@ fn task_spec(v: &mut Verifier<'_>, at: usize) -> Option<()> {
 }
 
 pub(super) fn job_spec(v: &mut Verifier<'_>, at: usize) -> Option<()> {
-    let mut table = v.table(at, 67)?;
+    let mut table = v.table(at, 68)?;
     if let Some(at) = table.offset(v, 4)? {
         v.text(at)?;
     }
@@ -1048,6 +1048,7 @@ pub(super) fn job_spec(v: &mut Verifier<'_>, at: usize) -> Option<()> {
         v.each(at, key_value)?;
     }
     table.inline(30, 8, 8);
+    table.inline(32, 1, 1);
     table.finish(v)
 }
 

@@ -395,6 +395,12 @@ impl ClientNode {
             }
             return Ok(());
         }
+        // Whoever could do it may be yet to come.
+        if let (Wish::Submit(..) | Wish::Again(_), fb::ErrorCode::DoesNotFit) = (&wish, nack.code()) {
+            world.trace.coverage.unplaceable();
+            self.wish(world, world.now + 50 * LOOK_EVERY, wish);
+            return Ok(());
+        }
         let submit = match &wish {
             Wish::Cancel(submit, _) | Wish::Ask(submit, _) => history.job_of(*submit),
             Wish::Submit(..) | Wish::Again(_) | Wish::Log(_) | Wish::Change(..) => None,

@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 const NOT_RETRIED: u16 = 100;
 const EXCLUSIVE: u16 = 101;
 const HOLDS: u16 = 102;
+const UNPLACEABLE: u16 = 103;
 
 /// How often each thing happened, by its name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -192,6 +193,11 @@ impl Coverage {
         }
     }
 
+    /// Counts a job that was refused because no agent could ever run it.
+    pub fn unplaceable(&mut self) {
+        self.count(Area::Terms, UNPLACEABLE, 0);
+    }
+
     /// Counts an assignment of what holds semaphores.
     pub fn holds(&mut self, semaphores: &[Semaphore]) {
         if !semaphores.is_empty() {
@@ -314,6 +320,7 @@ fn name(area: Area, first: u16, second: u16) -> String {
         }
         Area::Terms => match (first, second) {
             (NOT_RETRIED, _) => "lost work is not retried".to_owned(),
+            (UNPLACEABLE, _) => "refused, for no agent could ever run it".to_owned(),
             (HOLDS, 0) => "what holds a semaphore is assigned".to_owned(),
             (HOLDS, _) => "what holds several semaphores is assigned".to_owned(),
             (EXCLUSIVE, 0) => "exclusive work ends".to_owned(),

@@ -19,6 +19,9 @@ pub fn apply(shadow: &mut scheduler::State, bytes: &[u8]) -> Result<(), Violatio
                 suiting::invariant_labels_suit(shadow, *attempt, *agent)?;
                 suiting::invariant_alone_and_apart(shadow, *attempt, *agent)?;
             }
+            if let scheduler::fact::Fact::JobAccepted { spec, .. } = &fact {
+                suiting::invariant_what_is_taken_could_run(shadow, spec)?;
+            }
             shadow.apply(at, &fact).or_else(|error| broken("P7", format!("a fact does not apply: {error}")))
         }
         Err(error) => broken("P7", format!("a fact cannot be read back: {error}")),

@@ -2,7 +2,11 @@
 //! shares nothing with the core's.
 
 use crate::trace::{Violation, broken};
-use fleetwire_common::{fb::ConstraintOp as Op, ids::AgentId, ids::AttemptId, job::Constraint};
+use fleetwire_common::{
+    fb::ConstraintOp as Op,
+    ids::{AgentId, AttemptId},
+    job::{Constraint, JobSpec, TaskSpec},
+};
 use fleetwire_scheduler_core::State;
 
 /// Nothing is assigned to an agent whose labels do not satisfy what its job asks for.
@@ -12,6 +16,27 @@ pub fn invariant_labels_suit(shadow: &State, attempt: AttemptId, agent: AgentId)
     match spec.constraints.iter().find(|constraint| !satisfied(constraint, label(constraint))) {
         None => Ok(()),
         Some(not) => broken("labels", format!("{attempt} was assigned to {}, where not `{not}`", record.name)),
+    }
+}
+
+/// A job that does not wait for agents to come is taken only if each of its tasks could run on one that is known, if any is.
+pub fn invariant_what_is_taken_could_run(shadow: &State, spec: &JobSpec) -> Result<(), Violation> {
+    let known = || shadow.agents.known().map(|(_, record)| &record.profile);
+    if spec.terms.await_agents || known().next().is_none() {
+        return Ok(());
+    }
+    let could = |task: &TaskSpec| {
+        known().any(|profile| {
+            let label = |constraint: &Constraint| profile.labels.get(constraint.label.as_str()).map(String::as_str);
+            task.resources.fits(profile.capacity)
+                && task.custom.iter().all(|(name, amount)| profile.custom.amount(name) >= amount)
+                && task.agent_type.is_none_or(|kind| profile.agent_types.contains(&kind))
+                && task.constraints.iter().all(|constraint| satisfied(constraint, label(constraint)))
+        })
+    };
+    match spec.tasks.iter().find(|task| !could(task)) {
+        None => Ok(()),
+        Some(task) => broken("fitting", format!("a job was taken of which `{}` could run nowhere", task.name)),
     }
 }
 

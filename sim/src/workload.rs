@@ -88,6 +88,8 @@ pub fn job(number: usize, offers: &[Offer], tasks_max: u32, random: &mut Random)
     let terms = in_time(terms(&tasks, random), random.clone());
     let terms = capped(&mut tasks, terms, random.clone());
     holding(&mut tasks, terms, random.clone());
+    // The agents that can do it may be yet to come.
+    let terms = Terms { await_agents: random.clone().fork(0xa3a).chance(500), ..terms };
     swept(&mut tasks, random.clone());
     let together = in_order(&tasks, random.clone());
     if let Ok(job) = JobSpec::new(name(&format!("job-{number}")), together, terms) {

@@ -106,7 +106,7 @@ const NOT_REACHED: [(&str, &str); 32] = [
 ];
 
 /// Ends, answers, steps of attempts and sessions, and what the processes go through.
-const MUST_BE_REACHED: [&str; 104] = [
+const MUST_BE_REACHED: [&str; 105] = [
     "end Completed by Exited",
     "end Failed by Exited",
     "end Failed by Signalled",
@@ -171,6 +171,7 @@ const MUST_BE_REACHED: [&str; 104] = [
     "lost work is not retried",
     "exclusive work ends",
     "exclusive work is tried again",
+    "refused, for no agent could ever run it",
     "what holds a semaphore is assigned",
     "what holds several semaphores is assigned",
     "attempt Assigned → Accepted",

@@ -26,6 +26,7 @@ const EXCLUSIVE: Terms = Terms {
     start_after_ms: 0,
     start_at_ms: 0,
     max_running: 0,
+    await_agents: false,
 };
 
 fn long() -> TaskSpec {

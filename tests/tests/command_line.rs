@@ -100,6 +100,9 @@ fn the_exit_status_is_that_of_the_first_task_that_did_not_complete() {
 fn a_task_that_waits_is_explained_and_one_that_runs_is_stopped() {
     let cluster = Cluster::with_agents(1);
     let hungry = cluster.job_file("hungry.toml", "[[task]]\ncommand = ['true']\ngpu = 7\n");
+    let refused = cluster.cli(&["submit", &hungry]);
+    assert!(!refused.status.success() && text(&refused.stderr).contains("for gpu of 0 at most"), "{refused:?}");
+    let hungry = cluster.job_file("patient.toml", "await_agents = true\n[[task]]\ncommand = ['true']\ngpu = 7\n");
     let job = cluster.cli_json(&["submit", &hungry, "--json"])["job"].to_string();
     let explained = cluster.cli_json(&["explain", &job, "--json"]);
     assert_eq!(explained["status"], "pending");

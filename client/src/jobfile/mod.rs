@@ -41,6 +41,7 @@ const JOB_KEYS: &[&str] = &[
     "start_after",
     "start_at",
     "max_running",
+    "await_agents",
     "labels",
     "annotations",
     "task",
@@ -178,6 +179,9 @@ fn terms(section: &Section<'_>) -> Result<Terms, Fault> {
     section.exclusive("start_at", "start_after")?;
     if let Some(field) = section.field("start_at")? {
         terms.start_at_ms = field.moment_ms()?;
+    }
+    if let Some(field) = section.field("await_agents")? {
+        terms.await_agents = field.bool()?;
     }
     if let Some(field) = section.field("max_running")? {
         terms.max_running = task::bounded(&field, 1, u32::MAX)?;

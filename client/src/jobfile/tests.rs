@@ -36,7 +36,7 @@ fn on_what_terms_a_job_runs() {
     assert_eq!(terms(""), Terms::default());
     let all = terms(
         "lost_after = '3m'\nstop_on_disconnect_after = '2m'\nretry_lost = false\nkeep = 'best_progress'\nexclusive = true\n\
-         stop_after_failures = 3\ndeadline = '2h'\nstart_after = '10m'\nmax_running = 20",
+         stop_after_failures = 3\ndeadline = '2h'\nstart_after = '10m'\nmax_running = 20\nawait_agents = true",
     );
     let expected = Terms {
         lost_after_s: 180,
@@ -49,6 +49,7 @@ fn on_what_terms_a_job_runs() {
         start_after_ms: 600_000,
         start_at_ms: 0,
         max_running: 20,
+        await_agents: true,
     };
     assert_eq!(all, expected);
     let refused = |text: &str| {

@@ -40,6 +40,7 @@ impl JobSpec {
             start_after_ms: self.terms.start_after_ms,
             start_at: self.terms.start_at_ms,
             max_running: self.terms.max_running,
+            await_agents: self.terms.await_agents,
             labels: labels::to_wire(&self.labels.labels),
             annotations: labels::to_wire(&self.labels.annotations),
         };

@@ -281,6 +281,11 @@ pub enum Rejected {
          it again then"
     )]
     Semaphore { name: String, found: u32, open: u32, job: JobId },
+    #[error(
+        "no agent could ever run task `{task}`: of {agents} that are known, {why}; ask for no more, or let the job wait for \
+         agents that are to come (await_agents)"
+    )]
+    Unplaceable { task: String, agents: u32, why: String },
     #[error("the submit id was made at {made_at_ms} ms, longer ago than ids are kept: make a new one")]
     TooOld { made_at_ms: u64 },
     #[error("too many {what}: at most {max}")]
@@ -323,6 +328,7 @@ impl Rejected {
             Rejected::UnknownTask { .. } => fb::ErrorCode::UnknownTask,
             Rejected::UnknownAgent { .. } => fb::ErrorCode::UnknownAgent,
             Rejected::Conflict { .. } | Rejected::Semaphore { .. } => fb::ErrorCode::Conflict,
+            Rejected::Unplaceable { .. } => fb::ErrorCode::DoesNotFit,
             Rejected::TooOld { .. } => fb::ErrorCode::TooOld,
             Rejected::Busy { .. } => fb::ErrorCode::Busy,
             Rejected::DiskFull => fb::ErrorCode::DiskFull,
@@ -357,6 +363,7 @@ impl Rejected {
             | Rejected::UnknownAgent { .. }
             | Rejected::Conflict { .. }
             | Rejected::Semaphore { .. }
+            | Rejected::Unplaceable { .. }
             | Rejected::TooOld { .. }
             | Rejected::NoResult { .. }
             | Rejected::Damaged { .. }

@@ -284,7 +284,8 @@ fn shortage(needs: Resources, room: Resources, verb: &str) -> String {
     words.collect::<Vec<_>>().join("; ")
 }
 
-fn lack_in_words(lack: &Lack) -> String {
+/// What an agent lacks, in words that agents share.
+pub fn lack_in_words(lack: &Lack) -> String {
     match lack {
         Lack::AgentType(kind) => format!("it is not of kind {}", kind.variant_name().unwrap_or("?").to_lowercase()),
         Lack::Executor(executor) => {

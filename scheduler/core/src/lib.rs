@@ -6,7 +6,7 @@
 //!
 //! The floors, from the ground: tables (`restored`, `breaker`, `bodies`, `agents`, `attempts`, `waits`, `caps`, `semaphores`, `tokens`, `ranges`, `ranked`, `shares`, `lanes`, `ageing`, `audiences`, `queue`, `deadlines`, `policy`,
 //! `limits`, `kept`, `fact`), rules (`state`, `snapshot`, `live`, `waiting`, `parking`, `placement`, `event`, `core`), stories (`sessions`, `enrolment`, `restore`, `forget`, `health`,
-//! `tasks`, `dependents`, `inputs`, `excluding`, `backlog`, `holding`, `loss`, `jobs`, `queries`, `explain`, `logs`, `unreadable`), and this front, which hands each event to one
+//! `tasks`, `dependents`, `inputs`, `excluding`, `backlog`, `holding`, `loss`, `jobs`, `queries`, `explain`, `logs`, `unreadable`, `fitting`), and this front, which hands each event to one
 //! story. A file imports only from floors below its own.
 #![forbid(unsafe_code)]
 
@@ -27,6 +27,7 @@ pub mod event;
 mod excluding;
 mod explain;
 pub mod fact;
+mod fitting;
 mod forget;
 mod health;
 mod holding;

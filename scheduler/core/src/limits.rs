@@ -29,6 +29,10 @@ pub const BACKLOG_TURNS_MAX: usize = 8;
 pub const BACKLOG_SPEC_BYTES_MAX: usize = 8 << 10;
 /// Groups of agents in one explanation.
 pub const OBSTACLES_MAX: usize = 64;
+/// Agents that are looked at for one submit, to see whether any could run its tasks; what is left then may wait.
+pub const SUITED_LOOKS_MAX: usize = 1_000_000;
+/// Of what agents lack, what a submit is refused with.
+pub const NEAREST_MAX: usize = 3;
 /// Classes that are kept although no job has tasks of them.
 pub const IDLE_CLASSES_MAX: usize = 256;
 /// Agents that may not be at their places in the order in which agents are filled, until somebody asks.

@@ -16,7 +16,7 @@ fn named(name: &str, count: u32, max_running: u32) -> TaskSpec {
 }
 
 fn submit(t: &mut T, tasks: Vec<TaskSpec>, max_running: u32) -> u64 {
-    let terms = Terms { max_running, ..Terms::lost_after(60) };
+    let terms = Terms { max_running, await_agents: true, ..Terms::lost_after(60) };
     let spec = JobSpec::new(Name::new("j").unwrap(), tasks, terms).unwrap();
     let submit = t.submit_id();
     t.submit_as(submit, &spec).unwrap().0

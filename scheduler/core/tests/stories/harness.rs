@@ -14,7 +14,7 @@ use fleetwire_common::{
     fb,
     graph::Graph,
     ids::*,
-    job::{JobSpec, TaskSpec},
+    job::{JobSpec, TaskSpec, Terms},
     message::{Heartbeat, Message},
     resources::Resources,
     time::Time,
@@ -78,7 +78,9 @@ pub fn task() -> TaskSpec {
 }
 
 pub fn job(tasks: Vec<TaskSpec>) -> JobSpec {
-    JobSpec::new(Name::new("j").unwrap(), tasks, 60).unwrap()
+    // Stories tell of what waits, whatever agents there are.
+    let terms = Terms { await_agents: true, ..Terms::lost_after(60) };
+    JobSpec::new(Name::new("j").unwrap(), tasks, terms).unwrap()
 }
 
 pub fn id(job: u64, entry: u16, index: u32) -> TaskId {

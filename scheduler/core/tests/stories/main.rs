@@ -10,6 +10,7 @@ mod capping;
 mod depending;
 mod draining;
 mod failing;
+mod fitting;
 mod forgetting;
 mod harness;
 mod holding;

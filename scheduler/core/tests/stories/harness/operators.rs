@@ -48,6 +48,7 @@ impl T {
 
     pub fn submit_with(&mut self, task: TaskSpec, terms: Terms) -> Result<u64, fb::ErrorCode> {
         let submit = self.submit_id();
+        let terms = Terms { await_agents: true, ..terms };
         let job = JobSpec::new(Name::new("j").unwrap(), vec![task], terms).unwrap();
         self.submit_as(submit, &job).map(|(job, _)| job)
     }
