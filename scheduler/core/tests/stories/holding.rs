@@ -5,7 +5,7 @@ use crate::{forgetting::forget, harness::*};
 use fleetwire_common::{
     fb::{self, EndReason as R, ErrorCode as C, TaskStatus as S},
     ids::{AttemptId, Name, TaskId},
-    job::{Semaphore, TaskSpec, Terms},
+    job::{JobSpec, Semaphore, TaskSpec, Terms},
     message::End,
     resources::Resources,
 };
@@ -137,13 +137,15 @@ fn what_fits_no_agent_keeps_nothing_from_others() {
 fn what_its_cap_or_its_agent_turns_down_gives_back_what_it_was_to_hold() {
     let mut t = T::new();
     t.agent("a").register();
-    t.agent("b").register();
-    let capped = Terms { max_running: 1, ..terms() };
-    let spec = holds(3, &[of("db", 3, 1)]);
-    let job = t.submit_with(spec, capped).unwrap();
-    let other = submit(&mut t, holds(9, &[of("db", 3, 1)]));
+    // One of each is planned in one step, and there is a place for one of both.
+    let entry = |name: &str| TaskSpec { name: Name::new(name).unwrap(), ..holds(1, &[of("db", 2, 1)]) };
+    let terms = Terms { max_running: 1, ..terms() };
+    let spec = JobSpec::new(Name::new("j").unwrap(), vec![entry("one"), entry("other")], terms).unwrap();
+    let submit_id = t.submit_id();
+    let (job, _) = t.submit_as(submit_id, &spec).unwrap();
+    let other = submit(&mut t, holds(9, &[of("db", 2, 1)]));
     t.pass(secs(1));
-    assert_eq!((active(&mut t, job), active(&mut t, other)), (1, 2));
+    assert_eq!((active(&mut t, job), active(&mut t, other)), (1, 1));
 }
 
 #[test]
@@ -189,16 +191,15 @@ fn what_was_assigned_and_never_came_holds_it_until_it_has_ended() {
 fn a_restart_knows_who_holds_what() {
     let mut t = T::new();
     t.agent("a").register();
-    t.agent("b").register();
     let first = submit(&mut t, holds(2, &[of("db", 2, 1)]));
     let second = submit(&mut t, holds(2, &[of("db", 2, 1)]));
     t.restart();
-    t.agent("a").register();
+    // Before its agent is back, too.
     t.agent("b").register();
     assert_eq!((active(&mut t, first), active(&mut t, second)), (2, 0));
-    let of_a = t.agent("a").holds();
-    let ended = of_a.first().copied().unwrap();
-    t.agent("a").completes(ended);
+    t.agent("a").register();
+    assert_eq!((active(&mut t, first), active(&mut t, second)), (2, 0));
+    t.agent("a").completes(attempt(first, 1, 1));
     assert_eq!(active(&mut t, second), 1);
 }
 
@@ -290,7 +291,7 @@ fn what_was_known_to_have_ended_and_is_listed_again_holds_it_until_it_is_gone() 
 #[test]
 fn what_may_outlive_its_agents_silence_may_hold_nothing() {
     let spec = holds(1, &[of("db", 1, 1)]);
-    let job = |terms| fleetwire_common::job::JobSpec::new(Name::new("j").unwrap(), vec![spec.clone()], terms);
+    let job = |terms| JobSpec::new(Name::new("j").unwrap(), vec![spec.clone()], terms);
     assert!(job(Terms::lost_after(120)).is_err(), "nobody stops it");
     assert!(job(Terms { lost_after_s: 97, ..terms() }).is_err(), "it is stopped too late");
     assert!(job(terms()).unwrap().terms.exclusive);
