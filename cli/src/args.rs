@@ -87,6 +87,11 @@ pub enum Command {
         #[arg(value_name = "TASK", value_parser = target)]
         task: Target,
     },
+    /// List the queues: what they have of the cluster, and what they may.
+    Queues,
+    /// The policy by which work is placed.
+    #[command(subcommand)]
+    Policy(PolicyAction),
     /// Print what the scheduler has counted since it was started, in Prometheus's text format.
     Metrics,
     /// A whole cluster in this process: a scheduler, agents, and a job if one is given.
@@ -98,6 +103,25 @@ pub enum Command {
     Completions {
         /// Which shell.
         shell: clap_complete::Shell,
+    },
+}
+
+/// What to do with the policy.
+#[derive(Debug, Subcommand)]
+pub enum PolicyAction {
+    /// Print the policy as a file that `set` reads.
+    Show,
+    /// Place work by another policy from now on; what runs goes on.
+    Set {
+        /// The policy file (docs/operations.md).
+        #[arg(value_name = "POLICY.toml")]
+        file: PathBuf,
+    },
+    /// Check a policy file without a cluster.
+    Check {
+        /// The policy file.
+        #[arg(value_name = "POLICY.toml")]
+        file: PathBuf,
     },
 }
 
@@ -231,6 +255,9 @@ pub struct Run {
     /// How often it is tried.
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub max_attempts: u32,
+    /// The queue whose share of the cluster it has; `default` otherwise.
+    #[arg(long, value_name = "NAME")]
+    pub queue: Option<String>,
     /// What to call the job; the program's name otherwise.
     #[arg(long)]
     pub name: Option<String>,
@@ -248,6 +275,9 @@ pub struct Jobs {
     /// Only those that bear this label, such as 'team=vision'. May be repeated.
     #[arg(long = "label", value_name = "NAME=VALUE", value_parser = label)]
     pub labels: Vec<(String, String)>,
+    /// Only those of this queue.
+    #[arg(long, value_name = "NAME")]
+    pub queue: Option<String>,
 }
 
 /// Lists.

@@ -13,7 +13,7 @@ pub mod results;
 pub mod table;
 pub mod wire;
 
-use args::{Cli, Command};
+use args::{Cli, Command, PolicyAction};
 use clap::CommandFactory as _;
 use error::CliError;
 use fleetwire_client::{Client, jobfile::JobFileError};
@@ -43,6 +43,8 @@ async fn command(cli: &Cli) -> Result<u8, CliError> {
         Command::Dev(command) => return commands::dev::dev(command, json).await,
         Command::Wire(command) => return commands::wire::wire(command, cli.data.as_deref(), json).await,
         // Before anything is connected: mistakes in the file are the likelier ones.
+        Command::Policy(PolicyAction::Check { file }) => return commands::policy::check(file, json).map(|()| 0),
+        Command::Policy(PolicyAction::Set { file }) => drop(fleetwire_client::policyfile::load(file)?),
         Command::Submit(command) => drop(fleetwire_client::jobfile::load(&command.file)?),
         _ => {}
     }
@@ -59,6 +61,8 @@ async fn command(cli: &Cli) -> Result<u8, CliError> {
         Command::Agent { name, .. } => {
             commands::show::agent(&client, name.as_deref().unwrap_or_default(), json).await?
         }
+        Command::Queues => commands::policy::queues(&client, json).await?,
+        Command::Policy(action) => commands::policy::policy(&client, action, json).await?,
         Command::Metrics => commands::print(&client.metrics().await?)?,
         Command::Logs(command) => commands::show::logs(&client, command).await?,
         Command::Result { task } => commands::show::result(&client, *task, json).await?,

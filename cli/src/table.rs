@@ -1,7 +1,7 @@
 //! Tables for people: what a list of jobs, tasks or agents looks like. Pure: views in, text out.
 
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
-use fleetwire_client::views::{AgentView, ExplanationView, JobView, ResourcesView, TaskView};
+use fleetwire_client::views::{AgentView, ExplanationView, JobView, QueueView, ResourcesView, TaskView};
 use std::time::Duration;
 
 /// An empty table with these columns.
@@ -88,6 +88,33 @@ pub fn agents(agents: &[AgentView], now_ms: u64) -> Table {
     table
 }
 
+/// Queues: what they have, and what they may.
+pub fn queues(queues: &[QueueView]) -> Table {
+    let columns =
+        ["queue", "weight", "share", "attempts", "waiting", "jobs", "cpu", "memory", "gpu", "storage", "priority"];
+    let mut table = table(&columns);
+    for queue in queues {
+        let (held, quota) = (queue.held, queue.quota);
+        let of =
+            |held: String, limit: Option<String>| number(limit.map_or(held.clone(), |limit| format!("{held}/{limit}")));
+        let most = if queue.priority_max < i8::MAX { format!("up to {}", queue.priority_max) } else { String::new() };
+        table.add_row([
+            Cell::new(&queue.queue),
+            number(queue.weight),
+            number(percent(queue.share)),
+            number(queue.attempts),
+            number(queue.waiting),
+            number(queue.jobs),
+            of(cores(held.cpu_millicores), quota.cpu_millicores.map(cores)),
+            of(format!("{} MB", held.memory_mb), quota.memory_mb.map(|memory| format!("{memory} MB"))),
+            of(held.gpu.to_string(), quota.gpu.map(|gpu| gpu.to_string())),
+            of(format!("{} GB", held.storage_gb), quota.storage_gb.map(|storage| format!("{storage} GB"))),
+            Cell::new(most),
+        ]);
+    }
+    table
+}
+
 /// Why agents get no work: each reason once.
 pub fn notes(agents: &[AgentView]) -> String {
     let held_back = agents.iter().filter(|agent| agent.cordon.is_none());
@@ -142,6 +169,7 @@ pub fn job(job: &JobView, now_ms: u64) -> String {
         ("progress", percent(job.progress)),
         ("entries", entries.join(", ")),
         ("owner", job.owner.clone()),
+        ("queue", job.queue.clone()),
         ("labels", pairs(&job.labels)),
         ("annotations", pairs(&job.annotations)),
         ("submitted", ago(job.submitted_at_ms, now_ms)),

@@ -4,7 +4,7 @@ use crate::{
     error::ClientError,
     session::{Call, Session},
     transport::Transport,
-    views::{AgentView, ClusterView, ExplanationView, JobView, LogView, Page, TaskView},
+    views::{AgentView, ClusterView, ExplanationView, JobView, LogView, Page, PolicyView, TaskView},
 };
 use fleetwire_common::{
     fb,
@@ -12,6 +12,7 @@ use fleetwire_common::{
     job::JobSpec,
     labels::{self, Texts},
     limits::{LOG_CHUNK_BYTES_MAX, PAGE_ROWS_MAX, QUERY_WAIT_MS_MAX},
+    policy::ClusterPolicy,
 };
 use fleetwire_link::Identity;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -130,6 +131,21 @@ impl Client {
         }
     }
 
+    /// Sets the policy by which work is placed; returns once that is durable.
+    pub async fn set_policy(&self, policy: &ClusterPolicy) -> Result<(), ClientError> {
+        let message = fb::SetPolicyT { request: 0, policy: Some(Box::new(policy.to_wire())) };
+        match self.call(fb::SchedulerMessageT::SetPolicy(Box::new(message)), true).await? {
+            fb::SchedulerMessageT::Ack(_) => Ok(()),
+            other => Err(unexpected("Ack", &other)),
+        }
+    }
+
+    /// The policy by which work is placed, and what each queue has.
+    pub async fn policy(&self) -> Result<PolicyView, ClientError> {
+        let page = self.query(fb::QueryT { kind: fb::QueryKind::Policy, ..Default::default() }).await?;
+        page.policy.map(|policy| PolicyView::from(*policy)).ok_or_else(|| missing("policy in the answer"))
+    }
+
     /// Makes a join token; returns its one-line form.
     pub async fn create_token(&self, role: fb::Role, uses: u32, expires: Duration) -> Result<String, ClientError> {
         let message = fb::CreateTokenT { request: 0, role, uses, expires_s: expires.as_secs() };
@@ -153,8 +169,19 @@ impl Client {
 
     /// One page of jobs, the newest last. `cursor` is 0 or what the page before said.
     pub async fn jobs(&self, cursor: u64, limit: u32, labels: &Texts) -> Result<Page<JobView>, ClientError> {
-        let labels = labels::to_wire(labels);
-        let query = fb::QueryT { kind: fb::QueryKind::Jobs, cursor, limit, labels, ..Default::default() };
+        self.jobs_of(None, cursor, limit, labels).await
+    }
+
+    /// The same, of one queue only.
+    pub async fn jobs_of(
+        &self,
+        queue: Option<&str>,
+        cursor: u64,
+        limit: u32,
+        labels: &Texts,
+    ) -> Result<Page<JobView>, ClientError> {
+        let (labels, queue) = (labels::to_wire(labels), queue.map(str::to_owned));
+        let query = fb::QueryT { kind: fb::QueryKind::Jobs, cursor, limit, labels, queue, ..Default::default() };
         let page = self.query(query).await?;
         Ok(Page { cursor: page.cursor, rows: rows(page.jobs) })
     }

@@ -4,7 +4,7 @@
 //! Units are in the names. Times are cluster time in Unix milliseconds.
 
 use crate::jobfile::values::kind_name;
-use fleetwire_common::fb;
+use fleetwire_common::{fb, ids::Name};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -33,6 +33,8 @@ pub struct JobView {
     pub note: Option<String>,
     /// What is written on it, and by what it is found.
     pub labels: BTreeMap<String, String>,
+    /// Whose share of the cluster it has.
+    pub queue: String,
     /// What is only shown; there when one job was asked for.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
@@ -253,6 +255,57 @@ pub struct ClusterView {
     pub software: String,
 }
 
+/// The policy, and what each queue has.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct PolicyView {
+    /// Who set it; `null` = nobody has.
+    pub set_by: Option<String>,
+    /// When.
+    pub set_at_ms: Option<u64>,
+    /// A priority rises by one for each such time waited; `null` = it does not.
+    pub ageing_every_ms: Option<u64>,
+    /// By so much at most.
+    pub ageing_most: Option<u8>,
+    /// The queues, by name.
+    pub queues: Vec<QueueView>,
+}
+
+/// One queue.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct QueueView {
+    /// Its name.
+    pub queue: String,
+    /// Its share of the cluster, beside the other queues' weights.
+    pub weight: u32,
+    /// What its attempts may hold together.
+    pub quota: QuotaView,
+    /// The highest priority that its jobs may ask for.
+    pub priority_max: i8,
+    /// What its attempts hold.
+    pub held: ResourcesView,
+    /// So many they are.
+    pub attempts: u32,
+    /// The part of the cluster that it has, of what it has most of: 0.0 to 1.0.
+    pub share: f32,
+    /// Tasks that wait for an agent.
+    pub waiting: u64,
+    /// Jobs that have not ended.
+    pub jobs: u32,
+}
+
+/// Limits; `null` = none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct QuotaView {
+    /// Of cores.
+    pub cpu_millicores: Option<u32>,
+    /// Of memory.
+    pub memory_mb: Option<u32>,
+    /// Of gpus.
+    pub gpu: Option<u32>,
+    /// Of storage.
+    pub storage_gb: Option<u32>,
+}
+
 /// A piece of a task's output.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogView {
@@ -404,6 +457,7 @@ impl From<fb::JobSummaryT> for JobView {
             version: wire.version,
             note: wire.note,
             labels: texts(wire.labels),
+            queue: wire.queue.unwrap_or_else(|| Name::default_queue().to_string()),
             annotations: texts(wire.annotations),
             entries: wire.tasks.unwrap_or_default().into_iter().map(entry).collect(),
         }
@@ -532,6 +586,44 @@ impl From<fb::ClusterSummaryT> for ClusterView {
             agents_connected: wire.agents_connected,
             jobs: wire.jobs,
             software: wire.software.unwrap_or_default(),
+        }
+    }
+}
+
+impl From<fb::PolicySummaryT> for PolicyView {
+    fn from(wire: fb::PolicySummaryT) -> PolicyView {
+        let policy = wire.policy.map(|policy| *policy).unwrap_or_default();
+        let every = moment(policy.ageing_every_ms);
+        PolicyView {
+            set_by: wire.set_by,
+            set_at_ms: moment(wire.set_at),
+            ageing_every_ms: every,
+            ageing_most: every.map(|_| policy.ageing_most),
+            queues: wire.queues.unwrap_or_default().into_iter().map(QueueView::from).collect(),
+        }
+    }
+}
+
+impl From<fb::QueueSummaryT> for QueueView {
+    fn from(wire: fb::QueueSummaryT) -> QueueView {
+        let rule = wire.rule.map(|rule| *rule).unwrap_or_default();
+        let limit = |limit: u32| (limit != u32::MAX).then_some(limit);
+        let quota = rule.quota.map(|quota| *quota).unwrap_or_default();
+        QueueView {
+            queue: rule.name.unwrap_or_default(),
+            weight: rule.weight,
+            quota: QuotaView {
+                cpu_millicores: limit(quota.cpu),
+                memory_mb: limit(quota.memory),
+                gpu: limit(quota.gpu),
+                storage_gb: limit(quota.storage),
+            },
+            priority_max: rule.priority_max,
+            held: resources(wire.held),
+            attempts: wire.attempts,
+            share: wire.share,
+            waiting: wire.waiting,
+            jobs: wire.jobs,
         }
     }
 }

@@ -36,6 +36,8 @@ pub struct JobSpec {
     pub terms: Terms,
     /// What is written on it.
     pub labels: Labels,
+    /// The queue whose share of the cluster it has.
+    pub queue: Name,
 }
 
 /// One entry of a job: a task, or an array of tasks that differ in their index only.
@@ -255,7 +257,8 @@ impl JobSpec {
         terms.check(&tasks)?;
         Graph::of(&tasks)?;
         let labels = Labels::default();
-        Ok(JobSpec { name, tasks: tasks.into_iter().map(Arc::new).collect(), terms, labels })
+        let queue = Name::default_queue();
+        Ok(JobSpec { name, tasks: tasks.into_iter().map(Arc::new).collect(), terms, labels, queue })
     }
 
     /// The same job with these labels and annotations.
@@ -265,6 +268,11 @@ impl JobSpec {
     pub fn labelled(self, labels: Labels) -> Result<JobSpec, JobError> {
         labels.check()?;
         Ok(JobSpec { labels, ..self })
+    }
+
+    /// The same job in that queue.
+    pub fn in_queue(self, queue: Name) -> JobSpec {
+        JobSpec { queue, ..self }
     }
 
     /// How many tasks it has in all.

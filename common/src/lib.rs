@@ -17,6 +17,8 @@ pub mod job;
 pub mod labels;
 pub mod limits;
 pub mod message;
+pub mod nearest;
+pub mod policy;
 pub mod resources;
 pub mod roles;
 pub mod semaphore;

@@ -1,6 +1,8 @@
 //! Every bound on what a peer, a user or a disk may make us hold. One file, so that they can be
 //! read together; `const` assertions hold those that depend on each other.
 
+use std::time::Duration;
+
 /// The codec's cap on a frame, length prefix included.
 pub const FRAME_BYTES_CODEC_MAX: usize = 16 << 20;
 /// A session's cap on a frame: 2 s at 1 Mbit/s. Larger bodies go as chunks on bulk streams.
@@ -87,6 +89,16 @@ pub const SWEEP_AXES_MAX: usize = 16;
 pub const SWEEP_VALUES_MAX: usize = 65_536;
 /// Bytes of a job's FlatBuffer.
 pub const JOB_BYTES_MAX: usize = 4 << 20;
+/// Queues of a cluster, the default one included …
+pub const QUEUES_MAX: usize = 64;
+/// … the weight of one …
+pub const QUEUE_WEIGHT_MAX: u32 = 1_000_000;
+/// … and how many times as much as another's it may be.
+pub const QUEUE_WEIGHTS_APART_MAX: u32 = 1_000;
+/// How soon a priority may rise by one with waiting …
+pub const AGEING_EVERY_MIN: Duration = Duration::from_secs(10);
+/// … and how late.
+pub const AGEING_EVERY_MAX: Duration = Duration::from_secs(366 * 86_400);
 /// Bytes of a task's result.
 pub const RESULT_BYTES_MAX: usize = 64 << 10;
 /// Attempts of one task that may fail.

@@ -48,6 +48,7 @@ pub const RULES: &[Rule] = &[
     Rule { message: M::Query, senders: READERS },
     Rule { message: M::Page, senders: NOBODY },
     Rule { message: M::ChangeAgent, senders: OPERATOR },
+    Rule { message: M::SetPolicy, senders: OPERATOR },
 ];
 
 /// Whether a principal of this role may send the scheduler a message of this type.
@@ -73,7 +74,8 @@ mod tests {
             let agent = may_send(Role::Agent, message);
             let viewer = may_send(Role::Viewer, message);
             let operator = may_send(Role::Operator, message);
-            let changes = matches!(message, M::SubmitJob | M::CancelWork | M::CreateToken | M::ChangeAgent);
+            let changes =
+                matches!(message, M::SubmitJob | M::CancelWork | M::CreateToken | M::ChangeAgent | M::SetPolicy);
             let commands = changes || matches!(message, M::Query | M::LogRequest);
             assert!(!(agent && commands), "{message:?}");
             assert!(!(viewer && changes), "{message:?}");

@@ -1,4 +1,4 @@
-// @generated stamp 8cf737b5a8bc895ed3cdf3713d4f51f96842cc09b335f861d52e0e863eb8a24b flatc 25.12.19
+// @generated stamp e0cce9e94964b6a79bfbd8b365508b279e921a37dca332e9f975a8bb2859e067 flatc 25.12.19
 use super::{Verifier, fb};
 
 /// How deep tables can lie in each other: no schema here holds itself.
@@ -505,7 +505,7 @@ fn token_created(v: &mut Verifier<'_>, at: usize) -> Option<()> {
 }
 
 fn query(v: &mut Verifier<'_>, at: usize) -> Option<()> {
-    let mut table = v.table(at, 53)?;
+    let mut table = v.table(at, 57)?;
     table.inline(4, 8, 8);
     table.inline(6, 1, 1);
     table.inline(8, 8, 8);
@@ -521,6 +521,9 @@ fn query(v: &mut Verifier<'_>, at: usize) -> Option<()> {
     table.inline(20, 4, 4);
     if let Some(at) = table.offset(v, 22)? {
         v.each(at, key_value)?;
+    }
+    if let Some(at) = table.offset(v, 24)? {
+        v.text(at)?;
     }
     table.finish(v)
 }
@@ -548,7 +551,7 @@ fn task_spec_summary(v: &mut Verifier<'_>, at: usize) -> Option<()> {
 }
 
 fn job_summary(v: &mut Verifier<'_>, at: usize) -> Option<()> {
-    let mut table = v.table(at, 64)?;
+    let mut table = v.table(at, 68)?;
     table.inline(4, 8, 8);
     if let Some(at) = table.offset(v, 6)? {
         v.text(at)?;
@@ -574,6 +577,9 @@ fn job_summary(v: &mut Verifier<'_>, at: usize) -> Option<()> {
     }
     if let Some(at) = table.offset(v, 26)? {
         v.each(at, key_value)?;
+    }
+    if let Some(at) = table.offset(v, 28)? {
+        v.text(at)?;
     }
     table.finish(v)
 }
@@ -690,8 +696,70 @@ fn cluster_summary(v: &mut Verifier<'_>, at: usize) -> Option<()> {
     table.finish(v)
 }
 
+fn quota(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 16)?;
+    table.inline(4, 4, 4);
+    table.inline(6, 4, 4);
+    table.inline(8, 4, 4);
+    table.inline(10, 4, 4);
+    table.finish(v)
+}
+
+fn queue_rule(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 13)?;
+    if let Some(at) = table.offset(v, 4)? {
+        v.text(at)?;
+    }
+    table.inline(6, 4, 4);
+    if let Some(at) = table.offset(v, 8)? {
+        quota(v, at)?;
+    }
+    table.inline(10, 1, 1);
+    table.finish(v)
+}
+
+fn cluster_policy(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 13)?;
+    if let Some(at) = table.offset(v, 4)? {
+        v.each(at, queue_rule)?;
+    }
+    table.inline(6, 8, 8);
+    table.inline(8, 1, 1);
+    table.finish(v)
+}
+
+fn queue_summary(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 28)?;
+    if let Some(at) = table.offset(v, 4)? {
+        queue_rule(v, at)?;
+    }
+    if let Some(at) = table.offset(v, 6)? {
+        resource_spec(v, at)?;
+    }
+    table.inline(8, 4, 4);
+    table.inline(10, 4, 4);
+    table.inline(12, 8, 8);
+    table.inline(14, 4, 4);
+    table.finish(v)
+}
+
+fn policy_summary(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 20)?;
+    if let Some(at) = table.offset(v, 4)? {
+        cluster_policy(v, at)?;
+    }
+    if let Some(at) = table.offset(v, 6)? {
+        v.text(at)?;
+    }
+    table.inline(8, 8, 8);
+    if let Some(at) = table.offset(v, 10)? {
+        v.each(at, queue_summary)?;
+    }
+    table.finish(v)
+}
+
 fn page(v: &mut Verifier<'_>, at: usize) -> Option<()> {
-    let mut table = v.table(at, 40)?;
+    let mut table = v.table(at, 44)?;
     table.inline(4, 8, 8);
     table.inline(6, 8, 8);
     if let Some(at) = table.offset(v, 8)? {
@@ -712,6 +780,9 @@ fn page(v: &mut Verifier<'_>, at: usize) -> Option<()> {
     if let Some(at) = table.offset(v, 18)? {
         v.text(at)?;
     }
+    if let Some(at) = table.offset(v, 20)? {
+        policy_summary(v, at)?;
+    }
     table.finish(v)
 }
 
@@ -725,6 +796,15 @@ fn change_agent(v: &mut Verifier<'_>, at: usize) -> Option<()> {
     table.inline(10, 8, 8);
     if let Some(at) = table.offset(v, 12)? {
         v.text(at)?;
+    }
+    table.finish(v)
+}
+
+fn set_policy(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 12)?;
+    table.inline(4, 8, 8);
+    if let Some(at) = table.offset(v, 6)? {
+        cluster_policy(v, at)?;
     }
     table.finish(v)
 }
@@ -834,6 +914,10 @@ fn scheduler_message(v: &mut Verifier<'_>, kind: fb::SchedulerMessage, place: us
         fb::SchedulerMessage::ChangeAgent => {
             let at = v.follow(place)?;
             change_agent(v, at)
+        }
+        fb::SchedulerMessage::SetPolicy => {
+            let at = v.follow(place)?;
+            set_policy(v, at)
         }
         // Nobody reads what is not known.
         _ => Some(()),
@@ -1025,7 +1109,7 @@ fn task_spec(v: &mut Verifier<'_>, at: usize) -> Option<()> {
 }
 
 pub(super) fn job_spec(v: &mut Verifier<'_>, at: usize) -> Option<()> {
-    let mut table = v.table(at, 68)?;
+    let mut table = v.table(at, 72)?;
     if let Some(at) = table.offset(v, 4)? {
         v.text(at)?;
     }
@@ -1049,6 +1133,9 @@ pub(super) fn job_spec(v: &mut Verifier<'_>, at: usize) -> Option<()> {
     }
     table.inline(30, 8, 8);
     table.inline(32, 1, 1);
+    if let Some(at) = table.offset(v, 34)? {
+        v.text(at)?;
+    }
     table.finish(v)
 }
 
@@ -1475,6 +1562,17 @@ fn agent_changed(v: &mut Verifier<'_>, at: usize) -> Option<()> {
     table.finish(v)
 }
 
+fn policy_set(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let table = v.table(at, 8)?;
+    if let Some(at) = table.offset(v, 4)? {
+        cluster_policy(v, at)?;
+    }
+    if let Some(at) = table.offset(v, 6)? {
+        v.text(at)?;
+    }
+    table.finish(v)
+}
+
 fn fact_body(v: &mut Verifier<'_>, kind: fb::FactBody, place: usize) -> Option<()> {
     match kind {
         fb::FactBody::IncarnationStarted => {
@@ -1584,6 +1682,10 @@ fn fact_body(v: &mut Verifier<'_>, kind: fb::FactBody, place: usize) -> Option<(
         fb::FactBody::AgentChanged => {
             let at = v.follow(place)?;
             agent_changed(v, at)
+        }
+        fb::FactBody::PolicySet => {
+            let at = v.follow(place)?;
+            policy_set(v, at)
         }
         // Nobody reads what is not known.
         _ => Some(()),

@@ -44,6 +44,8 @@ pub enum Wish {
     Log(SubmitId),
     /// Take an agent out of service, or back.
     Change(String, fb::AgentAction, Duration),
+    /// Place work by another policy.
+    Policy(Box<fb::ClusterPolicyT>),
 }
 
 /// A client.
@@ -322,6 +324,10 @@ impl ClientNode {
                     reason: None,
                 })))
             }
+            Wish::Policy(policy) => {
+                let policy = Some(policy.clone());
+                Some(fb::SchedulerMessageT::SetPolicy(Box::new(fb::SetPolicyT { request, policy })))
+            }
         };
         let Some(message) = message else {
             // Its job has no number yet: later.
@@ -390,7 +396,7 @@ impl ClientNode {
         let restored = history.is_restored() && nack.code() == fb::ErrorCode::WrongState;
         if nack.retriable() || restored {
             let at = world.now + 5 * LOOK_EVERY;
-            if let Wish::Submit(..) | Wish::Again(_) | Wish::Cancel(..) | Wish::Change(..) = wish {
+            if let Wish::Submit(..) | Wish::Again(_) | Wish::Cancel(..) | Wish::Change(..) | Wish::Policy(_) = wish {
                 self.wish(world, at, wish);
             }
             return Ok(());
@@ -401,9 +407,15 @@ impl ClientNode {
             self.wish(world, world.now + 50 * LOOK_EVERY, wish);
             return Ok(());
         }
+        // Nobody has set the policy yet in which its queue is, or only in the journal of which this is a backup.
+        let early = said.contains("there is no queue");
+        if let (Wish::Submit(..) | Wish::Again(_), true) = (&wish, early) {
+            self.wish(world, world.now + 5 * LOOK_EVERY, wish);
+            return Ok(());
+        }
         let submit = match &wish {
             Wish::Cancel(submit, _) | Wish::Ask(submit, _) => history.job_of(*submit),
-            Wish::Submit(..) | Wish::Again(_) | Wish::Log(_) | Wish::Change(..) => None,
+            Wish::Submit(..) | Wish::Again(_) | Wish::Log(_) | Wish::Change(..) | Wish::Policy(_) => None,
         };
         let forgotten = submit.and_then(|job| history.job(job)).is_some_and(|job| job.forgotten);
         if forgotten && matches!(nack.code(), fb::ErrorCode::UnknownJob | fb::ErrorCode::UnknownTask) {
@@ -421,6 +433,7 @@ impl ClientNode {
             Wish::Change(..) if nack.code() != fb::ErrorCode::UnknownAgent => {
                 broken("cordon", format!("a good change was refused: {:?} {said}", nack.code()))
             }
+            Wish::Policy(_) => broken("quota", format!("a good policy was refused: {:?} {said}", nack.code())),
             Wish::Ask(..) | Wish::Log(_) | Wish::Change(..) => Ok(()),
         }
     }

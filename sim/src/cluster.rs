@@ -11,6 +11,7 @@ use crate::{
     network::{End, Peer},
     random::Random,
     scheduler::SchedulerNode,
+    sharing,
     trace::{Violation, broken},
     workload::{self, Offer, name},
     world::{Happening, Node, World},
@@ -18,6 +19,7 @@ use crate::{
 use fleetwire_common::{
     fb,
     ids::{Principal, TaskId},
+    policy::ClusterPolicy,
     time::Time,
 };
 use fleetwire_journal::sim_disk::SimDisk;
@@ -49,6 +51,8 @@ pub struct Cluster {
     restore_seen: bool,
     /// Agents that operators have taken out of service.
     drained: BTreeSet<String>,
+    /// The policy that operators want in the end, if any.
+    policy: Option<ClusterPolicy>,
     cuts: u64,
     seen: u64,
     arrived: Vec<(u32, Vec<u8>)>,
@@ -78,6 +82,9 @@ const PATIENCE: Duration = Duration::from_secs(24 * 3600);
 
 /// In every so many seeds, operators drain agents.
 const DRAINED_EVERY: u64 = 5;
+
+/// In every so many seeds, there are queues.
+const QUEUES_EVERY: u64 = 3;
 
 /// By then clients have asked again for whatever was not answered before.
 const TAKEN_BACK_AFTER: Duration = Duration::from_secs(600);
@@ -109,6 +116,7 @@ impl Cluster {
             put_back: false,
             restore_seen: false,
             drained: BTreeSet::new(),
+            policy: None,
             cuts: 0,
             seen: 0,
             arrived: Vec::new(),
@@ -133,6 +141,9 @@ impl Cluster {
         let setting = Setting::swarm(scale, &mut random);
         let offers: Vec<Offer> = (0..setting.agents).map(|_| Offer::random(&mut random)).collect();
         let mut cluster = Cluster::new(random.next(), setting, offers.clone(), readable)?;
+        if seed % QUEUES_EVERY == 1 {
+            cluster.plan_policies(&offers, random.clone().fork(0x9e5));
+        }
         cluster.plan_jobs(&offers, &mut random);
         if seed.is_multiple_of(DRAINED_EVERY) {
             cluster.plan_drains(&mut random);
@@ -357,6 +368,7 @@ impl Cluster {
                 break;
             }
             let job = workload::job(number, offers, setting.tasks_max, random);
+            let job = if self.policy.is_some() { workload::queued(job, random.clone()) } else { job };
             tasks += job.task_count();
             let Some(client) = self.clients.get_mut(random.below(setting.clients)) else { continue };
             let later = |random: &mut Random| Duration::from_micros(random.between(0, active * 3 / 4));
@@ -390,6 +402,20 @@ impl Cluster {
         }
     }
 
+    /// Operators set one policy after another, the first before anything else.
+    fn plan_policies(&mut self, offers: &[Offer], mut random: Random) {
+        let active = self.world.setting.active.as_micros() as u64;
+        for number in 0..random.between(1, 4) {
+            let policy = sharing::policy(offers, &mut random);
+            let after = if number == 0 { 0 } else { random.between(0, active) };
+            let at = self.world.now + Duration::from_micros(after);
+            if let Some(client) = self.clients.first_mut() {
+                client.wish(&mut self.world, at, Wish::Policy(Box::new(policy.to_wire())));
+            }
+            self.policy = Some(policy);
+        }
+    }
+
     /// Operators take agents out of service, and back; once all faults have stopped, all of them come back.
     fn plan_drains(&mut self, random: &mut Random) {
         let active = self.world.setting.active.as_micros() as u64;
@@ -411,6 +437,9 @@ impl Cluster {
     fn take_back(&mut self) {
         let at = self.world.now + TAKEN_BACK_AFTER;
         let Some(client) = self.clients.first_mut() else { return };
+        if let Some(policy) = &self.policy {
+            client.wish(&mut self.world, at, Wish::Policy(Box::new(policy.to_wire())));
+        }
         for agent in std::mem::take(&mut self.drained) {
             client.wish(&mut self.world, at, Wish::Change(agent, fb::AgentAction::Uncordon, Duration::ZERO));
         }

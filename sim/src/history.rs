@@ -14,7 +14,7 @@ use fleetwire_common::{
     envelope::keys::sha256,
     fb,
     ids::{AttemptId, JobId, JobKey, Position, SubmitId, TaskId},
-    job::JobSpec,
+    job::{JobSpec, TaskSpec},
     message::{End, is_final},
     verified,
 };
@@ -43,6 +43,8 @@ pub struct History {
     restored: bool,
     /// What incarnations before this prove is known.
     accepted: u64,
+    /// Where the latest start of the scheduler is.
+    began: Position,
 }
 
 /// One job.
@@ -199,6 +201,9 @@ impl History {
         if let Some(fact) = record.fact_as_job_forgotten() {
             return self.on_forgotten(JobId(fact.job()));
         }
+        if record.fact_as_incarnation_started().is_some() {
+            self.began = position;
+        }
         if let Some(fact) = record.fact_as_backup_restored() {
             self.restored |= fact.incarnation() >= self.accepted;
         }
@@ -287,6 +292,16 @@ impl History {
     /// An attempt.
     pub fn attempt(&self, id: AttemptId) -> Option<&AttemptHistory> {
         self.tasks.get(&id.task)?.attempts.get(&id.attempt)
+    }
+
+    /// Whether an attempt has not ended, or ended since the scheduler's latest start.
+    pub fn is_of_this_start(&self, attempt: &AttemptHistory) -> bool {
+        attempt.ended.is_none_or(|(position, _)| position > self.began)
+    }
+
+    /// What a task is.
+    pub fn spec_of(&self, task: TaskId) -> Option<&TaskSpec> {
+        self.jobs.get(&task.job)?.spec.tasks.get(usize::from(task.entry)).map(|spec| &**spec)
     }
 
     fn on_job_accepted(&mut self, position: Position, fact: fb::JobAccepted<'_>) -> Result<Consequence, Violation> {

@@ -30,6 +30,7 @@ mod queue;
 mod random;
 mod scheduler;
 mod shadow;
+mod sharing;
 mod stopping;
 pub mod stories;
 mod suiting;

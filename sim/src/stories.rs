@@ -15,6 +15,7 @@ use fleetwire_common::{
     fb,
     ids::{JobId, SubmitId, TaskId},
     job::{JobSpec, TaskSpec},
+    policy::ClusterPolicy,
     resources::Resources,
     terms::Terms,
     time::Time,
@@ -108,6 +109,25 @@ impl Story {
     /// The client submits a job of these tasks; `lost_after` counts from then on.
     pub fn submit(&mut self, tasks: Vec<TaskSpec>, lost_after: Duration) -> SubmitId {
         self.submit_on(tasks, Terms::lost_after(lost_after.as_secs()))
+    }
+
+    /// The operator sets a policy, and it holds.
+    pub fn policy(&mut self, policy: &ClusterPolicy) {
+        self.wish(crate::client::Wish::Policy(Box::new(policy.to_wire())));
+        let holds = |cluster: &Cluster| {
+            cluster.scheduler.up.as_ref().is_some_and(|up| *up.core.state().policy.policy == *policy)
+        };
+        self.run_until(holds);
+    }
+
+    /// The client submits a job to a queue.
+    pub fn submit_to(&mut self, queue: &str, tasks: Vec<TaskSpec>) -> SubmitId {
+        let job = JobSpec::new(name("story"), tasks, Terms::default());
+        let job = job.unwrap_or_else(|error| panic!("a story's job must be valid: {error}")).in_queue(name(queue));
+        let now = self.now();
+        let Cluster { world, clients, .. } = &mut self.cluster;
+        let client = clients.first_mut().unwrap_or_else(|| panic!("a story has a client"));
+        client.submit(world, now, &job)
     }
 
     fn submit_on(&mut self, tasks: Vec<TaskSpec>, terms: Terms) -> SubmitId {

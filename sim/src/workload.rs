@@ -4,6 +4,7 @@
 use crate::{
     behaviour::{Behaviour, Ending},
     random::Random,
+    sharing::QUEUES,
     world::BEGAN,
 };
 use fleetwire_common::{
@@ -97,6 +98,16 @@ pub fn job(number: usize, offers: &[Offer], tasks_max: u32, random: &mut Random)
     }
     JobSpec::new(name(&format!("job-{number}")), tasks, terms)
         .unwrap_or_else(|error| unreachable!("the simulation makes only jobs that are valid: {error}"))
+}
+
+/// The same job in one of the queues.
+pub fn queued(job: JobSpec, mut random: Random) -> JobSpec {
+    // A generator of its own: what else is drawn stays as it was.
+    let mut random = random.fork(0x40e);
+    match random.pick(&QUEUES).filter(|_| random.clone().chance(700)) {
+        Some(queue) => job.in_queue(name(queue)),
+        None => job,
+    }
 }
 
 /// The same tasks, some of which may come after others, in vain or not; or what is no valid job.

@@ -246,7 +246,9 @@ fn job_of(command: &Run) -> Result<JobSpec, CliError> {
         max_attempts: command.max_attempts,
         ..TaskSpec::default()
     };
-    Ok(JobSpec::new(name, vec![task], Terms::default())?)
+    let queue = command.queue.as_deref().map_or(Ok(Name::default_queue()), Name::new);
+    let queue = queue.map_err(|error| JobError::Name { what: String::from("queue of the job"), error })?;
+    Ok(JobSpec::new(name, vec![task], Terms::default())?.in_queue(queue))
 }
 
 fn is_executable(path: &Path) -> std::io::Result<bool> {

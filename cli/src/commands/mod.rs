@@ -4,6 +4,7 @@ pub mod agents;
 pub mod dev;
 pub mod jobs;
 pub mod login;
+pub mod policy;
 pub mod show;
 pub mod wire;
 

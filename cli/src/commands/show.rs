@@ -14,12 +14,17 @@ use std::{future::Future, io::Write as _};
 /// `fleetwire jobs`.
 pub async fn jobs(client: &Client, command: &Jobs, as_json: bool) -> Result<(), CliError> {
     let labels = command.labels.iter().cloned().collect();
-    let jobs = pages(command.list.limit, |cursor, limit| client.jobs(cursor, limit, &labels)).await?;
+    let jobs =
+        pages(command.list.limit, |cursor, limit| client.jobs_of(command.queue.as_deref(), cursor, limit, &labels))
+            .await?;
     if as_json {
         return print_json(&jobs);
     }
     if jobs.is_empty() && !command.labels.is_empty() {
         return print("no jobs bear these labels\n");
+    }
+    if jobs.is_empty() && command.queue.is_some() {
+        return print("no jobs in this queue\n");
     }
     if jobs.is_empty() {
         return print("no jobs yet: `fleetwire submit JOB.toml` or `fleetwire run -- COMMAND`\n");

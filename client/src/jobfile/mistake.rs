@@ -1,18 +1,19 @@
 //! What can be wrong with a job file, and how it is shown: message, place, source line, help.
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
-use fleetwire_common::{custom::CustomError, ids::NameError, job::JobError, resources::UnitError};
+pub(crate) use fleetwire_common::nearest::nearest;
+use fleetwire_common::{custom::CustomError, ids::NameError, job::JobError, policy::PolicyError, resources::UnitError};
 use std::{
     fmt, io,
     ops::Range,
     path::{Path, PathBuf},
 };
 
-/// Why a job file is refused.
+/// Why a job file, or a policy file, is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum JobFileError {
     /// It cannot be read at all.
-    #[error("cannot read the job file `{path}`: {error}")]
+    #[error("cannot read the file `{path}`: {error}")]
     Read {
         /// Where it was looked for.
         path: PathBuf,
@@ -20,7 +21,7 @@ pub enum JobFileError {
         error: io::Error,
     },
     /// It is no text.
-    #[error("the job file `{path}` is not UTF-8: line {line} has a byte that no text has")]
+    #[error("the file `{path}` is not UTF-8: line {line} has a byte that no text has")]
     NotUtf8 {
         /// The file.
         path: PathBuf,
@@ -169,12 +170,15 @@ pub enum MistakeKind {
     /// It can be read, but not run.
     #[error("{0}")]
     Refused(JobError),
+    /// It can be read, but would starve a queue.
+    #[error("{0}")]
+    Policy(PolicyError),
 }
 
 /// A mistake with its place.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mistake {
-    /// The job file.
+    /// The file.
     pub path: String,
     /// From 1.
     pub line: usize,
@@ -188,24 +192,24 @@ pub struct Mistake {
 }
 
 /// A mistake whose place is not worked out yet.
-pub(super) struct Fault {
+pub(crate) struct Fault {
     span: Range<usize>,
     kind: Box<MistakeKind>,
     context: Option<(Range<usize>, &'static str)>,
 }
 
 impl Fault {
-    pub(super) fn new(span: Range<usize>, kind: MistakeKind) -> Fault {
+    pub(crate) fn new(span: Range<usize>, kind: MistakeKind) -> Fault {
         Fault { span, kind: Box::new(kind), context: None }
     }
 
-    pub(super) fn with_context(self, span: Range<usize>, label: &'static str) -> Fault {
+    pub(crate) fn with_context(self, span: Range<usize>, label: &'static str) -> Fault {
         Fault { context: Some((span, label)), ..self }
     }
 }
 
 impl Mistake {
-    pub(super) fn new(path: &Path, source: &str, fault: Fault) -> Mistake {
+    pub(crate) fn new(path: &Path, source: &str, fault: Fault) -> Mistake {
         let span = within(source, fault.span);
         let before = source.get(..span.start).unwrap_or_default();
         let line_start = before.rfind('\n').map_or(0, |place| place + 1);
@@ -288,15 +292,6 @@ impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.render(false))
     }
-}
-
-/// The most similar of the names, if it is similar at all: at most a third of its letters differ.
-pub(super) fn nearest<'n>(found: &str, known: &[&'n str]) -> Option<&'n str> {
-    let best = known.iter().min_by_key(|name| strsim::osa_distance(found, name))?;
-    let letters = found.chars().count().max(best.len());
-    let alike = strsim::osa_distance(found, best) <= 1 + letters / 4;
-    let begins = found.len() >= 3 && (best.starts_with(found) || found.starts_with(best));
-    (alike || begins).then_some(*best)
 }
 
 fn list(names: &[&str]) -> String {

@@ -4,8 +4,8 @@
 //! and, where one exists, the nearest valid name. Nothing is read but the job file and the files
 //! that it names, each bounded before it is read.
 
-mod mistake;
-mod section;
+pub(crate) mod mistake;
+pub(crate) mod section;
 mod task;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
@@ -16,6 +16,7 @@ pub use mistake::{JobFileError, Mistake, MistakeKind};
 
 use fleetwire_common::{
     fb,
+    ids::Name,
     job::{JobError, JobSpec, Labels, Terms, TermsError},
     labels::Texts,
     limits::FILES_BYTES_MAX,
@@ -42,6 +43,7 @@ const JOB_KEYS: &[&str] = &[
     "start_at",
     "max_running",
     "await_agents",
+    "queue",
     "labels",
     "annotations",
     "task",
@@ -49,15 +51,28 @@ const JOB_KEYS: &[&str] = &[
 
 /// Reads and checks a job file. Sources of files are looked up relative to the folder it lies in.
 pub fn load(path: &Path) -> Result<JobSpec, JobFileError> {
+    let text = read_text(path)?;
+    let folder = path.parent().map(Path::to_owned).unwrap_or_default();
+    parse(path, &text, |source| read_bounded(&folder.join(source), FILES_BYTES_MAX as u64))
+}
+
+/// A file's text.
+pub(crate) fn read_text(path: &Path) -> Result<String, JobFileError> {
     let bytes =
         read_bounded(path, JOB_FILE_BYTES_MAX).map_err(|error| JobFileError::Read { path: path.to_owned(), error })?;
-    let text = String::from_utf8(bytes).map_err(|error| {
+    String::from_utf8(bytes).map_err(|error| {
         let before = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
         let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
         JobFileError::NotUtf8 { path: path.to_owned(), line }
-    })?;
-    let folder = path.parent().map(Path::to_owned).unwrap_or_default();
-    parse(path, &text, |source| read_bounded(&folder.join(source), FILES_BYTES_MAX as u64))
+    })
+}
+
+/// Reads TOML.
+pub(crate) fn document(text: &str) -> Result<toml::Spanned<DeTable<'_>>, Fault> {
+    DeTable::parse(text).map_err(|error| {
+        let message = error.message().replace('\n', ", ");
+        Fault::new(error.span().unwrap_or(0..0), MistakeKind::Syntax { message })
+    })
 }
 
 /// Checks a job file's text. `path` is what errors call it; `read` fetches the files that it names.
@@ -73,10 +88,7 @@ pub fn parse(
 type Read<'r> = &'r mut dyn FnMut(&Path) -> io::Result<Vec<u8>>;
 
 fn job(path: &Path, text: &str, read: Read<'_>) -> Result<JobSpec, Fault> {
-    let document = DeTable::parse(text).map_err(|error| {
-        let message = error.message().replace('\n', ", ");
-        Fault::new(error.span().unwrap_or(0..0), MistakeKind::Syntax { message })
-    })?;
+    let document = document(text)?;
     // A mistake that is nowhere in particular is shown where the document begins.
     let start = 0..text.lines().next().map_or(0, str::len);
     let section = Section::open("the job", JOB_KEYS, document.get_ref(), start)?;
@@ -109,7 +121,8 @@ fn job(path: &Path, text: &str, read: Read<'_>) -> Result<JobSpec, Fault> {
     let specs = entries.iter().map(|entry| entry.spec.clone()).collect();
     let labels = Labels { labels: texts(&section, "labels")?, annotations: texts(&section, "annotations")? };
     let job = JobSpec::new(name, specs, terms).and_then(|job| job.labelled(labels));
-    job.map_err(|error| refused(error, &entries, &section))
+    let queue = section.field("queue")?.map_or(Ok(Name::default_queue()), |field| field.name())?;
+    job.map(|job| job.in_queue(queue)).map_err(|error| refused(error, &entries, &section))
 }
 
 /// Refuses a task that comes after one that does not exist.

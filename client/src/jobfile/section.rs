@@ -13,7 +13,7 @@ use toml::{
 };
 
 /// A table whose keys all exist.
-pub(super) struct Section<'t> {
+pub(crate) struct Section<'t> {
     what: &'static str,
     table: &'t DeTable<'t>,
     /// Its heading.
@@ -21,7 +21,7 @@ pub(super) struct Section<'t> {
 }
 
 /// One key and its value.
-pub(super) struct Field<'t> {
+pub(crate) struct Field<'t> {
     pub key: &'t str,
     pub value: &'t Spanned<DeValue<'t>>,
 }
@@ -213,7 +213,7 @@ impl<'t> Field<'t> {
 }
 
 /// Refuses a value of another type.
-pub(super) fn wrong_type(field: &str, expected: &'static str, value: &Spanned<DeValue<'_>>) -> Fault {
+pub(crate) fn wrong_type(field: &str, expected: &'static str, value: &Spanned<DeValue<'_>>) -> Fault {
     let found = match value.get_ref() {
         DeValue::String(_) => "a text",
         DeValue::Integer(_) => "a whole number",

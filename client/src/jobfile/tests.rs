@@ -656,7 +656,7 @@ fn files_that_cannot_be_read_are_named() {
 
     let folder = tempfile::tempdir().unwrap();
     let gone = load(&folder.path().join("gone.toml")).unwrap_err();
-    assert!(gone.to_string().starts_with("cannot read the job file `"), "{gone}");
+    assert!(gone.to_string().starts_with("cannot read the file `"), "{gone}");
     let path = folder.path().join("job.toml");
     fs::write(&path, b"name = 'j'\n# \xff\n").unwrap();
     let JobFileError::NotUtf8 { line: 2, .. } = load(&path).unwrap_err() else { panic!("expected the line") };

@@ -4,7 +4,7 @@ use super::{
     Constraint, Custom, Dependency, FileSpec, JobError, JobSpec, Labels, Preference, Semaphore, Sweep, TaskSpec, Terms,
     bound, named,
 };
-use crate::{fb, labels, limits::JOB_BYTES_MAX, resources::Resources, verified};
+use crate::{fb, ids::Name, labels, limits::JOB_BYTES_MAX, resources::Resources, verified};
 
 impl JobSpec {
     /// Reads and checks the wire's form: a FlatBuffer whose root is `JobSpec`.
@@ -21,13 +21,19 @@ impl JobSpec {
         let wire = verified::job_spec(bytes).map_err(|error| JobError::Unreadable(error.to_string()))?;
         let name = named("name of the job", wire.name())?;
         let tasks = wire.tasks().into_iter().flatten().map(TaskSpec::from_wire).collect::<Result<_, _>>()?;
-        JobSpec::accepted(name, tasks, Terms::from_wire(wire)?)?.labelled(Labels::from_wire(wire))
+        let queue = match wire.queue() {
+            None => Name::default_queue(),
+            queue => named("queue of the job", queue)?,
+        };
+        let job = JobSpec::accepted(name, tasks, Terms::from_wire(wire)?)?.labelled(Labels::from_wire(wire))?;
+        Ok(job.in_queue(queue))
     }
 
     /// Writes the wire's form.
     pub fn to_wire(&self) -> Vec<u8> {
         let mut builder = flatbuffers::FlatBufferBuilder::new();
         let wire = fb::JobSpecT {
+            queue: (self.queue != Name::default_queue()).then(|| self.queue.to_string()),
             name: Some(self.name.to_string()),
             tasks: Some(self.tasks.iter().map(|task| task.to_wire()).collect()),
             lost_after: self.terms.lost_after_s,

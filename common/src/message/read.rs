@@ -117,6 +117,7 @@ message_ref! {
     Query => message_as_query,
     Page => message_as_page,
     ChangeAgent => message_as_change_agent,
+    SetPolicy => message_as_set_policy,
 }
 
 /// Reads an attempt's id as messages carry it.

@@ -215,6 +215,10 @@ fn bodies() -> Vec<F> {
             reason: text("a new disk"),
             by: text("operator/local"),
         })),
+        F::PolicySet(Box::new(fb::PolicySetT {
+            policy: Some(Box::new(super::samples::cluster_policy())),
+            by: text("operator/local"),
+        })),
     ]
 }
 

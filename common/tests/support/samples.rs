@@ -392,5 +392,15 @@ fn clients() -> Vec<(&'static str, M)> {
                 ..Default::default()
             })),
         ),
+        ("SetPolicy", M::SetPolicy(Box::new(fb::SetPolicyT { request: 10, policy: Some(Box::new(cluster_policy())) }))),
     ]
+}
+
+/// A policy with two queues.
+pub fn cluster_policy() -> fb::ClusterPolicyT {
+    let quota = fb::QuotaT { cpu: 64_000, gpu: 0, ..Default::default() };
+    let rule = |name: &str, weight| fb::QueueRuleT { name: text(name), weight, ..Default::default() };
+    let research = fb::QueueRuleT { quota: Some(Box::new(quota)), priority_max: 10, ..rule("research", 3) };
+    let queues = Some(vec![rule("default", 1), research]);
+    fb::ClusterPolicyT { queues, ageing_every_ms: 600_000, ageing_most: 20 }
 }

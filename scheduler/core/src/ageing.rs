@@ -4,20 +4,11 @@
 //! somebody is about to place something.
 
 use crate::lanes::ClassId;
-use fleetwire_common::{ids::JobId, time::Time};
+use fleetwire_common::{ids::JobId, policy::Ageing as Rule, time::Time};
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
-
-/// The rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rule {
-    /// A priority rises by one for each such time waited,
-    pub every: Duration,
-    /// by so much at most.
-    pub most: u8,
-}
 
 /// Since when jobs wait, and which classes rise when.
 #[derive(Clone, Debug, Default)]

@@ -221,9 +221,10 @@ impl Core {
         Held { queue, resources, custom, whole_agent, stops, ..Held::default() }
     }
 
-    /// The queue of a job that is known.
+    /// The queue of a job that is known; `None` if there is none of its name any more.
     pub fn queue_of(&self, job: JobId) -> Option<QueueId> {
-        self.state.jobs.get(&job).map(|_| QueueId::default())
+        let live = self.live.jobs.get(&job).map(|live| live.queue);
+        live.or_else(|| self.live.queue.shares().find(&self.state.jobs.get(&job)?.spec.queue))
     }
 
     /// The session of an agent that has registered in it.
@@ -243,13 +244,13 @@ impl Core {
         let queue = self.queue_of(id).unwrap_or_default();
         let Some(job) = self.state.jobs.get(&id) else { return };
         let live = &mut self.live;
-        live.queue.enter_job(id, job.starts_at());
+        live.queue.enter_job(id, queue, job.starts_at());
         live.deadlines.arm(job.due_at(), Deadline::Due(id));
         live.version += 1;
         let graph = Graph::of(&job.spec.tasks).unwrap_or_else(|_| unreachable!("a job that exists was checked"));
         let waits = graph.map(|graph| Box::new(Waits::new(graph)));
         let has_budget = job.spec.terms.stop_after_failures > 0;
-        let mut entered = JobLive { version: live.version, has_budget, ..JobLive::default() };
+        let mut entered = JobLive { version: live.version, has_budget, queue, ..JobLive::default() };
         for (ordinal, entry) in job.ordinals().zip(&job.entries) {
             let agents = &self.state.agents;
             let class = live.queue.enter(&Request::of_entry(&entry.spec, (id, ordinal), queue), |request| {
@@ -304,7 +305,7 @@ impl Core {
             }
             self.live.queue.leave(*class);
         }
-        self.live.queue.leave_job(id);
+        self.live.queue.leave_job(id, left.queue);
         let Some(job) = job else { return };
         self.live.deadlines.disarm(job.due_at(), Deadline::Due(id));
         for ordinal in job.ordinals() {

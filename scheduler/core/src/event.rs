@@ -7,6 +7,7 @@ use fleetwire_common::{
     ids::{AttemptId, JobId, Name, Position, Principal, SessionId, TaskId, TokenId},
     job::JobError,
     message::{Message, MessageRef},
+    policy::{PolicyError, QueueError},
     token::JoinToken,
 };
 use std::time::Duration;
@@ -305,6 +306,19 @@ pub enum Rejected {
     AgentConnected { name: String },
     #[error("agent `{name}` is not connected")]
     AgentUnreachable { name: String },
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    #[error(
+        "queue `{queue}` has {jobs} jobs that have not ended: keep it until they have (with a quota, if need be), or cancel them"
+    )]
+    QueueInUse { queue: Name, jobs: u32 },
+    #[error(
+        "the quota of queue `{queue}` would be {quota} of {what}, and it has jobs with tasks that need {needs}: they could never \
+         run; raise it, or cancel them"
+    )]
+    QuotaBelowJobs { queue: Name, what: &'static str, quota: u32, needs: u32 },
     #[error("agent `{name}` did not answer in time")]
     NoAnswer { name: String },
 }
@@ -318,8 +332,12 @@ impl Rejected {
             Rejected::NotRegistered { .. }
             | Rejected::WrongState { .. }
             | Rejected::AgentConnected { .. }
+            | Rejected::QueueInUse { .. }
+            | Rejected::QuotaBelowJobs { .. }
             | Rejected::Restored => fb::ErrorCode::WrongState,
-            Rejected::Invalid { .. } | Rejected::Job(_) => fb::ErrorCode::Validation,
+            Rejected::Invalid { .. } | Rejected::Job(_) | Rejected::Policy(_) | Rejected::Queue(_) => {
+                fb::ErrorCode::Validation
+            }
             Rejected::AttemptEnded { .. } => fb::ErrorCode::AttemptEnded,
             Rejected::NotYourAttempt { .. } => fb::ErrorCode::NotYourAttempt,
             Rejected::UnknownAttempt { .. } => fb::ErrorCode::UnknownAttempt,
@@ -352,6 +370,10 @@ impl Rejected {
             | Rejected::UnknownMessage { .. }
             | Rejected::Invalid { .. }
             | Rejected::Job(_)
+            | Rejected::Policy(_)
+            | Rejected::Queue(_)
+            | Rejected::QueueInUse { .. }
+            | Rejected::QuotaBelowJobs { .. }
             | Rejected::AttemptEnded { .. }
             | Rejected::NotYourAttempt { .. }
             | Rejected::UnknownAttempt { .. }

@@ -90,7 +90,12 @@ impl Core {
                     return String::from("waits: no agent has registered");
                 }
                 let ahead = self.live.class_of(task).map_or(0, |class| self.live.queue.ahead_of(class, task));
-                format!("waits for an agent; {ahead} tasks are served before it")
+                match self.queue_in_words(task) {
+                    None => format!("waits for an agent; {ahead} tasks are served before it"),
+                    Some(words) => {
+                        format!("waits for an agent; {ahead} tasks of its queue are served before it; {words}")
+                    }
+                }
             }
             fb::TaskStatus::Assigned | fb::TaskStatus::Running => {
                 let open = self.state.tasks.get(&task).and_then(|record| record.open.latest());

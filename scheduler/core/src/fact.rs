@@ -7,7 +7,7 @@ use crate::{
     agents::AgentProfile,
     bodies::{FileKept, read_files},
     kept::Kept,
-    rare::{read_agent, read_change, read_incarnation, read_principal, read_token},
+    rare::{read_agent, read_change, read_incarnation, read_policy, read_principal, read_token},
     restored::Restored,
 };
 use flatbuffers::{FlatBufferBuilder, UnionWIPOffset, WIPOffset};
@@ -17,6 +17,7 @@ use fleetwire_common::{
     ids::{AgentId, AttemptId, JobId, Name, Position, Principal, SubmitId, TaskId, TokenId},
     job::{JobError, JobSpec},
     message::End,
+    policy::{ClusterPolicy, PolicyError},
     time::Time,
     verified,
 };
@@ -100,6 +101,13 @@ pub enum Fact<'a> {
         /// The operator's words.
         reason: Cow<'a, str>,
         /// Who.
+        by: Cow<'a, str>,
+    },
+    /// Work is placed by another policy from now on.
+    PolicySet {
+        /// Which.
+        policy: Arc<ClusterPolicy>,
+        /// Whose.
         by: Cow<'a, str>,
     },
     /// It is not expected back: its attempts have ended, its capacity counts no more.
@@ -211,6 +219,9 @@ pub enum FactError {
     /// A job that would not have been accepted.
     #[error("JobAccepted: {0}")]
     Job(#[from] JobError),
+    /// A policy that would not have been taken.
+    #[error("PolicySet: {0}")]
+    Policy(#[from] PolicyError),
 }
 
 pub(crate) type Builder = FlatBufferBuilder<'static>;
@@ -279,6 +290,7 @@ impl<'a> Fact<'a> {
             | Fact::PrincipalEnrolled { .. }
             | Fact::AgentRegistered { .. }
             | Fact::AgentChanged { .. }
+            | Fact::PolicySet { .. }
             | Fact::AgentForgotten { .. }
             | Fact::BackupRestored(_)
             | Fact::RestoreAccepted { .. } => self.write_rare(builder),
@@ -319,6 +331,7 @@ impl<'a> Fact<'a> {
             fb::FactBody::PrincipalEnrolled => record.fact_as_principal_enrolled().map(read_principal),
             fb::FactBody::AgentRegistered => record.fact_as_agent_registered().map(read_agent),
             fb::FactBody::AgentChanged => record.fact_as_agent_changed().map(read_change),
+            fb::FactBody::PolicySet => record.fact_as_policy_set().map(read_policy),
             fb::FactBody::AgentForgotten => {
                 record.fact_as_agent_forgotten().map(|table| Ok(Fact::AgentForgotten { agent: AgentId(table.agent()) }))
             }

@@ -62,6 +62,7 @@ impl Core {
         spec.terms.check_time(self.now.as_ms()).map_err(JobError::Terms)?;
         self.check_semaphores(&spec)?;
         self.check_fitting(&spec)?;
+        self.check_queue(&spec)?;
         self.check_room(&spec, bytes.len() as u64)?;
         let job = JobId(self.state.last_job.0 + 1);
         let files = self.set_files_apart(&mut spec, effects);

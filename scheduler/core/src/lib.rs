@@ -6,7 +6,7 @@
 //!
 //! The floors, from the ground: tables (`restored`, `breaker`, `bodies`, `agents`, `attempts`, `waits`, `caps`, `semaphores`, `tokens`, `ranges`, `ranked`, `shares`, `lanes`, `ageing`, `audiences`, `queue`, `deadlines`, `policy`,
 //! `limits`, `kept`, `fact`), rules (`state`, `snapshot`, `live`, `waiting`, `parking`, `placement`, `event`, `core`), stories (`sessions`, `enrolment`, `restore`, `forget`, `health`,
-//! `tasks`, `dependents`, `inputs`, `excluding`, `backlog`, `holding`, `loss`, `jobs`, `queries`, `explain`, `logs`, `unreadable`, `fitting`), and this front, which hands each event to one
+//! `tasks`, `dependents`, `inputs`, `excluding`, `backlog`, `holding`, `loss`, `jobs`, `queries`, `queues`, `explain`, `logs`, `unreadable`, `fitting`), and this front, which hands each event to one
 //! story. A file imports only from floors below its own.
 #![forbid(unsafe_code)]
 
@@ -44,6 +44,7 @@ pub mod placement;
 pub mod policy;
 mod queries;
 pub mod queue;
+mod queues;
 pub mod ranges;
 pub mod ranked;
 mod rare;
@@ -149,6 +150,7 @@ impl Scheduler {
         };
         core.decide(&fact, effects);
         core.live.semaphores_gone_after = core.semaphores_gone_after();
+        core.live.queue.set_policy(&core.state.policy.policy);
         let open: Vec<_> =
             core.state.jobs.iter().filter(|(_, job)| job.ended_at.is_none()).map(|(id, _)| *id).collect();
         for job in &open {
@@ -376,6 +378,9 @@ fn dispatch(
         MessageRef::ChangeAgent(message) => {
             core.on_change_agent(id, &principal.to_string(), message, effects).map(|()| false)?
         }
+        MessageRef::SetPolicy(message) => {
+            core.on_set_policy(id, &principal.to_string(), message, effects).map(|()| false)?
+        }
         MessageRef::CancelWork(message) => core.on_cancel(id, message, effects).map(|()| false)?,
         MessageRef::CreateToken(message) => {
             core.on_create_token(id, &principal.to_string(), message, effects).map(|()| false)?
@@ -429,6 +434,7 @@ fn about(message: &MessageRef<'_>) -> About {
         MessageRef::CancelWork(message) => (message.request(), None),
         MessageRef::CreateToken(message) => (message.request(), None),
         MessageRef::ChangeAgent(message) => (message.request(), None),
+        MessageRef::SetPolicy(message) => (message.request(), None),
         MessageRef::Query(message) => (message.request(), None),
         MessageRef::LogRequest(message) => (message.request(), None),
         _ => (0, None),

@@ -249,6 +249,8 @@ pub enum Phase {
 pub struct JobLive {
     /// The class of each entry.
     pub classes: Vec<ClassId>,
+    /// Whose share of the cluster it has.
+    pub queue: QueueId,
     /// What its tasks wait for, if they come after each other.
     pub waits: Option<Box<Waits>>,
     /// Its tasks may be assigned.

@@ -362,12 +362,13 @@ mod tests {
     use super::*;
     use crate::{
         queue::{Exclusion, Turn},
-        shares::{QueueId, Quota},
+        shares::QueueId,
     };
     use fixedbitset::FixedBitSet;
     use fleetwire_common::{
         ids::{JobId, Name},
         job::TaskSpec,
+        policy::Quota,
         time::Time,
     };
     use proptest::prelude::*;

@@ -38,7 +38,7 @@ impl Core {
                 let end = task.and_then(|task| self.state.last_end(task));
                 return 1 + (end.map_or(0, EndedTask::result_bytes) / RESULT_BYTES_PER_COST) as u32;
             }
-            fb::QueryKind::Explain => return EXPLAIN_COST,
+            fb::QueryKind::Explain | fb::QueryKind::Policy => return EXPLAIN_COST,
             _ => 0,
         };
         1 + (rows / ROWS_PER_COST) as u32
@@ -64,7 +64,7 @@ impl Core {
         match message.kind() {
             fb::QueryKind::Jobs => {
                 let wanted: Texts = pairs(message.labels()).into_iter().collect();
-                self.page_of_jobs(message.cursor(), limit, &wanted, &mut page);
+                self.page_of_jobs(message.cursor(), limit, (&wanted, message.queue()), &mut page);
             }
             fb::QueryKind::Job => {
                 let job = JobId(message.job());
@@ -98,6 +98,7 @@ impl Core {
                 page.agents = Some(self.agent_summary(agent, true).into_iter().collect());
             }
             fb::QueryKind::Explain => page.explanation = Some(Box::new(self.explain(task()?)?)),
+            fb::QueryKind::Policy => page.policy = Some(Box::new(self.policy_summary())),
             fb::QueryKind::Cluster => page.cluster = Some(Box::new(self.cluster_summary())),
             fb::QueryKind::Metrics => {
                 let message = Message::Rare(fb::SchedulerMessageT::Page(Box::new(page)));
@@ -113,9 +114,9 @@ impl Core {
         Ok(())
     }
 
-    /// Newest first, those that bear the labels; the cursor is the last job that was looked at for the page before. So many
+    /// Newest first, those of the queue that bear the labels; the cursor is the last job that was looked at for the page before. So many
     /// are, found or not.
-    fn page_of_jobs(&self, cursor: u64, limit: usize, wanted: &Texts, page: &mut fb::PageT) {
+    fn page_of_jobs(&self, cursor: u64, limit: usize, (wanted, queue): (&Texts, Option<&str>), page: &mut fb::PageT) {
         let below = if cursor == 0 { JobId(u64::MAX) } else { JobId(cursor) };
         let mut rows = self.state.jobs.range(..below).rev();
         let (mut jobs, mut bytes, mut last) = (Vec::new(), 0, 0);
@@ -125,6 +126,9 @@ impl Core {
             }
             let Some((id, job)) = rows.next() else { break };
             last = id.0;
+            if queue.is_some_and(|queue| queue != job.spec.queue.as_str()) {
+                continue;
+            }
             if job.spec.labels.bear(wanted) {
                 let row = self.job_summary(*id, job, false);
                 bytes += 160 + job.spec.name.as_str().len() + job.owner.len();
@@ -206,6 +210,7 @@ impl Core {
             note: self.job_note(id),
             labels: to_wire(&job.spec.labels.labels),
             annotations: to_wire(&job.spec.labels.annotations).filter(|_| in_full),
+            queue: Some(job.spec.queue.to_string()),
         }
     }
 

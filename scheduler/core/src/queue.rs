@@ -7,7 +7,7 @@
 pub use crate::lanes::{ClassId, Turn};
 
 use crate::{
-    ageing::{Ageing, Rule},
+    ageing::Ageing,
     audiences::{Audience, AudienceId, Audiences},
     lanes::Lanes,
     limits::IDLE_CLASSES_MAX,
@@ -22,6 +22,7 @@ use fleetwire_common::{
     fb,
     ids::{AgentId, JobId, TaskId},
     job::{Constraint, Preference, TaskSpec},
+    policy::ClusterPolicy,
     resources::Resources,
     time::Time,
 };
@@ -257,6 +258,10 @@ impl Queue {
         self.idle.insert(self.idled, class);
         let oldest = (self.idle.len() > IDLE_CLASSES_MAX).then(|| self.idle.pop_first()).flatten();
         let Some((_, oldest)) = oldest else { return };
+        self.drop_class(oldest);
+    }
+
+    fn drop_class(&mut self, oldest: ClassId) {
         let Some(gone) = self.classes.try_remove(oldest.0 as usize) else { return };
         self.audiences.leave(gone.audience);
         gone.tiers.iter().for_each(|tier| self.audiences.leave(*tier));
@@ -443,21 +448,42 @@ impl Queue {
         Some((Reverse(self.ageing.aged(found.request.priority, job).0), job, class))
     }
 
-    /// A job's tasks wait from then on, as far as their priority goes.
-    pub fn enter_job(&mut self, job: JobId, since: Time) {
+    /// One more job in a queue; its tasks wait from then on, as far as their priority goes.
+    pub fn enter_job(&mut self, job: JobId, queue: QueueId, since: Time) {
         self.ageing.enter(job, since);
+        self.shares.get_mut(queue).into_iter().for_each(|share| share.jobs += 1);
     }
 
     /// They have ended.
-    pub fn leave_job(&mut self, job: JobId) {
+    pub fn leave_job(&mut self, job: JobId, queue: QueueId) {
         self.ageing.leave(job);
+        self.shares.get_mut(queue).into_iter().for_each(|share| share.jobs -= 1);
     }
 
-    /// Priorities rise by another rule.
-    pub fn set_ageing(&mut self, rule: Option<Rule>) {
-        self.ageing.set_rule(rule);
+    /// Another policy: of the queues that it does not have no job is left.
+    pub fn set_policy(&mut self, policy: &ClusterPolicy) {
+        let gone: Vec<QueueId> =
+            self.shares.names().filter(|(name, _)| policy.queue(name).is_none()).map(|(_, queue)| queue).collect();
+        for queue in gone {
+            let idle = self.idle.iter().map(|(idle, class)| (*idle, *class));
+            let left = idle.filter(|(_, class)| self.find(*class).is_some_and(|class| class.request.queue == queue));
+            for (idle, class) in left.collect::<Vec<_>>() {
+                self.idle.remove(&idle);
+                self.drop_class(class);
+            }
+            self.shares.leave(queue);
+        }
+        for (name, rule) in policy.queues() {
+            self.shares.enter(name, rule.weight, rule.quota);
+        }
+        self.ageing.set_rule(policy.ageing());
         let classes: Vec<_> = self.classes.iter().map(|(class, found)| (ClassId(class as u32), found.fresh)).collect();
         classes.into_iter().for_each(|(class, fresh)| self.file(class, fresh));
+    }
+
+    /// What classes that have jobs ask for.
+    pub fn requests(&self) -> impl Iterator<Item = &Request> {
+        self.classes.iter().filter(|(_, class)| class.entries > 0).map(|(_, class)| &class.request)
     }
 
     /// It is that late: those that have waited for long enough rise.

@@ -11,6 +11,7 @@ use fleetwire_common::{
     custom::Custom,
     fb,
     ids::{AgentId, JobId, Name, Position, Principal, TokenId},
+    policy::ClusterPolicy,
     resources::Resources,
     time::Time,
 };
@@ -75,6 +76,10 @@ impl Fact<'_> {
                     by: Some(by.to_string()),
                 }))
             }
+            Fact::PolicySet { policy, by } => fb::FactBodyT::PolicySet(Box::new(fb::PolicySetT {
+                policy: Some(Box::new(policy.to_wire())),
+                by: Some(by.to_string()),
+            })),
             Fact::AgentForgotten { agent } => {
                 fb::FactBodyT::AgentForgotten(Box::new(fb::AgentForgottenT { agent: agent.0 }))
             }
@@ -156,6 +161,12 @@ pub(crate) fn read_change<'a>(table: fb::AgentChanged<'a>) -> Result<Fact<'a>, F
         reason: Cow::Borrowed(table.reason().unwrap_or_default()),
         by: Cow::Borrowed(table.by().unwrap_or_default()),
     })
+}
+
+pub(crate) fn read_policy<'a>(table: fb::PolicySet<'a>) -> Result<Fact<'a>, FactError> {
+    let policy = table.policy().ok_or(FactError::Field { fact: "PolicySet", field: "policy" })?;
+    let policy = Arc::new(ClusterPolicy::from_wire(policy)?);
+    Ok(Fact::PolicySet { policy, by: Cow::Borrowed(table.by().unwrap_or_default()) })
 }
 
 impl Restored {

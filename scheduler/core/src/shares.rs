@@ -7,6 +7,7 @@
 
 use fleetwire_common::{
     ids::Name,
+    policy::Quota,
     resources::{Resources, ResourcesSum},
 };
 use slab::Slab;
@@ -15,19 +16,6 @@ use std::collections::BTreeMap;
 /// A queue's number while there is one of that name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct QueueId(pub u16);
-
-/// What a queue may hold at most; `None` = no limit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Quota {
-    /// Millicores.
-    pub cpu: Option<u32>,
-    /// MB.
-    pub memory: Option<u32>,
-    /// Count.
-    pub gpu: Option<u32>,
-    /// GB.
-    pub storage: Option<u32>,
-}
 
 /// One queue.
 #[derive(Clone, Debug)]
@@ -40,6 +28,8 @@ pub struct Share {
     pub quota: Quota,
     /// Whether there is still a queue of that name.
     is_queue: bool,
+    /// Its jobs that have not ended.
+    pub jobs: u32,
     held: ResourcesSum,
     attempts: u64,
     planned: (ResourcesSum, u64),
@@ -68,13 +58,6 @@ impl Default for Shares {
         };
         shares.enter(&Name::default_queue(), 1, Quota::default());
         shares
-    }
-}
-
-impl Quota {
-    /// Whether nothing is limited.
-    pub fn is_none(self) -> bool {
-        self == Quota::default()
     }
 }
 
@@ -148,6 +131,7 @@ impl Shares {
                 weight,
                 quota,
                 is_queue: true,
+                jobs: 0,
                 held: ResourcesSum::default(),
                 attempts: 0,
                 planned: (ResourcesSum::default(), 0),
@@ -178,6 +162,11 @@ impl Shares {
     pub fn names(&self) -> impl Iterator<Item = (&Name, QueueId)> {
         let is_queue = |queue: &QueueId| self.get(*queue).is_some_and(|share| share.is_queue);
         self.by_name.iter().map(|(name, queue)| (name, *queue)).filter(move |(_, queue)| is_queue(queue))
+    }
+
+    /// That queue, to be changed in what counts for nothing here.
+    pub fn get_mut(&mut self, queue: QueueId) -> Option<&mut Share> {
+        self.all.get_mut(usize::from(queue.0))
     }
 
     /// What all agents have together.
@@ -257,6 +246,7 @@ impl Shares {
             let gone = self.all.remove(place);
             self.by_name.remove(&gone.name);
             self.order.retain(|other| *other != queue);
+            self.has_limits = self.all.iter().any(|(_, share)| !share.quota.is_none());
         }
     }
 

@@ -8,7 +8,7 @@ use crate::{
     attempts::{EndedTask, Job, TaskRecord, is_end},
     fact::Fact,
     kept::Kept,
-    state::{ApplyError, State},
+    state::{ApplyError, PolicyRecord, State},
 };
 use fleetwire_common::{
     fb,
@@ -47,6 +47,7 @@ impl State {
             metric_names,
             blobs,
             chain,
+            policy,
             // What the jobs' records add up to again.
             task_count: _,
             kept_bytes: _,
@@ -69,6 +70,10 @@ impl State {
                 chain: chain.clone(),
             })),
         )?;
+        if *policy != PolicyRecord::default() {
+            let PolicyRecord { policy, by, at } = policy;
+            write(*at, &Fact::PolicySet { policy: Arc::clone(policy), by: Cow::Borrowed(by) })?;
+        }
         for (token, record) in tokens {
             write(now, &Fact::Kept(Box::new(Kept::Token(*token, Cow::Borrowed(record)))))?;
         }

@@ -17,6 +17,7 @@ use fleetwire_common::{
     fb,
     ids::{AgentId, AttemptId, JobId, JobKey, Principal, SubmitId, TaskId, TokenId},
     job::TaskSpec,
+    policy::ClusterPolicy,
     time::Time,
 };
 use std::{
@@ -63,7 +64,20 @@ pub struct State {
     pub blobs: Blobs,
     /// The starts, and what is known of others.
     pub chain: Chain,
+    /// By which work is placed.
+    pub policy: PolicyRecord,
     pub(crate) metric_names: BTreeSet<Arc<str>>,
+}
+
+/// The policy, and whose it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PolicyRecord {
+    /// What holds.
+    pub policy: Arc<ClusterPolicy>,
+    /// Who set it; empty = nobody has.
+    pub by: Arc<str>,
+    /// When.
+    pub at: Time,
 }
 
 /// How a fact contradicts the state.
@@ -150,6 +164,10 @@ impl State {
                 };
                 let cordon = (*action != fb::AgentAction::Uncordon).then(|| Box::new(cordon));
                 self.change_agent(*agent, |agent| agent.cordon = cordon)
+            }
+            Fact::PolicySet { policy, by } => {
+                self.policy = PolicyRecord { policy: Arc::clone(policy), by: by.as_ref().into(), at };
+                Ok(())
             }
             Fact::AgentForgotten { agent } => {
                 let known = self.agents.forget(*agent);

@@ -16,6 +16,7 @@ use crate::{
     },
     network::{ConnectionId, End},
     shadow::apply,
+    sharing::invariant_quotas_are_kept,
     stopping::{invariant_caps_are_kept, invariant_jobs_run_in_their_time, invariant_what_is_stopped_does_not_wait},
     suiting::invariant_nothing_is_beside,
     trace::{Violation, broken},
@@ -224,6 +225,7 @@ impl Running {
                     invariant_what_comes_after_waits(history, *task)?;
                     invariant_jobs_run_in_their_time(history, *task, history.latest_at())?;
                     invariant_caps_are_kept(history, *task)?;
+                    invariant_quotas_are_kept(&self.shadow, history, agents, *task)?;
                     let spec = history.job(task.job).and_then(|job| job.spec.tasks.get(usize::from(task.entry)));
                     spec.into_iter().for_each(|spec| world.trace.coverage.holds(&spec.semaphores));
                     spec.into_iter().flat_map(|spec| &spec.after).for_each(|on| world.trace.coverage.after(on));

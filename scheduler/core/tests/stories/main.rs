@@ -25,6 +25,7 @@ mod requesting;
 mod restoring;
 mod running;
 mod sessions;
+mod sharing;
 mod stopping;
 mod submitting;
 mod sweeping;

@@ -1,0 +1,126 @@
+//! The story of the queues: operators set a policy, jobs enter the queue that they name, and people ask who has what.
+//!
+//! Invariants: a job that has not ended is in a queue of the policy, and fits into its quota; a policy that would make
+//! that untrue is refused.
+
+use crate::{
+    core::Core,
+    event::{Effects, Rejected},
+    fact::Fact,
+    queue::Request,
+    shares::QueueId,
+};
+use fleetwire_common::{
+    fb,
+    ids::{Name, SessionId, TaskId},
+    job::JobSpec,
+    message::{Ack, Message},
+    policy::ClusterPolicy,
+};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+
+impl Core {
+    /// An operator sets another policy. It holds from then on: what runs goes on.
+    pub fn on_set_policy(
+        &mut self,
+        session: SessionId,
+        by: &str,
+        message: fb::SetPolicy<'_>,
+        effects: &mut Effects,
+    ) -> Result<(), Rejected> {
+        let expected = "a policy";
+        let absent = Rejected::Invalid { what: "policy", found: String::from("absent"), expected };
+        let policy = ClusterPolicy::from_wire(message.policy().ok_or(absent)?)?;
+        self.check_policy(&policy)?;
+        let policy = Arc::new(policy);
+        self.decide(&Fact::PolicySet { policy: Arc::clone(&policy), by: Cow::Borrowed(by) }, effects);
+        self.live.queue.set_policy(&policy);
+        effects.send(session, Message::Ack(Ack::Request(message.request())));
+        Ok(())
+    }
+
+    /// Whether every job that has not ended could still run.
+    fn check_policy(&self, policy: &ClusterPolicy) -> Result<(), Rejected> {
+        let shares = self.live.queue.shares();
+        for (name, queue) in shares.names() {
+            let jobs = shares.get(queue).map_or(0, |share| share.jobs);
+            if policy.queue(name).is_none() && jobs > 0 {
+                return Err(Rejected::QueueInUse { queue: name.clone(), jobs });
+            }
+        }
+        for Request { queue, resources, .. } in self.live.queue.requests() {
+            let Some(name) = shares.get(*queue).map(|share| &share.name) else { continue };
+            let Some(rule) = policy.queue(name) else { continue };
+            if let Some((what, quota, needs)) = rule.quota.limits(*resources).find(|(_, limit, needs)| needs > limit) {
+                return Err(Rejected::QuotaBelowJobs { queue: name.clone(), what, quota, needs });
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses a job that its queue could never run.
+    pub fn check_queue(&self, job: &JobSpec) -> Result<(), Rejected> {
+        Ok(self.state.policy.policy.check_job(job)?)
+    }
+
+    /// The policy, and what each queue has.
+    pub fn policy_summary(&self) -> fb::PolicySummaryT {
+        let record = &self.state.policy;
+        let mut waiting: BTreeMap<QueueId, u64> = BTreeMap::new();
+        for turn in self.live.queue.turns() {
+            *waiting.entry(turn.queue).or_default() +=
+                self.live.queue.find(turn.class).map_or(0, |class| class.pending());
+        }
+        let shares = self.live.queue.shares();
+        let summary = |(name, rule): (&Name, &fleetwire_common::policy::QueueRule)| {
+            let queue = shares.find(name).unwrap_or_default();
+            let share = shares.get(queue);
+            fb::QueueSummaryT {
+                rule: Some(Box::new(rule.to_wire(name))),
+                held: share.map(|share| Box::new(share.held().cut().to_wire())),
+                attempts: share.map_or(0, |share| u32::try_from(share.attempts()).unwrap_or(u32::MAX)),
+                share: shares.dominant(queue) as f32,
+                waiting: waiting.get(&queue).copied().unwrap_or_default(),
+                jobs: share.map_or(0, |share| share.jobs),
+            }
+        };
+        fb::PolicySummaryT {
+            policy: Some(Box::new(record.policy.to_wire())),
+            set_by: (!record.by.is_empty()).then(|| record.by.to_string()),
+            set_at: record.at.as_ms(),
+            queues: Some(record.policy.queues().map(summary).collect()),
+        }
+    }
+
+    /// Whose quota or share holds a task back that waits for an agent; `None` where there is one queue without a quota.
+    pub fn queue_in_words(&self, task: TaskId) -> Option<String> {
+        let class = self.live.class_of(task)?;
+        let queue = self.queue_of(task.job)?;
+        let shares = self.live.queue.shares();
+        let share = shares.get(queue)?;
+        let needs = self.live.queue.find(class)?.request.resources;
+        let (name, held) = (&share.name, share.held().cut());
+        if let Some((what, quota, _)) = share.quota.limits(needs.plus(held)).find(|(_, quota, sum)| sum > quota) {
+            let of =
+                |amount| share.quota.limits(amount).find(|(other, ..)| *other == what).map_or(0, |(.., part)| part);
+            return Some(format!(
+                "the quota of queue `{name}` holds it back: it needs {} of {what}, and the queue's attempts hold {} of the {quota} \
+                 that they may",
+                of(needs),
+                of(held),
+            ));
+        }
+        if shares.order().len() <= 1 {
+            return None;
+        }
+        let percent = 100.0 * shares.dominant(queue);
+        let weight = share.weight;
+        let ahead = shares.order().iter().take_while(|other| **other != queue).count();
+        let others = match ahead {
+            0 => String::from("which makes it the next of them"),
+            1 => String::from("and one queue comes before it, because it has no more for its weight"),
+            _ => format!("and {ahead} queues come before it, because they have no more for their weights"),
+        };
+        Some(format!("queue `{name}`, of weight {weight}, has {percent:.1} % of the cluster, {others}"))
+    }
+}

@@ -1,0 +1,73 @@
+//! Queues, held against the devices and the journal's bytes: what a queue's attempts hold anywhere is never more than its
+//! quota, whenever it is given one more.
+
+use crate::{
+    agent::AgentNode,
+    history::History,
+    random::Random,
+    trace::{Violation, broken},
+    workload::{Offer, name},
+};
+use fleetwire_common::{
+    ids::{AttemptId, TaskId},
+    policy::{Ageing, ClusterPolicy, QueueRule, Quota},
+    resources::{Resources, ResourcesSum},
+};
+use fleetwire_scheduler_core::State;
+use std::{collections::BTreeSet, time::Duration};
+
+/// The queues that drawn jobs name, beside the default one.
+pub const QUEUES: [&str; 2] = ["research", "rare"];
+
+/// A policy of these queues, in which every task that one of these agents can run may run.
+pub fn policy(offers: &[Offer], random: &mut Random) -> ClusterPolicy {
+    let most = offers.iter().fold(Resources::ZERO, |most, offer| most.or_more(offer.capacity));
+    let mut rule = || {
+        let mut limit =
+            |amount: u32| random.chance(400).then(|| amount.max(1).saturating_mul(random.between(1, 2) as u32));
+        let quota = Quota {
+            cpu: limit(most.cpu),
+            memory: limit(most.memory),
+            gpu: limit(most.gpu),
+            storage: limit(most.storage),
+        };
+        QueueRule { weight: random.between(1, 9) as u32, quota, ..QueueRule::default() }
+    };
+    let queues: Vec<_> = ["default"].iter().chain(&QUEUES).map(|queue| (name(queue), rule())).collect();
+    let every = Duration::from_secs(random.between(10, 120));
+    let ageing = random.chance(500).then(|| Ageing { every, most: random.between(1, 10) as u8 });
+    ClusterPolicy::new(queues, ageing)
+        .unwrap_or_else(|error| unreachable!("the simulation makes only policies that are valid: {error}"))
+}
+
+/// With the attempt that a task was just given, what its queue's attempts hold on all devices, or may yet hold, is not more
+/// than its quota. What had ended before the scheduler's latest start is known to it again only when its agent says so.
+pub fn invariant_quotas_are_kept(
+    shadow: &State,
+    history: &History,
+    agents: &[AgentNode],
+    task: TaskId,
+) -> Result<(), Violation> {
+    let Some(job) = history.job(task.job) else { return Ok(()) };
+    let queue = &job.spec.queue;
+    let Some(rule) = shadow.policy.policy.queue(queue).filter(|rule| !rule.quota.is_none()) else { return Ok(()) };
+    let is_of = |id: &AttemptId| history.job(id.task.job).is_some_and(|job| job.spec.queue == *queue);
+    let open = shadow.agents.iter().flat_map(|(_, record)| &record.assigned).copied();
+    let mut there: BTreeSet<AttemptId> = open.collect();
+    for node in agents.iter().filter(|node| !node.was_copied) {
+        let runs = node.device.slots().map(|(id, _)| id).filter(|id| node.device.runs(*id));
+        let runs = runs.filter(|id| !node.history.has_outlived(*id));
+        there.extend(runs.filter(|id| history.attempt(*id).is_some_and(|attempt| history.is_of_this_start(attempt))));
+    }
+    let mut sum = ResourcesSum::default();
+    for id in there.iter().filter(|id| is_of(id)) {
+        sum.add(history.spec_of(id.task).map_or(Resources::ZERO, |spec| spec.resources));
+    }
+    match rule.quota.limits(sum.cut()).find(|(_, quota, held)| held > quota) {
+        None => Ok(()),
+        Some((what, quota, held)) => broken(
+            "quota",
+            format!("with {task}, queue `{queue}` holds {held} of {what}, and may hold {quota}: {there:?}"),
+        ),
+    }
+}
