@@ -4,6 +4,7 @@
 use crate::{
     faults::{self, Fault},
     history::MadeWay,
+    reserving::Agrees,
     world::Node,
 };
 use fleetwire_agent_core as agent;
@@ -66,6 +67,8 @@ pub enum Area {
     Waiting,
     /// A task was assigned that comes after others: what they had to come to.
     After,
+    /// An agent was reserved, or given to others meanwhile.
+    Reserved,
 }
 
 /// How far an attempt is in the scheduler's eyes.
@@ -215,6 +218,11 @@ impl Coverage {
         self.count(Area::After, u16::from(dependency.on.0), u16::from(dependency.each));
     }
 
+    /// Counts a reservation, or what goes on a reserved agent.
+    pub fn reserved(&mut self, agrees: Option<Agrees>) {
+        self.count(Area::Reserved, agrees.map_or(0, |agrees| 1 + agrees as u16), 0);
+    }
+
     /// Counts a fact of an agent.
     pub fn fact_of_agent(&mut self, bytes: &[u8]) {
         if let Ok(record) = flatbuffers::root::<fb::FactRecord<'_>>(bytes) {
@@ -278,6 +286,15 @@ fn name(area: Area, first: u16, second: u16) -> String {
         }
         Area::Then if second == 1 => format!("then {:?}, the rival ends too", status(first)),
         Area::Then => format!("then {:?}", status(first)),
+        Area::Reserved => {
+            let what = [
+                "an agent is reserved",
+                "on a reserved agent: what comes before",
+                "on a reserved agent: what ends in time",
+                "on a reserved agent: what leaves enough",
+            ];
+            what.get(usize::from(first)).copied().unwrap_or_default().to_owned()
+        }
         Area::ToPeer if second > 0 => {
             let of = ["", "a request", "a result", "a heartbeat"].get(usize::from(second)).copied().unwrap_or_default();
             format!("scheduler says {:?} of {of}", fb::SchedulerMessage(byte))

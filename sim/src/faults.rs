@@ -128,6 +128,8 @@ pub struct Setting {
     pub ended_kept: Duration,
     /// How often, of a thousand, a crash of the scheduler takes what its disk had not synced.
     pub power_permille: u32,
+    /// After what time of waiting an agent is reserved for it.
+    pub reserve_after: Duration,
 }
 
 impl Setting {
@@ -147,6 +149,7 @@ impl Setting {
             snapshot_every: Duration::ZERO,
             ended_kept: Policy::default().ended_kept,
             power_permille: 1_000,
+            reserve_after: Policy::default().reserve_after,
         }
     }
 
@@ -183,6 +186,8 @@ impl Setting {
                 false => Policy::default().ended_kept,
             },
             power_permille: random.between(0, 1_000) as u32,
+            // A generator of its own: what else is drawn stays as it was.
+            reserve_after: Duration::from_millis(random.clone().fork(0x2e5).skewed(100, 30_000)),
         }
     }
 }

@@ -28,6 +28,7 @@ mod misfortune;
 mod network;
 mod queue;
 mod random;
+mod reserving;
 mod scheduler;
 mod shadow;
 mod sharing;

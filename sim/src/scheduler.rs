@@ -12,6 +12,7 @@ use crate::{
     history::{Consequence, History},
     invariants::{invariant_p4_deadlines_are_done, invariant_p7_state_is_what_facts_say},
     network::{ConnectionId, End},
+    reserving::Promise,
     shadow::{Tally, restored},
     trace::{Violation, broken},
     world::{Happening, Node, World},
@@ -19,7 +20,7 @@ use crate::{
 };
 use fleetwire_common::{
     envelope::{Opener, Sealer, handshake::HelloInfo},
-    ids::{AttemptId, Position, Principal, SessionId, TaskId},
+    ids::{AgentId, AttemptId, Position, Principal, SessionId, TaskId},
     limits::STALE_AFTER_MS,
     time::Time,
 };
@@ -72,6 +73,8 @@ pub struct Running {
     incarnation: u64,
     seen: u64,
     touched: Vec<Consequence>,
+    /// Agents that are reserved, by what was said after the latest event.
+    promises: BTreeMap<AgentId, Promise>,
     /// How far each attempt was when it was looked at last.
     stages: BTreeMap<AttemptId, Stage>,
     /// Tasks to look at.
@@ -160,6 +163,7 @@ impl SchedulerNode {
             incarnation,
             seen: 0,
             touched: Vec::new(),
+            promises: BTreeMap::new(),
             stages: BTreeMap::new(),
             spoken_of: Vec::new(),
         };
@@ -392,6 +396,7 @@ fn config(world: &mut World) -> Config {
             blob_segment_bytes: SEGMENT_BYTES - 512,
             // What always fails must get through within the hours of a simulation.
             breaker_cooling_max: Duration::from_secs(60),
+            reserve_after: world.setting.reserve_after,
             ..Policy::default()
         },
     }

@@ -262,7 +262,7 @@ fn task(number: usize, count: u32, offer: &Offer, random: &mut Random) -> TaskSp
         files,
         priority: random.between(0, 4) as i8 - 2,
         constraints,
-        timeout_s: if random.chance(150) { random.skewed(1, 60) } else { 0 },
+        timeout_s: if random.chance(150) { random.skewed(1, 60) } else { ample_time(random.clone().fork(0x71)) },
         queue_timeout_s: if random.chance(100) { random.skewed(5, 300) } else { 0 },
         max_attempts: random.skewed(1, 5) as u32,
         max_losses: random.skewed(1, 5) as u32,
@@ -270,6 +270,11 @@ fn task(number: usize, count: u32, offer: &Offer, random: &mut Random) -> TaskSp
         kill_grace_ms: random.skewed(10, 10_000) as u32,
         ..TaskSpec::default()
     }
+}
+
+/// Often a limit that is met by nothing that runs as long as it is to: so that it is known when it ends at the latest.
+fn ample_time(mut random: Random) -> u64 {
+    if random.chance(400) { random.skewed(20, 600) } else { 0 }
 }
 
 /// Sometimes it would rather be in one zone than in another, or not where the driver is old.

@@ -66,6 +66,7 @@ impl Audiences {
             priority: 0,
             queue: QueueId::default(),
             resources: Resources::ZERO,
+            ends_within: None,
             whole_agent: false,
             distinct: None,
             semaphores: Vec::new(),

@@ -111,7 +111,8 @@ impl Core {
     fn next_ahead(&mut self, agent: AgentId) -> Option<TaskId> {
         let found = self.live.agent(agent)?;
         let left = found.backlog.left;
-        if found.held.len() >= self.config.policy.attempts_per_agent as usize || !found.breaker.is_closed() {
+        let is_full = found.held.len() >= self.config.policy.attempts_per_agent as usize;
+        if is_full || !found.breaker.is_closed() || self.live.index.reserved.holds(agent) {
             return None;
         }
         let queue = &self.live.queue;

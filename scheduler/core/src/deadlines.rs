@@ -45,6 +45,8 @@ pub enum Deadline {
     Drain(AgentId),
     /// What waits on an agent may have waited for too long.
     Backlog(AgentId),
+    /// Some class may have waited for so long that an agent is to be reserved for it.
+    Reserve,
     /// A held query.
     Watch(u64),
     /// A log request that an agent has not answered.

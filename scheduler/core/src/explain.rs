@@ -89,11 +89,14 @@ impl Core {
                 if self.state.agents.known().next().is_none() {
                     return String::from("waits: no agent has registered");
                 }
-                let ahead = self.live.class_of(task).map_or(0, |class| self.live.queue.ahead_of(class, task));
+                let class = self.live.class_of(task);
+                let ahead = class.map_or(0, |class| self.live.queue.ahead_of(class, task));
+                let place = class.and_then(|class| self.place_in_words(class));
+                let place = place.map(|words| format!("; {words}")).unwrap_or_default();
                 match self.queue_in_words(task) {
-                    None => format!("waits for an agent; {ahead} tasks are served before it"),
+                    None => format!("waits for an agent; {ahead} tasks are served before it{place}"),
                     Some(words) => {
-                        format!("waits for an agent; {ahead} tasks of its queue are served before it; {words}")
+                        format!("waits for an agent; {ahead} tasks of its queue are served before it{place}; {words}")
                     }
                 }
             }
@@ -264,7 +267,7 @@ impl Core {
         if exclusion.is_some_and(|exclusion| exclusion.until.is_some()) {
             return Some(String::from("it rejected such a task lately, and is not asked again at once"));
         }
-        None
+        self.reserved_in_words(agent, class?)
     }
 }
 

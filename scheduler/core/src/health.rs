@@ -45,10 +45,11 @@ impl Core {
         self.live.refresh_room(agent);
     }
 
-    /// Why an agent gets no work, in words; `None` if it does.
+    /// Why an agent gets no work, or only some, in words; `None` if it does.
     pub fn agent_note(&self, agent: AgentId) -> Option<String> {
         self.notice()
             .or_else(|| self.cordon_in_words(agent))
             .or_else(|| self.live.agent(agent)?.breaker.in_words(self.now))
+            .or_else(|| self.reservation_in_words(agent))
     }
 }

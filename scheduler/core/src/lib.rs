@@ -4,9 +4,9 @@
 //! Facts are what survives: the shell appends them to the journal and releases each effect once the
 //! position that it bears is durable; at the next start it gives them back to [`Scheduler::replay`].
 //!
-//! The floors, from the ground: tables (`restored`, `breaker`, `bodies`, `agents`, `attempts`, `waits`, `caps`, `semaphores`, `tokens`, `ranges`, `ranked`, `shares`, `lanes`, `ageing`, `audiences`, `queue`, `deadlines`, `policy`,
-//! `limits`, `kept`, `fact`), rules (`state`, `snapshot`, `live`, `waiting`, `parking`, `placement`, `event`, `core`), stories (`sessions`, `enrolment`, `restore`, `forget`, `health`,
-//! `tasks`, `dependents`, `inputs`, `excluding`, `backlog`, `holding`, `loss`, `jobs`, `queries`, `queues`, `explain`, `logs`, `unreadable`, `fitting`), and this front, which hands each event to one
+//! The floors, from the ground: tables (`restored`, `breaker`, `bodies`, `agents`, `attempts`, `waits`, `caps`, `semaphores`, `tokens`, `ranges`, `ranked`, `shares`, `lanes`, `ageing`, `audiences`, `queue`, `reserved`, `deadlines`, `policy`,
+//! `limits`, `kept`, `fact`), rules (`state`, `snapshot`, `live`, `outlook`, `waiting`, `parking`, `placement`, `event`, `core`), stories (`sessions`, `enrolment`, `restore`, `forget`, `health`,
+//! `tasks`, `dependents`, `inputs`, `excluding`, `backlog`, `holding`, `reserving`, `loss`, `jobs`, `queries`, `queues`, `explain`, `logs`, `unreadable`, `fitting`), and this front, which hands each event to one
 //! story. A file imports only from floors below its own.
 #![forbid(unsafe_code)]
 
@@ -39,6 +39,7 @@ pub mod limits;
 pub mod live;
 mod logs;
 mod loss;
+mod outlook;
 mod parking;
 pub mod placement;
 pub mod policy;
@@ -48,6 +49,8 @@ mod queues;
 pub mod ranges;
 pub mod ranked;
 mod rare;
+pub mod reserved;
+mod reserving;
 mod restore;
 pub mod restored;
 pub mod semaphores;
@@ -138,6 +141,7 @@ impl Scheduler {
     pub fn start(&mut self, now: Time, effects: &mut Effects) {
         let core = &mut self.core;
         core.now = now.max(core.state.last_fact_at);
+        core.live.queue.now = core.now;
         core.live.version = core.now.0;
         effects.set_position(core.position);
         let software = core.config.software.clone();
@@ -189,6 +193,7 @@ impl Scheduler {
     pub fn handle(&mut self, now: Time, event: Event<'_>, effects: &mut Effects) {
         let core = &mut self.core;
         core.now = core.now.max(now);
+        core.live.queue.now = core.now;
         effects.set_position(core.position);
         match event {
             Event::Connected { session, principal, hello } => core.on_connected(session, principal, hello, effects),
@@ -287,6 +292,7 @@ fn on_deadline(core: &mut Core, effects: &mut Effects) {
             Deadline::Breaker(agent) => core.on_cooled(agent),
             Deadline::Drain(agent) => core.on_drain_due(agent, effects),
             Deadline::Backlog(agent) => core.on_backlog(agent, effects),
+            Deadline::Reserve => core.on_reserve_due(effects),
             Deadline::Watch(number) => core.on_watch_due(number, effects),
             Deadline::Log(number) => core.on_log_due(number, effects),
         }

@@ -37,6 +37,20 @@ pub const NEAREST_MAX: usize = 3;
 pub const IDLE_CLASSES_MAX: usize = 256;
 /// Agents that may not be at their places in the order in which agents are filled, until somebody asks.
 pub const CHANGES_LEFT_MAX: usize = 64;
+/// Classes that are asked whether they may go on a reserved agent.
+pub const BACKFILL_TURNS_MAX: usize = 64;
+/// Waiting classes, the first in their order, that are looked at for one that has waited for too long.
+pub const RESERVING_TURNS_MAX: usize = 64;
+/// Agents that are looked at in one search for the one to be reserved; the next search goes on where it ended.
+pub const RESERVING_AGENTS_MAX: usize = 4_096;
+/// Attempts that are looked at in one such search.
+pub const RESERVING_ATTEMPTS_MAX: usize = 8_192;
+/// Attempts on a reserved agent that are looked at again whenever one of them has ended; where there are more, now and then.
+pub const RESERVED_ATTEMPTS_MAX: usize = 64;
+/// Agents of which one may be reserved at a time.
+pub const AGENTS_PER_RESERVATION: usize = 4;
+/// How long an assignment may take to reach its agent and start there, where it is to have ended by some time.
+pub const START_WITHIN: Duration = Duration::from_secs(10);
 /// Agents that are looked at one by one, where no more suit a request.
 pub const AUDIENCE_FEW: usize = 32;
 /// What a `Register` counts as among the messages that a session may send: it makes the scheduler go

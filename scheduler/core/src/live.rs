@@ -143,14 +143,14 @@ pub struct AgentLive {
     pub drain_at: Option<Time>,
     /// Everything in its ledger.
     pub held: BTreeMap<AttemptId, Held>,
-    in_use: ResourcesSum,
-    custom_in_use: CustomSum,
+    pub(crate) in_use: ResourcesSum,
+    pub(crate) custom_in_use: CustomSum,
     /// How many of those are to be alone there.
-    alone: u32,
+    pub(crate) alone: u32,
     /// How many of those it stops itself when it is not heard.
     stops: u32,
-    capacity: Resources,
-    custom: Custom,
+    pub(crate) capacity: Resources,
+    pub(crate) custom: Custom,
     /// When it was last heard of; while it has no session.
     pub heard_at: Time,
     /// When its lease is looked at next.

@@ -7,10 +7,11 @@
 use crate::{
     agents::AgentProfile,
     audiences::{AudienceId, EMPTY},
-    limits::{AUDIENCE_FEW, CHANGES_LEFT_MAX},
+    limits::{AUDIENCE_FEW, BACKFILL_TURNS_MAX, CHANGES_LEFT_MAX},
     policy::Policy,
-    queue::{Class, ClassId, Free, Queue, Request},
+    queue::{Class, ClassId, Free, Queue, Request, Turn},
     ranked::{Mark, Most, Ranked},
+    reserved::Reserved,
 };
 use fleetwire_common::{
     custom::Custom,
@@ -19,7 +20,10 @@ use fleetwire_common::{
     job::{Constraint, Preference},
     resources::Resources,
 };
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, BTreeSet, VecDeque},
+};
 
 /// What placement knows of an agent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,6 +49,8 @@ pub struct Index {
     changed: VecDeque<AgentId>,
     order: Ranked<(Rank, AgentId), Most>,
     nothing: Custom,
+    /// Agents that are kept free for who has waited for long.
+    pub reserved: Reserved,
 }
 
 /// The lower, the sooner an agent is filled: [`rank`].
@@ -237,6 +243,7 @@ impl Index {
         }
         let (resources, whole_agent, of) = (*resources, *whole_agent, *of);
         queue.shares_mut().plan(of, resources);
+        self.reserved.note_placed(class, agent, resources);
         let room = self.room(agent);
         let placeable = room.placeable && !room.last && !whole_agent;
         self.set_room(agent, Room { free: room.free.minus(resources), held: room.held + 1, placeable, ..room });
@@ -247,7 +254,7 @@ impl Index {
         let mut from = None;
         queue.unstick(agent, self.free(agent));
         while has_room(self.room(agent), policy)
-            && let Some(turn) = queue.first_for(agent, self.free(agent), from)
+            && let Some(turn) = self.first_turn(agent, queue, from)
         {
             if out.len() >= policy.placements_per_step {
                 return false;
@@ -264,13 +271,36 @@ impl Index {
         true
     }
 
+    /// The first class from a turn on that the agent may be given now. Of a reserved one so many are asked that it may not
+    /// be given, and no more but the one that it is for.
+    fn first_turn(&self, agent: AgentId, queue: &Queue, from: Option<Turn>) -> Option<Turn> {
+        let free = self.free(agent);
+        let Some(reservation) = self.reserved.find(agent) else {
+            return queue.first_for(agent, free, from, |_| true);
+        };
+        let refused = Cell::new(0);
+        let wanted = |class| {
+            let admitted = self.reserved.admits(queue, class, agent);
+            refused.set(refused.get() + usize::from(!admitted));
+            admitted || refused.get() > BACKFILL_TURNS_MAX
+        };
+        let found = queue.first_for(agent, free, from, wanted)?;
+        if self.reserved.admits(queue, found.class, agent) {
+            return Some(found);
+        }
+        let own = queue.find(reservation.class)?;
+        let fits = own.request.resources.fits(free.resources) && queue.has_quota(reservation.class);
+        queue.turn(reservation.class).filter(|_| fits && queue.admits(reservation.class, agent, free))
+    }
+
     /// Whether a task of the class would fit somewhere, if one waited.
     pub fn has_room(&mut self, class: ClassId, queue: &mut Queue, policy: &Policy) -> bool {
         self.best_for(class, None, queue, policy).is_some()
     }
 
-    fn admits(&self, queue: &Queue, class: ClassId, agent: AgentId) -> bool {
-        queue.admits(class, agent, self.free(agent))
+    /// Whether the agent may be offered the class's next task, resources aside that are counted for all.
+    pub fn admits(&self, queue: &Queue, class: ClassId, agent: AgentId) -> bool {
+        queue.admits(class, agent, self.free(agent)) && self.reserved.admits(queue, class, agent)
     }
 
     /// The agent on which the class's next task fits best.

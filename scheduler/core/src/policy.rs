@@ -81,6 +81,10 @@ pub struct Policy {
     pub attempts_per_agent: u32,
     /// Placements in one step; what is left goes on in the next.
     pub placements_per_step: usize,
+    /// After so long of a class's waiting an agent is reserved for it; [`Duration::MAX`] = never.
+    pub reserve_after: Duration,
+    /// Agents reserved at a time.
+    pub reservations_max: usize,
     /// Deadlines handled in one step; what is left goes on in the next.
     pub deadlines_per_step: usize,
     /// Held queries: in all, and of one session.
@@ -128,6 +132,8 @@ impl Default for Policy {
             sessions_max: 200_000,
             attempts_per_agent: 8_192,
             placements_per_step: 1_024,
+            reserve_after: Duration::from_secs(30),
+            reservations_max: 16,
             deadlines_per_step: 1_024,
             watches_max: (4_096, 64),
             logs_max: (1_024, 16),

@@ -31,6 +31,7 @@ use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     ops::Range,
+    time::Duration,
 };
 
 /// What a task asks of an agent.
@@ -50,6 +51,8 @@ pub struct Request {
     pub executor: fb::Executor,
     /// What the agent's labels must satisfy.
     pub constraints: Vec<Constraint>,
+    /// Within what time from its start an attempt surely ends, its kill grace included; `None`: nobody knows.
+    pub ends_within: Option<Duration>,
     /// It must hold nothing else meanwhile.
     pub whole_agent: bool,
     /// No two tasks of this entry may be on one agent at once.
@@ -73,6 +76,7 @@ impl Request {
             agent_type: spec.agent_type,
             executor: spec.executor,
             constraints: spec.constraints.clone(),
+            ends_within: ends_within(spec),
             whole_agent: spec.whole_agent,
             distinct: None,
             prefer: spec.prefer.clone(),
@@ -104,6 +108,12 @@ impl Request {
     pub fn may_wait_there(&self) -> bool {
         self.custom.is_empty() && !self.whole_agent && self.distinct.is_none() && self.semaphores.is_empty()
     }
+}
+
+/// Within what time from its start an attempt surely ends, its kill grace included, if it does.
+pub fn ends_within(spec: &TaskSpec) -> Option<Duration> {
+    let grace = Duration::from_millis(u64::from(spec.kill_grace_ms));
+    (spec.timeout_s > 0).then(|| Duration::from_secs(spec.timeout_s) + grace)
 }
 
 /// What an agent has free.
@@ -139,6 +149,8 @@ pub struct Class {
     pub excluded: BTreeMap<AgentId, Exclusion>,
     /// Those that have one of its tasks, if they must be distinct.
     pub taken: BTreeSet<AgentId>,
+    /// When one of its tasks was last taken to be assigned, or the first that waits began to.
+    pub served_at: Time,
     pending: Ranges<(JobId, u16)>,
     /// Entries of jobs that have not ended which are of this class.
     entries: u32,
@@ -207,6 +219,8 @@ pub struct Queue {
     stuck: Ranked<(JobId, ClassId), Least>,
     idle: BTreeMap<u64, ClassId>,
     idled: u64,
+    /// The time of the event that is handled.
+    pub now: Time,
 }
 
 impl Queue {
@@ -230,6 +244,7 @@ impl Queue {
             tiers,
             excluded: BTreeMap::new(),
             taken: BTreeSet::new(),
+            served_at: self.now,
             pending: Ranges::default(),
             entries: 1,
             idle: None,
@@ -295,14 +310,15 @@ impl Queue {
 
     /// Whether the agent, which has so much free, may be offered the class's tasks, resources aside that are counted for all.
     pub fn admits(&self, class: ClassId, agent: AgentId, free: Free<'_>) -> bool {
-        self.find(class).is_some_and(|class| {
-            let request = &class.request;
-            request.custom.fits(free.custom)
-                && (free.empty || !request.whole_agent)
-                && self.audiences.find(class.audience).is_some_and(|audience| audience.contains(agent))
-                && class.excluded.get(&agent).is_none_or(|exclusion| exclusion.until.is_none())
-                && !class.taken.contains(&agent)
-        })
+        let fits = |request: &Request| request.custom.fits(free.custom) && (free.empty || !request.whole_agent);
+        self.find(class).is_some_and(|found| fits(&found.request) && self.suits(found, agent))
+    }
+
+    /// Whether the agent may be offered the class's tasks, whatever is free there.
+    pub fn suits(&self, class: &Class, agent: AgentId) -> bool {
+        self.audiences.find(class.audience).is_some_and(|audience| audience.contains(agent))
+            && class.excluded.get(&agent).is_none_or(|exclusion| exclusion.until.is_none())
+            && !class.taken.contains(&agent)
     }
 
     /// What an agent is has changed: `suits` says what it will do for now, and what it rejected is forgotten.
@@ -320,6 +336,7 @@ impl Queue {
         let waited = self.find(class).is_some_and(|class| class.pending() > 0);
         self.change(class, |pending| pending.insert((job, entry), from, to));
         if !waited {
+            self.note_served(class);
             self.freshen(class);
         }
     }
@@ -332,6 +349,7 @@ impl Queue {
     /// Removes and returns the first task.
     pub fn take_first(&mut self, class: ClassId) -> Option<TaskId> {
         let ((job, entry), index) = self.change(class, Ranges::take_first)??;
+        self.note_served(class);
         if let Some(found) = self.classes.get(class.0 as usize).filter(|class| !class.request.semaphores.is_empty()) {
             self.semaphores.take(&found.request.semaphores);
             self.heed_semaphores();
@@ -359,15 +377,34 @@ impl Queue {
         self.find(class).is_some_and(|class| class.request.resources.fits(self.shares.left(class.request.queue)))
     }
 
-    /// The first class from `turn` on that the agent may be offered and that needs no more than is free there, and than
-    /// its quota leaves. Those of the same lane before `turn` are not asked again.
-    pub fn first_for(&self, agent: AgentId, free: Free<'_>, from: Option<Turn>) -> Option<Turn> {
+    /// The first class from `turn` on that the agent may be offered, that needs no more than is free there, and than
+    /// its quota leaves, and that is `wanted`. Those of the same lane before `turn` are not asked again.
+    pub fn first_for(
+        &self,
+        agent: AgentId,
+        free: Free<'_>,
+        from: Option<Turn>,
+        wanted: impl Fn(ClassId) -> bool,
+    ) -> Option<Turn> {
         let bits = self.audiences.bits_of(agent);
         self.lanes.walk(from, &self.shares).find_map(|lane| {
             let room = free.resources.or_less(self.shares.left(lane.queue));
             let may = |asked: Mark| asked.bits & bits != 0 && asked.amount.fits(room);
-            lane.first(from, may, |class| self.admits(class, agent, free))
+            lane.first(from, may, |class| self.admits(class, agent, free) && wanted(class))
         })
+    }
+
+    /// Where a class stands that has waiting tasks.
+    pub fn turn(&self, class: ClassId) -> Option<Turn> {
+        Some(self.find(class)?.turn?.0)
+    }
+
+    /// Whether one class is served before another whatever has been served: it is more urgent, or of the same queue and
+    /// earlier. Both have waiting tasks.
+    pub fn precedes(&self, class: ClassId, other: ClassId) -> bool {
+        let (Some(one), Some(other)) = (self.turn(class), self.turn(other)) else { return false };
+        let is_earlier = one.queue == other.queue && (one.job, one.class) < (other.job, other.class);
+        one.priority > other.priority || (one.priority == other.priority && is_earlier)
     }
 
     /// What only its quota keeps from an agent that has so much free is to be tried again.
@@ -395,6 +432,13 @@ impl Queue {
             lane.first_fresh(|asked| asked.amount.fits(left))
         });
         first.map(|turn| (turn.class, self.lanes.is_alone(turn)))
+    }
+
+    fn note_served(&mut self, class: ClassId) {
+        let now = self.now;
+        if let Some(found) = self.find_mut(class) {
+            found.served_at = now;
+        }
     }
 
     /// The class may fit agents that were not freed: it is to be tried on all of them.

@@ -48,18 +48,26 @@ impl Core {
             self.live.unplanned = false;
             return;
         }
+        self.heed_reservations();
         let mut placements = std::mem::take(&mut self.placements);
-        let live = &mut self.live;
-        live.queue.age(self.now);
-        live.unplanned = plan(&mut live.index, &mut live.queue, &self.config.policy, &mut placements);
-        if !placements.is_empty() {
-            live.queue.shares_mut().forget_planned();
-        }
-        for placement in placements.drain(..) {
-            self.assign(placement, effects);
+        loop {
+            let live = &mut self.live;
+            live.queue.age(self.now);
+            live.unplanned = plan(&mut live.index, &mut live.queue, &self.config.policy, &mut placements);
+            if !placements.is_empty() {
+                live.queue.shares_mut().forget_planned();
+            }
+            for placement in placements.drain(..) {
+                self.assign(placement, effects);
+            }
+            // Whom an agent was reserved for may have been given it: then others may have the rest.
+            if !self.heed_reservations() || self.live.unplanned {
+                break;
+            }
         }
         self.placements = placements;
         self.refill(effects);
+        self.arm_reserving();
     }
 
     /// The attempt that comes next of a task.

@@ -15,6 +15,7 @@ use crate::{
         invariant_p7_state_is_what_facts_say, invariant_p7_touched_is_what_facts_say,
     },
     network::{ConnectionId, End},
+    reserving::{Promise, invariant_the_reserved_start_is_not_delayed, promises, still_stands},
     shadow::apply,
     sharing::invariant_quotas_are_kept,
     stopping::{invariant_caps_are_kept, invariant_jobs_run_in_their_time, invariant_what_is_stopped_does_not_wait},
@@ -40,7 +41,7 @@ use fleetwire_scheduler_core::{
     bodies::complete,
     live::{AgentLive, Phase},
 };
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 impl Running {
     /// Whether nothing waits inside the process.
@@ -194,6 +195,9 @@ impl Running {
         agents: &[AgentNode],
     ) -> Result<(), Violation> {
         self.seen += 1;
+        let before = std::mem::replace(&mut self.promises, promises(self.core.live(), self.core.state()));
+        let new = self.promises.keys().filter(|agent| !before.contains_key(agent));
+        new.for_each(|_| world.trace.coverage.reserved(None));
         let mut touched = std::mem::take(&mut self.touched);
         history.bodies.extend(self.effects.facts.blobs().map(|(blob, bytes)| (blob, bytes.to_vec())));
         for fact in self.effects.facts.iter() {
@@ -237,6 +241,7 @@ impl Running {
             }
             touched.push(consequence);
         }
+        self.check_reserved(world, history, &before, &touched)?;
         for consequence in touched.drain(..) {
             invariant_p7_touched_is_what_facts_say(self.core.state(), &self.shadow, &consequence)?;
             let job = match consequence {
@@ -264,6 +269,39 @@ impl Running {
                 "P7",
                 format!("the core counts {:?}, the record {:?}", self.core.position(), history.position()),
             );
+        }
+        Ok(())
+    }
+
+    /// Tasks were given to agents: where an agent is reserved for another, before and after, they take nothing from that.
+    /// Of several on one agent, one may come before the others, and change what is left to them.
+    fn check_reserved(
+        &self,
+        world: &mut World,
+        history: &History,
+        before: &BTreeMap<AgentId, Promise>,
+        touched: &[Consequence],
+    ) -> Result<(), Violation> {
+        if before.is_empty() {
+            return Ok(());
+        }
+        let mut assigned: BTreeMap<AgentId, Vec<AttemptId>> = BTreeMap::new();
+        for consequence in touched {
+            let Consequence::Task(task) = *consequence else { continue };
+            let latest = history.task(task).and_then(|task| task.attempts.last_key_value());
+            if let Some((number, attempt)) = latest.filter(|(_, attempt)| attempt.ended.is_none()) {
+                assigned.entry(AgentId(attempt.agent)).or_default().push(AttemptId { task, attempt: *number });
+            }
+        }
+        for (agent, attempts) in assigned {
+            let (Some(promise), Some(now)) = (before.get(&agent), self.promises.get(&agent)) else { continue };
+            if let [only] = *attempts.as_slice()
+                && still_stands(promise, now)
+            {
+                let assigned = (only, agent, Time(history.latest_at()));
+                let coverage = &mut world.trace.coverage;
+                invariant_the_reserved_start_is_not_delayed(&self.shadow, (promise, now), assigned, coverage)?;
+            }
         }
         Ok(())
     }

@@ -268,11 +268,14 @@ impl T {
             for (agent, record) in self.scheduler.state().agents.iter() {
                 let room = live.index.room(agent);
                 let fits = class.request.resources.fits(room.free) && room.held < self.config.policy.attempts_per_agent;
+                // What is reserved is looked at again now and then, not as time passes.
+                let is_reserved = live.index.reserved.holds(agent);
                 assert!(
-                    !(room.placeable
-                        && fits
-                        && live.queue.has_quota(id)
-                        && live.queue.admits(id, agent, live.index.free(agent))),
+                    is_reserved
+                        || !(room.placeable
+                            && fits
+                            && live.queue.has_quota(id)
+                            && live.queue.admits(id, agent, live.index.free(agent))),
                     "{} is idle",
                     record.name
                 );

@@ -68,6 +68,9 @@ fn every_bound_has_its_test() {
         token_uses_max: _,
         sessions_max: _,
         attempts_per_agent: _,
+        // `reserving`.
+        reserve_after: _,
+        reservations_max: _,
     } = Policy::default();
 }
 

@@ -22,6 +22,7 @@ mod numbers;
 mod reconciling;
 mod replaying;
 mod requesting;
+mod reserving;
 mod restoring;
 mod running;
 mod sessions;

@@ -1,0 +1,226 @@
+//! The story of what has waited for long: an agent is reserved for it, until it starts.
+//!
+//! Invariants: only the first waiting classes are looked at, when one of them may have waited for long enough, and of
+//! agents so many for each search; what is reserved is given up as soon as its class waits no more, was served, or could
+//! not be placed there. A start forgets all of it.
+
+use crate::{
+    core::Core,
+    deadlines::Deadline,
+    event::Effects,
+    limits::{
+        AGENTS_PER_RESERVATION, RESERVED_ATTEMPTS_MAX, RESERVING_AGENTS_MAX, RESERVING_ATTEMPTS_MAX,
+        RESERVING_TURNS_MAX, START_WITHIN,
+    },
+    live::{AgentLive, Held, Live, Phase},
+    outlook::Outlook,
+    queue::{Class, ClassId, ends_within},
+    reserved::Reservation,
+};
+use fleetwire_common::{
+    ids::{AgentId, AttemptId},
+    time::Time,
+};
+use std::time::Duration;
+
+impl Core {
+    /// Something waits: it is looked at when it may have waited for too long.
+    pub fn arm_reserving(&mut self) {
+        if !self.live.queue.is_empty() && self.live.index.reserved.look_at.is_none() {
+            self.look_again_at(self.now + self.config.policy.reserve_after);
+        }
+    }
+
+    fn look_again_at(&mut self, at: Time) {
+        let before = self.live.index.reserved.look_at.replace(at);
+        if let Some(before) = before {
+            self.live.deadlines.disarm(before, Deadline::Reserve);
+        }
+        self.live.deadlines.arm(at, Deadline::Reserve);
+    }
+
+    /// The first waiting classes are looked at: for those that have waited for long an agent is reserved.
+    pub fn on_reserve_due(&mut self, effects: &mut Effects) {
+        self.live.index.reserved.look_at = None;
+        let after = self.config.policy.reserve_after;
+        // What was known of them may be another now: who comes before whom, and what has ended in time.
+        let agents: Vec<AgentId> = self.live.index.reserved.iter().map(|(agent, _)| agent).collect();
+        for agent in agents {
+            self.look_ahead(agent);
+            self.live.index.offer_again(agent);
+        }
+        let classes: Vec<ClassId> = self.live.queue.turns().take(RESERVING_TURNS_MAX).map(|turn| turn.class).collect();
+        let mut next = self.now + after;
+        for class in classes {
+            let Some(found) = self.live.queue.find(class) else { continue };
+            let due = found.served_at + after;
+            if due > self.now {
+                next = next.min(due);
+            } else if self.live.index.reserved.of_class(class).is_none() && self.live.queue.has_quota(class) {
+                self.reserve_for(class, effects);
+            }
+        }
+        if !self.live.queue.is_empty() {
+            self.look_again_at(next);
+        }
+    }
+
+    /// How many agents may be reserved now.
+    fn reservations_max(&self) -> usize {
+        let part = self.live.agent_sessions.len() / AGENTS_PER_RESERVATION;
+        self.config.policy.reservations_max.min(part.max(1))
+    }
+
+    /// Reserves the agent for a class on which it could start first.
+    fn reserve_for(&mut self, class: ClassId, effects: &mut Effects) {
+        if self.live.index.reserved.count() >= self.reservations_max() {
+            return;
+        }
+        let Some((agent, outlook)) = self.first_to_have_room(class) else { return };
+        let Some(waited_since) = self.live.queue.find(class).map(|class| class.served_at) else { return };
+        let Outlook { starts_at, free, custom, .. } = outlook;
+        let room = self.live.index.room(agent);
+        let reservation = Reservation { class, waited_since, starts_at, free, custom, room };
+        self.live.index.reserved.set(agent, reservation);
+        // What waits there would start as soon as it finds room.
+        self.recall(agent, 0, effects);
+    }
+
+    /// Of the agents that are looked at this time, the one on which a class could start first; where that is not known,
+    /// the one on which the least is missing.
+    fn first_to_have_room(&mut self, class: ClassId) -> Option<(AgentId, Outlook)> {
+        let count = self.state.agents.count() as u32;
+        let from = self.live.index.reserved.cursor;
+        let found = self.live.queue.find(class)?;
+        let (mut looked, mut attempts) = (0, 0);
+        let mut best: Option<(AgentId, Outlook)> = None;
+        while looked < RESERVING_AGENTS_MAX.min(count as usize) && attempts < RESERVING_ATTEMPTS_MAX {
+            let agent = AgentId(from.wrapping_add(looked as u32) % count);
+            looked += 1;
+            let is_large_enough = found.request.resources.fits(self.live.index.room(agent).capacity);
+            if !is_large_enough || self.live.index.reserved.holds(agent) || !self.may_be_reserved(agent, found) {
+                continue;
+            }
+            let Some(outlook) = self.outlook(agent, found) else { continue };
+            attempts += outlook.held;
+            let rank = |agent: AgentId, it: &Outlook| (it.starts_at, it.missing_ppm, it.held, agent);
+            if best.as_ref().is_none_or(|(other, known)| rank(agent, &outlook) < rank(*other, known)) {
+                best = Some((agent, outlook));
+            }
+        }
+        self.live.index.reserved.cursor = from.wrapping_add(looked as u32) % count.max(1);
+        best
+    }
+
+    /// Whether an agent would take a class's tasks, whatever it holds.
+    fn may_be_reserved(&self, agent: AgentId, class: &Class) -> bool {
+        let works =
+            |live: &AgentLive| live.session.is_some() && !live.leaving && !live.cordoned && live.breaker.is_closed();
+        self.live.agent(agent).is_some_and(works) && self.live.queue.suits(class, agent)
+    }
+
+    fn outlook(&self, agent: AgentId, class: &Class) -> Option<Outlook> {
+        let ends_at = |attempt, held: &Held| self.ends_at(attempt, held);
+        Some(self.live.agent(agent)?.outlook(self.now, &class.request, ends_at))
+    }
+
+    /// When an attempt has ended at the latest, as long as its agent is heard; [`Time::NEVER`]: nobody knows.
+    fn ends_at(&self, attempt: AttemptId, held: &Held) -> Time {
+        let Some(spec) = self.state.task_spec(attempt.task) else { return Time::NEVER };
+        let grace = Duration::from_millis(u64::from(spec.kill_grace_ms));
+        // What was asked back or to stop has no more than its grace.
+        if held.ended || held.drained || held.recalled || held.waits {
+            return self.now + START_WITHIN + grace;
+        }
+        match (held.backstop_at, ends_within(spec)) {
+            (Some(at), _) => {
+                let ends_at = Time(at.0.saturating_sub(self.config.policy.backstop_after.as_micros() as u64));
+                // What is overdue may end at any time, or never.
+                if ends_at > self.now { ends_at } else { Time::NEVER }
+            }
+            (None, Some(within)) if held.phase != Phase::Running => self.now + START_WITHIN + within,
+            (None, _) => Time::NEVER,
+        }
+    }
+
+    /// Gives up what was reserved in vain or has served its purpose, and takes note of what has changed on the others.
+    /// Whether somebody may have room by that.
+    pub fn heed_reservations(&mut self) -> bool {
+        if self.live.index.reserved.is_empty() {
+            return false;
+        }
+        let mut has_room = false;
+        let reserved: Vec<(AgentId, Reservation)> =
+            self.live.index.reserved.iter().map(|(agent, reservation)| (agent, reservation.clone())).collect();
+        for (agent, reservation) in reserved {
+            let class = self.live.queue.find(reservation.class);
+            let waits = class.filter(|class| class.may_be_placed() && class.served_at == reservation.waited_since);
+            let stands = self.live.queue.has_quota(reservation.class)
+                && waits.is_some_and(|class| self.may_be_reserved(agent, class));
+            if !stands {
+                self.live.index.reserved.remove(agent);
+                self.live.index.offer_again(agent);
+                has_room = true;
+                // Others may have waited for that.
+                self.look_again_at(self.now);
+            } else if self.live.index.room(agent) != reservation.room && self.is_quick_to_look_at(agent) {
+                has_room |= self.look_ahead(agent);
+            }
+        }
+        has_room
+    }
+
+    /// Until it is looked at again, a reservation leaves others no more than it may.
+    fn is_quick_to_look_at(&self, agent: AgentId) -> bool {
+        self.live.agent(agent).is_some_and(|live| live.held.len() <= RESERVED_ATTEMPTS_MAX)
+    }
+
+    /// What an agent holds has changed, or time has passed: what its reservation leaves to others may be another. Whether it
+    /// is more.
+    fn look_ahead(&mut self, agent: AgentId) -> bool {
+        let Some(before) = self.live.index.reserved.find(agent).cloned() else { return false };
+        let Some(outlook) = self.live.queue.find(before.class).and_then(|class| self.outlook(agent, class)) else {
+            return false;
+        };
+        // Later than was said only if that has passed, or what comes before it has taken the room.
+        let is_later = outlook.starts_at > before.starts_at + START_WITHIN || before.starts_at <= self.now;
+        let starts_at = if is_later { outlook.starts_at } else { outlook.starts_at.min(before.starts_at) };
+        let Outlook { free, custom, .. } = outlook;
+        let more = starts_at > before.starts_at || !free.fits(before.free) || custom != before.custom;
+        let room = self.live.index.room(agent);
+        self.live.index.reserved.set(agent, Reservation { starts_at, free, custom, room, ..before });
+        if more {
+            self.live.index.offer_again(agent);
+        }
+        more
+    }
+
+    /// Why an agent may not be given a class's next task: it is reserved for others.
+    pub fn reserved_in_words(&self, agent: AgentId, class: ClassId) -> Option<String> {
+        let Live { index, queue, .. } = &self.live;
+        let reservation = index.reserved.find(agent).filter(|_| !index.reserved.admits(queue, class, agent))?;
+        let first = queue.find(reservation.class)?.first()?;
+        Some(format!("it is reserved for {first}, which {}", self.start_in_words(reservation)))
+    }
+
+    /// What an agent is reserved for.
+    pub fn reservation_in_words(&self, agent: AgentId) -> Option<String> {
+        let reservation = self.live.index.reserved.find(agent)?;
+        let first = self.live.queue.find(reservation.class)?.first()?;
+        Some(format!("is reserved for {first}, which {}", self.start_in_words(reservation)))
+    }
+
+    /// Where a place is reserved for a class.
+    pub fn place_in_words(&self, class: ClassId) -> Option<String> {
+        let (agent, reservation) = self.live.index.reserved.of_class(class)?;
+        let (name, first) = (self.agent_name(agent), self.live.queue.find(class)?.first()?);
+        Some(format!("agent `{name}` is reserved for {first}, which {}", self.start_in_words(reservation)))
+    }
+
+    fn start_in_words(&self, reservation: &Reservation) -> String {
+        match reservation.starts_at {
+            Time::NEVER => String::from("starts once enough of what runs there has ended"),
+            at => format!("starts in {:.0} s at the latest", at.since(self.now).as_secs_f64()),
+        }
+    }
+}
