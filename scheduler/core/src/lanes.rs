@@ -2,7 +2,8 @@
 //! the cluster for its weight; of one queue by the first waiting task's job.
 //!
 //! Invariants: a class with pending tasks is in one lane, once, among those that are to be tried on all agents (fresh)
-//! or among those that fit no placeable agent but those that were freed since; no lane is empty.
+//! or among those that fit no placeable agent but those that were freed since; no lane is empty,
+//! unless it is the only one: what comes and goes alone needs no memory of its own.
 
 use crate::{
     ranked::{Least, Mark, Ranked},
@@ -59,7 +60,7 @@ impl Lane {
         may: impl Fn(Mark) -> bool,
         accept: impl Fn(ClassId) -> bool,
     ) -> Option<Turn> {
-        let own = from.filter(|turn| (turn.priority, turn.queue) == (self.priority, self.queue));
+        let own = from.filter(|turn| self.is_of(*turn));
         let from = own.map(|turn| (turn.job, turn.class));
         let accept = |(_, class): Key| accept(class);
         let tried = self.tried.first(from, &may, accept);
@@ -78,6 +79,14 @@ impl Lane {
         std::iter::successors(self.tried.first(None, may, |_| true), next).map(|key| self.turn(key))
     }
 
+    fn is_empty(&self) -> bool {
+        self.tried.is_empty() && self.fresh.is_empty()
+    }
+
+    fn is_of(&self, turn: Turn) -> bool {
+        (self.priority, self.queue) == (turn.priority, turn.queue)
+    }
+
     fn part(&mut self, fresh: bool) -> &mut Ranked<Key, Least> {
         if fresh { &mut self.fresh } else { &mut self.tried }
     }
@@ -86,11 +95,23 @@ impl Lane {
 impl Lanes {
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.by_priority.is_empty()
+        self.by_priority.values().flatten().all(Lane::is_empty)
+    }
+
+    fn only_lane(&self) -> Option<&Lane> {
+        let (_, lanes) = self.by_priority.first_key_value().filter(|_| self.by_priority.len() == 1)?;
+        lanes.first().filter(|_| lanes.len() == 1)
+    }
+
+    fn has_only_empty(&self) -> bool {
+        self.only_lane().is_some_and(Lane::is_empty)
     }
 
     /// Adds a class.
     pub fn insert(&mut self, turn: Turn, mark: Mark, fresh: bool) {
+        if self.has_only_empty() && self.only_lane().is_none_or(|lane| !lane.is_of(turn)) {
+            self.by_priority.clear();
+        }
         let lanes = self.by_priority.entry(Reverse(turn.priority)).or_default();
         let place = lanes.partition_point(|lane| lane.queue < turn.queue);
         if lanes.get(place).is_none_or(|lane| lane.queue != turn.queue) {
@@ -104,11 +125,12 @@ impl Lanes {
 
     /// Removes a class from where it is.
     pub fn remove(&mut self, turn: Turn, fresh: bool) {
+        let is_only = self.only_lane().is_some();
         let Some(lanes) = self.by_priority.get_mut(&Reverse(turn.priority)) else { return };
         let Ok(place) = lanes.binary_search_by_key(&turn.queue, |lane| lane.queue) else { return };
         let Some(lane) = lanes.get_mut(place) else { return };
         lane.part(fresh).remove((turn.job, turn.class));
-        if lane.tried.is_empty() && lane.fresh.is_empty() {
+        if lane.is_empty() && !is_only {
             lanes.remove(place);
         }
         if lanes.is_empty() {
