@@ -170,6 +170,7 @@ impl Bench {
     fn receiving(&self, group: &mut Group) {
         let alone = Load::new(256, 1, 1);
         let lone = self.row(group, "one a datagram, 30,000/s", Pattern::Sparse(alone, 30_000), false);
+        self.row(group, "one at a time", Pattern::Saturating(alone), false);
         self.row(group, "as they come, coalesced", Pattern::Saturating(Load::new(256, 1, 64)), false);
         let sixteen = self.row(group, "16 a write", Pattern::Saturating(Load::new(256, 16, 1)), false);
         self.row(group, "64 a write", Pattern::Saturating(Load::new(256, 64, 1)), false);

@@ -109,12 +109,17 @@ where
         clients
     });
     let mut pair = Pair { server, clients };
-    for (pattern, burst) in [("one at a time", 1), ("16 at once", 16), ("64 at once", 64)] {
-        let load = Pattern::Saturating(Load::new(256, burst, 1));
+    let saturating = |burst| Pattern::Saturating(Load::new(256, burst, 1));
+    for (pattern, load) in [
+        ("one at a time, 30,000/s", Pattern::Sparse(Load::new(256, 1, 1), 30_000)),
+        ("one at a time", saturating(1)),
+        ("16 at once", saturating(16)),
+        ("64 at once", saturating(64)),
+    ] {
         let slices: Vec<_> = (0..3).map(|_| pair.run(&runtime, load, Duration::from_millis(500))).collect();
         let figure = middle(&slices);
         let mut trips = Vec::new();
-        if burst == 1 {
+        if load == saturating(1) {
             pair.round_trips(&runtime, Duration::from_millis(800), &mut trips);
             trips.sort_by(f64::total_cmp);
         }
