@@ -404,6 +404,7 @@ pub fn reason_name(reason: fb::EndReason) -> &'static str {
         fb::EndReason::Drained => "drained",
         fb::EndReason::FailureBudget => "failure_budget",
         fb::EndReason::InputsTooLarge => "inputs_too_large",
+        fb::EndReason::Preempted => "preempted",
         _ => "unknown",
     }
 }

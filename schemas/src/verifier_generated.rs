@@ -1,4 +1,4 @@
-// @generated stamp e0cce9e94964b6a79bfbd8b365508b279e921a37dca332e9f975a8bb2859e067 flatc 25.12.19
+// @generated stamp 809b4419b057d6c49b49452c76df66be9eca6862e612cd36b79f84d3a954b5d6 flatc 25.12.19
 use super::{Verifier, fb};
 
 /// How deep tables can lie in each other: no schema here holds itself.
@@ -1507,7 +1507,7 @@ fn end_kept(v: &mut Verifier<'_>, at: usize) -> Option<()> {
 }
 
 fn task_kept(v: &mut Verifier<'_>, at: usize) -> Option<()> {
-    let mut table = v.table(at, 56)?;
+    let mut table = v.table(at, 60)?;
     table.inline(4, 8, 8);
     table.inline(6, 2, 2);
     table.inline(8, 4, 4);
@@ -1524,6 +1524,7 @@ fn task_kept(v: &mut Verifier<'_>, at: usize) -> Option<()> {
     if let Some(at) = table.offset(v, 30)? {
         end_kept(v, at)?;
     }
+    table.inline(32, 4, 4);
     table.finish(v)
 }
 

@@ -26,6 +26,7 @@ mod holding;
 mod invariants;
 mod misfortune;
 mod network;
+mod preempting;
 mod queue;
 mod random;
 mod reserving;

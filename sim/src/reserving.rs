@@ -12,7 +12,11 @@ use fleetwire_common::{
     time::Time,
 };
 use fleetwire_scheduler_core::{Live, State};
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 /// What a scheduler had said of an agent: whose it is to be, and when.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,6 +57,7 @@ pub fn still_stands(before: &Promise, now: &Promise) -> bool {
 /// What was assigned to an agent that is reserved for another takes nothing from whom that is for.
 pub fn invariant_the_reserved_start_is_not_delayed(
     shadow: &State,
+    making_way: &BTreeSet<AttemptId>,
     (promise, now): (&Promise, &Promise),
     (attempt, agent, at): (AttemptId, AgentId, Time),
     coverage: &mut Coverage,
@@ -64,8 +69,8 @@ pub fn invariant_the_reserved_start_is_not_delayed(
     let lasts = Duration::from_secs(spec.timeout_s) + Duration::from_millis(u64::from(spec.kill_grace_ms));
     let starts_at = |promise: &&Promise| promise.starts_at < Time::NEVER && at + lasts <= promise.starts_at;
     let ends_in_time = spec.timeout_s > 0 && [promise, now].iter().any(starts_at);
-    // Whatever has no limit of its own is there when the reserved task is to start.
-    let others = record.assigned.iter().filter(|other| **other != attempt);
+    // Whatever has no limit of its own, and was not asked to go, is there when the reserved task is to start.
+    let others = record.assigned.iter().filter(|other| **other != attempt && !making_way.contains(other));
     let stays = others.filter_map(|other| shadow.task_spec(other.task)).filter(|other| other.timeout_s == 0);
     let stays = stays.fold(spec.resources, |sum, other| sum.plus(other.resources));
     let agrees = if before(spec, attempt.task.job, rises) <= before(&promise.spec, promise.first.job, 0) {

@@ -27,7 +27,7 @@ use fleetwire_common::{
 use fleetwire_journal::{Identity, JournalConfig, Outbox, sim_disk::SimDisk};
 use fleetwire_scheduler_core::{Config, Effect, Effects, Event, Policy, Scheduler, State};
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
@@ -75,6 +75,8 @@ pub struct Running {
     touched: Vec<Consequence>,
     /// Agents that are reserved, by what was said after the latest event.
     promises: BTreeMap<AgentId, Promise>,
+    /// Attempts that were asked to make way for what is more urgent, or asked back before they start.
+    making_way: BTreeSet<AttemptId>,
     /// How far each attempt was when it was looked at last.
     stages: BTreeMap<AttemptId, Stage>,
     /// Tasks to look at.
@@ -164,6 +166,7 @@ impl SchedulerNode {
             seen: 0,
             touched: Vec::new(),
             promises: BTreeMap::new(),
+            making_way: BTreeSet::new(),
             stages: BTreeMap::new(),
             spoken_of: Vec::new(),
         };

@@ -260,7 +260,7 @@ fn task(number: usize, count: u32, offer: &Offer, random: &mut Random) -> TaskSp
         command: if noop { String::new() } else { "sim".to_owned() },
         arguments: if noop { Vec::new() } else { behaviour.arguments() },
         files,
-        priority: random.between(0, 4) as i8 - 2,
+        priority: random.between(0, 4) as i8 - 2 + if random.clone().fork(0x9e).chance(120) { 20 } else { 0 },
         constraints,
         timeout_s: if random.chance(150) { random.skewed(1, 60) } else { ample_time(random.clone().fork(0x71)) },
         queue_timeout_s: if random.chance(100) { random.skewed(5, 300) } else { 0 },

@@ -106,7 +106,8 @@ const NOT_REACHED: [(&str, &str); 32] = [
 ];
 
 /// Ends, answers, steps of attempts and sessions, and what the processes go through.
-const MUST_BE_REACHED: [&str; 109] = [
+const MUST_BE_REACHED: [&str; 110] = [
+    "end Cancelled by Preempted",
     "an agent is reserved",
     "on a reserved agent: what comes before",
     "on a reserved agent: what ends in time",

@@ -209,6 +209,8 @@ pub struct TaskRecord {
     pub failures: u32,
     /// Attempts that were lost.
     pub losses: u32,
+    /// Attempts that made way for what is more urgent.
+    pub preemptions: u16,
     /// Whether it was asked to stop.
     pub cancelled: bool,
     /// While it is pending: since when it may be placed. May lie ahead: the retry's backoff.
@@ -373,6 +375,11 @@ impl EndedTask {
     /// When, as its agent said, or as it was decided.
     pub fn ended_at(&self) -> Time {
         Time::from_ms(self.ended_at_ms)
+    }
+
+    /// Words about it.
+    pub fn message(&self) -> &str {
+        self.extra.as_ref().map_or("", |extra| &extra.message)
     }
 
     /// Whether it left a result.

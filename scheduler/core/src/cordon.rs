@@ -97,7 +97,7 @@ impl Core {
         let assigned = self.state.agents.find(agent).map(|record| record.assigned.iter().copied().collect::<Vec<_>>());
         for attempt in assigned.unwrap_or_default() {
             if let Some(held) = self.live.held_mut(agent, attempt) {
-                held.drained = true;
+                held.makes_way = Some(fb::EndReason::Drained);
             }
             self.send_cancellation(agent, attempt, fb::EndReason::Drained, effects);
         }

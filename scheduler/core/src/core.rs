@@ -218,7 +218,8 @@ impl Core {
         let stops = self.terms(attempt.task.job).stop_on_disconnect_after_ms > 0;
         let whole_agent = spec.is_some_and(|spec| spec.whole_agent);
         let queue = self.queue_of(attempt.task.job);
-        Held { queue, resources, custom, whole_agent, stops, ..Held::default() }
+        let priority = spec.map_or(0, |spec| spec.priority);
+        Held { queue, resources, custom, whole_agent, stops, priority, ..Held::default() }
     }
 
     /// The queue of a job that is known; `None` if there is none of its name any more.

@@ -45,7 +45,7 @@ pub enum Deadline {
     Drain(AgentId),
     /// What waits on an agent may have waited for too long.
     Backlog(AgentId),
-    /// Some class may have waited for so long that an agent is to be reserved for it.
+    /// Some class may have waited for so long that an agent is to be reserved for it, or others are to make way.
     Reserve,
     /// A held query.
     Watch(u64),

@@ -93,6 +93,10 @@ impl Core {
                 let ahead = class.map_or(0, |class| self.live.queue.ahead_of(class, task));
                 let place = class.and_then(|class| self.place_in_words(class));
                 let place = place.map(|words| format!("; {words}")).unwrap_or_default();
+                let last = self.state.last_end(task).filter(|last| last.reason == fb::EndReason::Preempted);
+                let made_way =
+                    last.map(|last| format!("; its attempt {} {}", last.attempt, last.message())).unwrap_or_default();
+                let place = format!("{place}{made_way}");
                 match self.queue_in_words(task) {
                     None => format!("waits for an agent; {ahead} tasks are served before it{place}"),
                     Some(words) => {

@@ -172,7 +172,7 @@ fn write_job(id: JobId, job: &Job, builder: &mut Builder) -> Union {
 }
 
 fn write_task(task: TaskId, record: &TaskRecord, builder: &mut Builder) -> Union {
-    let TaskRecord { attempts, open, failures, losses, cancelled, pending_since, last } = record;
+    let TaskRecord { attempts, open, failures, losses, preemptions, cancelled, pending_since, last } = record;
     let last = last.as_deref().map(|end| write_end(end, builder));
     let mut open = open.iter();
     let none = Assigned { attempt: 0, agent: AgentId(0) };
@@ -190,6 +190,7 @@ fn write_task(task: TaskId, record: &TaskRecord, builder: &mut Builder) -> Union
         newer_agent: newer.agent.0,
         failures: *failures,
         losses: *losses,
+        preemptions: u32::from(*preemptions),
         cancelled: *cancelled,
         pending_since: pending_since.0,
         last,
@@ -397,6 +398,7 @@ fn read_task<'a>(table: fb::TaskKept<'a>) -> Result<Kept<'a>, FactError> {
         open,
         failures: table.failures(),
         losses: table.losses(),
+        preemptions: u16::try_from(table.preemptions()).unwrap_or(u16::MAX),
         cancelled: table.cancelled(),
         pending_since: Time(table.pending_since()),
         last: last.map(Box::new),

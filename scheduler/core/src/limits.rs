@@ -47,6 +47,8 @@ pub const RESERVING_AGENTS_MAX: usize = 4_096;
 pub const RESERVING_ATTEMPTS_MAX: usize = 8_192;
 /// Attempts on a reserved agent that are looked at again whenever one of them has ended; where there are more, now and then.
 pub const RESERVED_ATTEMPTS_MAX: usize = 64;
+/// Waiting classes for which others may be asked to make way at one time.
+pub const PREEMPTING_TURNS_MAX: usize = 4;
 /// Agents of which one may be reserved at a time.
 pub const AGENTS_PER_RESERVATION: usize = 4;
 /// How long an assignment may take to reach its agent and start there, where it is to have ended by some time.

@@ -69,6 +69,10 @@ pub struct Live {
     pub semaphores_gone_after: Duration,
     /// Jobs whose caps are to be looked at before the next placement.
     pub capped: Vec<JobId>,
+    /// How many attempts of each priority are in all ledgers.
+    pub priorities: BTreeMap<i8, u32>,
+    /// How many more may be asked to make way now.
+    pub preemptions: Option<Allowance>,
 }
 
 /// What is known of the room on the journal's disk.
@@ -196,8 +200,12 @@ pub struct Held {
     pub waits: bool,
     /// It was asked back, should it still wait.
     pub recalled: bool,
-    /// It was asked to make way for a drain.
-    pub drained: bool,
+    /// Why it was asked to make way, if it was: for a drain, or for what is more urgent.
+    pub makes_way: Option<fb::EndReason>,
+    /// Its task's.
+    pub priority: i8,
+    /// Since when it is known to run, in whole seconds: there are many of them.
+    pub since_s: u32,
     /// Parts per million.
     pub progress_ppm: u32,
     /// When the scheduler stops waiting for its agent's run timeout.
@@ -338,8 +346,10 @@ impl Live {
     pub fn hold(&mut self, agent: AgentId, attempt: AttemptId, held: Held) {
         let found = self.agent_mut(agent);
         let before = found.take_out(attempt);
-        let (queue, amount) = (held.queue, held.resources);
+        let (queue, amount, priority) = (held.queue, held.resources, held.priority);
         found.put_in(attempt, held);
+        before.iter().for_each(|before| self.forget_priority(before.priority));
+        *self.priorities.entry(priority).or_default() += 1;
         let shares = self.queue.shares_mut();
         if let Some((queue, amount)) = before.and_then(|before| Some((before.queue?, before.resources))) {
             shares.release(queue, amount);
@@ -395,12 +405,22 @@ impl Live {
         if let Some(at) = held.backstop_at {
             self.deadlines.disarm(at, Deadline::Backstop(attempt));
         }
+        self.forget_priority(held.priority);
         if let Some(queue) = held.queue {
             self.queue.shares_mut().release(queue, held.resources);
         }
         self.start_waiting(agent);
         self.refresh_after(agent, attempt.task);
         Some(held)
+    }
+
+    fn forget_priority(&mut self, priority: i8) {
+        if let Some(count) = self.priorities.get_mut(&priority) {
+            *count -= 1;
+            if *count == 0 {
+                self.priorities.remove(&priority);
+            }
+        }
     }
 
     /// Sets an agent's capacity.
@@ -460,10 +480,14 @@ impl Live {
         if self.held(agent, attempt).is_some_and(|held| held.waits) {
             self.on_waiting_started(agent, attempt);
         }
+        let now = self.queue.now;
         let Some(held) = self.held_mut(agent, attempt) else { return };
         let started = held.phase != Phase::Running;
         let before = std::mem::replace(&mut held.progress_ppm, progress_ppm);
         held.phase = Phase::Running;
+        if started {
+            held.since_s = u32::try_from(now.as_ms() / 1_000).unwrap_or(u32::MAX);
+        }
         let Some(job) = self.jobs.get_mut(&attempt.task.job) else { return };
         job.running += u64::from(started);
         job.progress_ppm = (job.progress_ppm + u64::from(progress_ppm)).saturating_sub(u64::from(before));
@@ -490,6 +514,13 @@ impl Live {
     pub fn number(&mut self) -> u64 {
         self.last_number += 1;
         self.last_number
+    }
+}
+
+impl Held {
+    /// Whether it ends soon, because it was asked to, or it has not begun and is wanted back.
+    pub fn is_going(&self) -> bool {
+        self.ended || self.makes_way.is_some() || (self.phase != Phase::Running && (self.recalled || self.waits))
     }
 }
 

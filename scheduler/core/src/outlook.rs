@@ -1,10 +1,15 @@
-//! What there will be on an agent once what it holds has ended, as far as that is known.
+//! What there will be on an agent once some of what it holds has ended.
 
 use crate::{
     live::{AgentLive, Held},
     queue::Request,
 };
-use fleetwire_common::{custom::Custom, ids::AttemptId, resources::Resources, time::Time};
+use fleetwire_common::{
+    custom::{Custom, CustomSum},
+    ids::AttemptId,
+    resources::{Resources, ResourcesSum},
+    time::Time,
+};
 
 /// When a request could start on an agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,43 +26,82 @@ pub struct Outlook {
     pub held: usize,
 }
 
+/// What is left on an agent while one attempt after the other is thought to be gone.
+#[derive(Clone, Debug)]
+pub struct Rest<'a> {
+    agent: &'a AgentLive,
+    in_use: ResourcesSum,
+    custom: CustomSum,
+    alone: u32,
+    held: usize,
+}
+
+impl<'a> Rest<'a> {
+    /// Of an agent, of which nothing is gone yet.
+    pub fn of(agent: &'a AgentLive) -> Rest<'a> {
+        let (in_use, custom) = (agent.in_use, agent.custom_in_use.clone());
+        Rest { agent, in_use, custom, alone: agent.alone, held: agent.held.len() }
+    }
+
+    /// One is gone.
+    pub fn take_out(&mut self, held: &Held) {
+        if !held.waits {
+            self.in_use.subtract(held.resources);
+        }
+        self.custom.subtract(&held.custom);
+        self.alone -= u32::from(held.whole_agent);
+        self.held -= 1;
+    }
+
+    /// It is not, after all.
+    pub fn put_back(&mut self, held: &Held) {
+        if !held.waits {
+            self.in_use.add(held.resources);
+        }
+        self.custom.add(&held.custom);
+        self.alone += u32::from(held.whole_agent);
+        self.held += 1;
+    }
+
+    /// What is free.
+    pub fn free(&self) -> Resources {
+        self.in_use.left_of(self.agent.capacity).0
+    }
+
+    /// Whether a request finds room.
+    pub fn has_room(&self, request: &Request) -> bool {
+        let (free, overcommitted) = self.in_use.left_of(self.agent.capacity);
+        let (custom, short) = self.custom.left_of(&self.agent.custom);
+        let is_alone = self.alone == 0 && (self.held == 0 || !request.whole_agent);
+        !overcommitted && !short && is_alone && request.resources.fits(free) && request.custom.fits(&custom)
+    }
+}
+
 impl AgentLive {
     /// When a request could start here, if each attempt ends at its time and nothing more comes.
     pub fn outlook(&self, now: Time, request: &Request, ends_at: impl Fn(AttemptId, &Held) -> Time) -> Outlook {
         let mut ends: Vec<(Time, AttemptId)> =
             self.held.iter().map(|(attempt, held)| (ends_at(*attempt, held), *attempt)).collect();
         ends.sort_unstable();
-        let (mut in_use, mut custom, mut alone) = (self.in_use, self.custom_in_use.clone(), self.alone);
-        let (mut left, mut starts_at) = (ends.len(), now);
-        let free_now = in_use.left_of(self.capacity).0;
+        let mut rest = Rest::of(self);
+        let free = rest.free();
         let unknown = Outlook {
             starts_at: Time::NEVER,
-            free: free_now,
-            custom: custom.left_of(&self.custom).0,
-            missing_ppm: request.resources.minus(free_now).dominant_share_ppm(self.capacity),
-            held: left,
+            free,
+            custom: self.custom_free(),
+            missing_ppm: request.resources.minus(free).dominant_share_ppm(self.capacity),
+            held: ends.len(),
         };
+        let mut starts_at = now;
         let mut ends = ends.into_iter().peekable();
-        loop {
-            let (free, overcommitted) = in_use.left_of(self.capacity);
-            let (named, short) = custom.left_of(&self.custom);
-            let is_alone = alone == 0 && (left == 0 || !request.whole_agent);
-            if !overcommitted && !short && is_alone && request.resources.fits(free) && request.custom.fits(&named) {
-                break;
-            }
+        while !rest.has_room(request) {
             let Some((at, _)) = ends.peek().copied().filter(|(at, _)| *at < Time::NEVER) else { return unknown };
             starts_at = starts_at.max(at);
             // Whatever ends by then.
             while let Some((_, attempt)) = ends.next_if(|(at, _)| *at <= starts_at) {
-                let Some(held) = self.held.get(&attempt) else { continue };
-                if !held.waits {
-                    in_use.subtract(held.resources);
-                }
-                custom.subtract(&held.custom);
-                alone -= u32::from(held.whole_agent);
-                left -= 1;
+                self.held.get(&attempt).into_iter().for_each(|held| rest.take_out(held));
             }
         }
-        Outlook { starts_at, free: in_use.left_of(self.capacity).0, ..unknown }
+        Outlook { starts_at, free: rest.free(), ..unknown }
     }
 }

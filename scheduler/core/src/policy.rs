@@ -85,6 +85,14 @@ pub struct Policy {
     pub reserve_after: Duration,
     /// Agents reserved at a time.
     pub reservations_max: usize,
+    /// What is so much more urgent than others makes them give way where it fits nowhere; 0 = never.
+    pub preempt_gap: u8,
+    /// After so long of a class's waiting.
+    pub preempt_after: Duration,
+    /// So many attempts give way in a minute, in the whole cluster,
+    pub preemptions_per_minute: u32,
+    /// and so many of one task.
+    pub preemptions_per_task: u32,
     /// Deadlines handled in one step; what is left goes on in the next.
     pub deadlines_per_step: usize,
     /// Held queries: in all, and of one session.
@@ -134,6 +142,10 @@ impl Default for Policy {
             placements_per_step: 1_024,
             reserve_after: Duration::from_secs(30),
             reservations_max: 16,
+            preempt_gap: 10,
+            preempt_after: Duration::from_secs(1),
+            preemptions_per_minute: 60,
+            preemptions_per_task: 3,
             deadlines_per_step: 1_024,
             watches_max: (4_096, 64),
             logs_max: (1_024, 16),
@@ -167,8 +179,11 @@ pub struct Standing {
     pub rival: bool,
     /// How it ends, because it, or its whole job, was asked to stop.
     pub stopped: Option<fb::TaskStatus>,
-    /// Whether it was asked to make way for a drain.
-    pub drained: bool,
+    /// Whether it was asked to make way, for a drain or for what is more urgent.
+    pub makes_way: bool,
+    /// Whether it may still make way for what is more urgent: then its agent is believed that it did, although a start has
+    /// forgotten that it was asked.
+    pub may_make_way: bool,
     /// Whether its job wants lost tasks to be tried elsewhere.
     pub retry_lost: bool,
 }
@@ -177,8 +192,12 @@ pub struct Standing {
 pub fn outcome(spec: &TaskSpec, stands: Standing, status: fb::TaskStatus, reason: fb::EndReason) -> Outcome {
     // Neither was started: nothing was tried.
     let rejected = matches!(reason, fb::EndReason::Rejected | fb::EndReason::Released);
-    // It made way for a drain; whoever says so unasked is not believed.
-    let makes_way = stands.drained && reason == fb::EndReason::Drained;
+    // It made way; whoever says so unasked is not believed, or not for ever.
+    let makes_way = match reason {
+        fb::EndReason::Drained => stands.makes_way,
+        fb::EndReason::Preempted => stands.makes_way || stands.may_make_way,
+        _ => false,
+    };
     let rejected = rejected || makes_way;
     // It made way for the task's other attempt; whoever says so without one is not believed.
     let rejected = rejected || (reason == fb::EndReason::Rival && stands.rival);
@@ -232,8 +251,15 @@ mod tests {
     use super::*;
     use fb::{EndReason as R, TaskStatus as S};
 
-    const FRESH: Standing =
-        Standing { failures: 0, losses: 0, rival: false, stopped: None, drained: false, retry_lost: true };
+    const FRESH: Standing = Standing {
+        failures: 0,
+        losses: 0,
+        rival: false,
+        stopped: None,
+        makes_way: false,
+        may_make_way: false,
+        retry_lost: true,
+    };
 
     fn spec() -> TaskSpec {
         TaskSpec { max_attempts: 2, max_losses: 2, ..TaskSpec::default() }

@@ -394,6 +394,12 @@ impl Queue {
         })
     }
 
+    /// The priority of what is served first; `None` if nothing waits.
+    pub fn highest(&self) -> Option<i16> {
+        let waits = !self.is_empty();
+        waits.then(|| self.lanes.walk(None, &self.shares).next().map(|lane| lane.priority)).flatten()
+    }
+
     /// Where a class stands that has waiting tasks.
     pub fn turn(&self, class: ClassId) -> Option<Turn> {
         Some(self.find(class)?.turn?.0)

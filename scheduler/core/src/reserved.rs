@@ -10,7 +10,7 @@ use crate::{
     queue::{Class, ClassId, Queue},
 };
 use fleetwire_common::{custom::Custom, ids::AgentId, resources::Resources, time::Time};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One agent's.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +25,8 @@ pub struct Reservation {
     pub free: Resources,
     /// What is free now of custom resources.
     pub custom: Custom,
+    /// Others make way for it.
+    pub preempts: bool,
     /// What was known of the agent when all this was found out.
     pub room: Room,
 }
@@ -35,6 +37,8 @@ pub struct Reserved {
     by_agent: BTreeMap<AgentId, Reservation>,
     /// Where the next search begins.
     pub cursor: u32,
+    /// Those for whom others made way, and who were served: the next of them need not wait for the same.
+    pub hurried: BTreeSet<ClassId>,
     /// When somebody looks next whether one is needed.
     pub look_at: Option<Time>,
 }

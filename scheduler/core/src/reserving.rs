@@ -9,8 +9,8 @@ use crate::{
     deadlines::Deadline,
     event::Effects,
     limits::{
-        AGENTS_PER_RESERVATION, RESERVED_ATTEMPTS_MAX, RESERVING_AGENTS_MAX, RESERVING_ATTEMPTS_MAX,
-        RESERVING_TURNS_MAX, START_WITHIN,
+        AGENTS_PER_RESERVATION, PREEMPTING_TURNS_MAX, RESERVED_ATTEMPTS_MAX, RESERVING_AGENTS_MAX,
+        RESERVING_ATTEMPTS_MAX, RESERVING_TURNS_MAX, START_WITHIN,
     },
     live::{AgentLive, Held, Live, Phase},
     outlook::Outlook,
@@ -18,6 +18,7 @@ use crate::{
     reserved::Reservation,
 };
 use fleetwire_common::{
+    fb,
     ids::{AgentId, AttemptId},
     time::Time,
 };
@@ -26,8 +27,12 @@ use std::time::Duration;
 impl Core {
     /// Something waits: it is looked at when it may have waited for too long.
     pub fn arm_reserving(&mut self) {
-        if !self.live.queue.is_empty() && self.live.index.reserved.look_at.is_none() {
-            self.look_again_at(self.now + self.config.policy.reserve_after);
+        let Some(highest) = self.live.queue.highest() else { return };
+        let policy = &self.config.policy;
+        let after = if self.may_preempt(highest) { policy.preempt_after } else { policy.reserve_after };
+        let at = self.now + after;
+        if self.live.index.reserved.look_at.is_none_or(|known| known > at) {
+            self.look_again_at(at);
         }
     }
 
@@ -42,7 +47,9 @@ impl Core {
     /// The first waiting classes are looked at: for those that have waited for long an agent is reserved.
     pub fn on_reserve_due(&mut self, effects: &mut Effects) {
         self.live.index.reserved.look_at = None;
-        let after = self.config.policy.reserve_after;
+        let (after, preempt_after) = (self.config.policy.reserve_after, self.config.policy.preempt_after);
+        let hurried = std::mem::take(&mut self.live.index.reserved.hurried);
+        let mut tries = PREEMPTING_TURNS_MAX;
         // What was known of them may be another now: who comes before whom, and what has ended in time.
         let agents: Vec<AgentId> = self.live.index.reserved.iter().map(|(agent, _)| agent).collect();
         for agent in agents {
@@ -53,7 +60,22 @@ impl Core {
         let mut next = self.now + after;
         for class in classes {
             let Some(found) = self.live.queue.find(class) else { continue };
-            let due = found.served_at + after;
+            let (due, priority) = (found.served_at + after, i16::from(found.request.priority));
+            let early = if hurried.contains(&class) { self.now } else { found.served_at + preempt_after };
+            let known = self.live.index.reserved.of_class(class);
+            // What is more urgent may have taken the room.
+            let room_is_made = known.is_some_and(|(agent, reservation)| reservation.preempts && self.has_going(agent));
+            if !room_is_made && self.may_preempt(priority) && self.live.queue.has_quota(class) {
+                if early > self.now {
+                    next = next.min(early);
+                } else if tries > 0 && (known.is_some() || self.may_reserve_more()) {
+                    tries -= 1;
+                    if self.preempt_for(class, effects) {
+                        continue;
+                    }
+                    next = next.min(self.now + preempt_after);
+                }
+            }
             if due > self.now {
                 next = next.min(due);
             } else if self.live.index.reserved.of_class(class).is_none() && self.live.queue.has_quota(class) {
@@ -73,14 +95,30 @@ impl Core {
 
     /// Reserves the agent for a class on which it could start first.
     fn reserve_for(&mut self, class: ClassId, effects: &mut Effects) {
-        if self.live.index.reserved.count() >= self.reservations_max() {
-            return;
+        if self.may_reserve_more()
+            && let Some((agent, _)) = self.first_to_have_room(class)
+        {
+            self.reserve(agent, class, false, effects);
         }
-        let Some((agent, outlook)) = self.first_to_have_room(class) else { return };
-        let Some(waited_since) = self.live.queue.find(class).map(|class| class.served_at) else { return };
+    }
+
+    /// Whether something on an agent is about to end, because it was asked to.
+    fn has_going(&self, agent: AgentId) -> bool {
+        self.live.agent(agent).is_some_and(|live| live.held.values().any(Held::is_going))
+    }
+
+    /// Whether one more agent may be reserved.
+    fn may_reserve_more(&self) -> bool {
+        self.live.index.reserved.count() < self.reservations_max()
+    }
+
+    /// Reserves an agent for a class, for which others make way there or do not.
+    pub fn reserve(&mut self, agent: AgentId, class: ClassId, preempts: bool, effects: &mut Effects) {
+        let Some(found) = self.live.queue.find(class) else { return };
+        let Some(outlook) = self.outlook(agent, found) else { return };
+        let (waited_since, room) = (found.served_at, self.live.index.room(agent));
         let Outlook { starts_at, free, custom, .. } = outlook;
-        let room = self.live.index.room(agent);
-        let reservation = Reservation { class, waited_since, starts_at, free, custom, room };
+        let reservation = Reservation { class, waited_since, starts_at, free, custom, preempts, room };
         self.live.index.reserved.set(agent, reservation);
         // What waits there would start as soon as it finds room.
         self.recall(agent, 0, effects);
@@ -113,7 +151,7 @@ impl Core {
     }
 
     /// Whether an agent would take a class's tasks, whatever it holds.
-    fn may_be_reserved(&self, agent: AgentId, class: &Class) -> bool {
+    pub fn may_be_reserved(&self, agent: AgentId, class: &Class) -> bool {
         let works =
             |live: &AgentLive| live.session.is_some() && !live.leaving && !live.cordoned && live.breaker.is_closed();
         self.live.agent(agent).is_some_and(works) && self.live.queue.suits(class, agent)
@@ -129,7 +167,7 @@ impl Core {
         let Some(spec) = self.state.task_spec(attempt.task) else { return Time::NEVER };
         let grace = Duration::from_millis(u64::from(spec.kill_grace_ms));
         // What was asked back or to stop has no more than its grace.
-        if held.ended || held.drained || held.recalled || held.waits {
+        if held.is_going() {
             return self.now + START_WITHIN + grace;
         }
         match (held.backstop_at, ends_within(spec)) {
@@ -159,6 +197,9 @@ impl Core {
                 && waits.is_some_and(|class| self.may_be_reserved(agent, class));
             if !stands {
                 self.live.index.reserved.remove(agent);
+                if reservation.preempts && class.is_some_and(|class| class.pending() > 0) {
+                    self.live.index.reserved.hurried.insert(reservation.class);
+                }
                 self.live.index.offer_again(agent);
                 has_room = true;
                 // Others may have waited for that.
@@ -214,7 +255,10 @@ impl Core {
     pub fn place_in_words(&self, class: ClassId) -> Option<String> {
         let (agent, reservation) = self.live.index.reserved.of_class(class)?;
         let (name, first) = (self.agent_name(agent), self.live.queue.find(class)?.first()?);
-        Some(format!("agent `{name}` is reserved for {first}, which {}", self.start_in_words(reservation)))
+        let makes_way = |held: &&Held| held.makes_way == Some(fb::EndReason::Preempted);
+        let going = self.live.agent(agent).map_or(0, |live| live.held.values().filter(makes_way).count());
+        let going = if going > 0 { format!(", where {going} attempts make way") } else { String::new() };
+        Some(format!("agent `{name}` is reserved for {first}{going}, which {}", self.start_in_words(reservation)))
     }
 
     fn start_in_words(&self, reservation: &Reservation) -> String {

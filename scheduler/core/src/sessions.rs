@@ -251,6 +251,8 @@ impl Core {
         match self.live.held_mut(agent, attempt) {
             Some(held) if !foreign => {
                 held.recalled = false;
+                // It may not have heard of it; who needs its room asks again.
+                held.makes_way.take_if(|why| *why == fb::EndReason::Preempted);
                 self.live.set_waits(agent, attempt, report.waits);
             }
             _ => {

@@ -364,6 +364,8 @@ impl State {
         }
         record.failures += u32::from(ended.failure);
         record.losses += u32::from(ended.loss);
+        let made_way = ended.end.reason == fb::EndReason::Preempted && !ended.failure && !ended.loss;
+        record.preemptions = record.preemptions.saturating_add(u16::from(made_way));
         if let Some(before) = record.last.as_ref().and_then(|last| last.result_blob()) {
             self.blobs.release(&before);
         }

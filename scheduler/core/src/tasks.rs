@@ -296,6 +296,9 @@ impl Core {
         {
             metrics = report.metrics;
         }
+        if end.reason == fb::EndReason::Preempted && end.message.is_empty() {
+            end.message = self.made_way_in_words(agent).unwrap_or_default();
+        }
         let wall_us = end.wall_us;
         let outcome = self.judge_end(agent, attempt, status, end.reason);
         self.end_attempt(attempt, Ending { status, end, metrics }, effects);
@@ -354,16 +357,17 @@ impl Core {
         let Some(spec) = self.spec(task) else { return };
         let Some(record) = self.state.tasks.get(&task) else { return };
         let open = record.open;
-        let (failures, losses) = (record.failures, record.losses);
+        let (failures, losses, preemptions) = (record.failures, record.losses, u32::from(record.preemptions));
         let stands = Standing {
             failures,
             losses,
             rival: open.count() > 1,
             stopped: self.state.stopped(task).map(end_of_stopped),
-            drained: open
+            makes_way: open
                 .find(attempt.attempt)
                 .and_then(|assigned| self.live.held(assigned.agent, attempt))
-                .is_some_and(|held| held.drained),
+                .is_some_and(|held| held.makes_way.is_some()),
+            may_make_way: preemptions < self.config.policy.preemptions_per_task,
             retry_lost: self.terms(task.job).retry_lost,
         };
         let result = outcome(&spec, stands, ending.status, ending.end.reason);

@@ -15,6 +15,7 @@ use crate::{
         invariant_p7_state_is_what_facts_say, invariant_p7_touched_is_what_facts_say,
     },
     network::{ConnectionId, End},
+    preempting::invariant_way_is_made_for_someone,
     reserving::{Promise, invariant_the_reserved_start_is_not_delayed, promises, still_stands},
     shadow::apply,
     sharing::invariant_quotas_are_kept,
@@ -241,18 +242,16 @@ impl Running {
             }
             touched.push(consequence);
         }
-        self.check_reserved(world, history, &before, &touched)?;
-        for consequence in touched.drain(..) {
-            invariant_p7_touched_is_what_facts_say(self.core.state(), &self.shadow, &consequence)?;
+        for consequence in &touched {
+            invariant_p7_touched_is_what_facts_say(self.core.state(), &self.shadow, consequence)?;
             let job = match consequence {
                 Consequence::Ended { attempt, .. } => attempt.task.job,
-                Consequence::Job(job) => job,
+                Consequence::Job(job) => *job,
                 Consequence::Task(_) | Consequence::None => continue,
             };
             invariant_what_waits_in_vain_is_skipped(history, job)?;
             invariant_what_is_stopped_does_not_wait(history, job)?;
         }
-        self.touched = touched;
         for task in std::mem::take(&mut self.spoken_of) {
             self.look_at(world, history, task);
         }
@@ -262,8 +261,18 @@ impl Running {
         self.writer.take(&mut self.effects.facts);
         self.prompt.extend(self.effects.drain_prompt());
         for (position, effect) in self.effects.drain() {
+            if let Effect::Send { message: Message::Cancellation(attempt, fb::EndReason::Preempted), .. } = &effect {
+                invariant_way_is_made_for_someone(history, &self.shadow, *attempt)?;
+                self.making_way.insert(*attempt);
+            }
+            if let Effect::Send { message: Message::Recall(attempt), .. } = &effect {
+                self.making_way.insert(*attempt);
+            }
             self.outbox.push(position, effect);
         }
+        self.check_reserved(world, history, &before, &touched)?;
+        touched.clear();
+        self.touched = touched;
         if self.core.position() != history.position() {
             return broken(
                 "P7",
@@ -300,7 +309,9 @@ impl Running {
             {
                 let assigned = (only, agent, Time(history.latest_at()));
                 let coverage = &mut world.trace.coverage;
-                invariant_the_reserved_start_is_not_delayed(&self.shadow, (promise, now), assigned, coverage)?;
+                let making_way = &self.making_way;
+                let promises = (promise, now);
+                invariant_the_reserved_start_is_not_delayed(&self.shadow, making_way, promises, assigned, coverage)?;
             }
         }
         Ok(())

@@ -71,6 +71,11 @@ fn every_bound_has_its_test() {
         // `reserving`.
         reserve_after: _,
         reservations_max: _,
+        // `preempting`.
+        preempt_gap: _,
+        preempt_after: _,
+        preemptions_per_minute: _,
+        preemptions_per_task: _,
     } = Policy::default();
 }
 

@@ -19,6 +19,7 @@ mod joining;
 mod limits;
 mod losing;
 mod numbers;
+mod preempting;
 mod reconciling;
 mod replaying;
 mod requesting;

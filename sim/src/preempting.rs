@@ -1,0 +1,45 @@
+//! Who is asked to make way, held against the journal alone: somebody more urgent waits for an agent at that moment.
+
+use crate::{
+    history::History,
+    trace::{Violation, broken},
+};
+use fleetwire_common::{
+    ids::{AttemptId, TaskId},
+    job::TaskSpec,
+};
+use fleetwire_scheduler_core::{Policy, State};
+
+/// Some task that has not ended and that nobody was given is more urgent by enough than the attempt that is to make way, and
+/// that task has not made way too often.
+pub fn invariant_way_is_made_for_someone(
+    history: &History,
+    shadow: &State,
+    attempt: AttemptId,
+) -> Result<(), Violation> {
+    let policy = Policy::default();
+    let Some(spec) = shadow.task_spec(attempt.task) else { return Ok(()) };
+    let is_urgent =
+        |other: &TaskSpec| i16::from(other.priority) >= i16::from(spec.priority) + i16::from(policy.preempt_gap);
+    let waits = |task: TaskId| {
+        let known = history.task(task);
+        let open = |attempts: &crate::history::TaskHistory| attempts.attempts.values().any(|one| one.ended.is_none());
+        !known.is_some_and(|known| known.ended.is_some() || open(known))
+    };
+    let of_job = |(job, tasks): (_, &[std::sync::Arc<TaskSpec>])| {
+        (0..)
+            .zip(tasks)
+            .filter(|(_, spec)| is_urgent(spec))
+            .any(|(entry, spec)| (0..spec.count).any(|index| waits(TaskId { job, entry, index })))
+    };
+    let mut jobs = shadow.jobs.iter().filter(|(_, job)| job.ended_at.is_none());
+    if !jobs.any(|(job, record)| of_job((*job, record.spec.tasks.as_slice()))) {
+        return broken("way", format!("{attempt} is to make way, and nothing waits that is more urgent by enough"));
+    }
+    match shadow.tasks.get(&attempt.task).map(|record| u32::from(record.preemptions)) {
+        Some(times) if times >= policy.preemptions_per_task => {
+            broken("way", format!("{attempt} is to make way, and its task has done so {times} times"))
+        }
+        _ => Ok(()),
+    }
+}
