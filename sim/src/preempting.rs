@@ -1,4 +1,4 @@
-//! Who is asked to make way, held against the journal alone: somebody more urgent waits for an agent at that moment.
+//! Who is asked to make way, held against the journal: somebody more urgent waits for an agent at that moment.
 
 use crate::{
     history::History,
@@ -8,13 +8,14 @@ use fleetwire_common::{
     ids::{AttemptId, TaskId},
     job::TaskSpec,
 };
-use fleetwire_scheduler_core::{Policy, State};
+use fleetwire_scheduler_core::{Live, Policy, State};
 
-/// Some task that has not ended and that nobody was given is more urgent by enough than the attempt that is to make way, and
-/// that task has not made way too often.
+/// Some task that has not ended is more urgent by enough than the attempt that is to make way, nobody who is heard was given
+/// it (of who is not, the scheduler is asked), and the one that is to make way has not done so too often.
 pub fn invariant_way_is_made_for_someone(
     history: &History,
     shadow: &State,
+    live: &Live,
     attempt: AttemptId,
 ) -> Result<(), Violation> {
     let policy = Policy::default();
@@ -23,8 +24,12 @@ pub fn invariant_way_is_made_for_someone(
         |other: &TaskSpec| i16::from(other.priority) >= i16::from(spec.priority) + i16::from(policy.preempt_gap);
     let waits = |task: TaskId| {
         let known = history.task(task);
-        let open = |attempts: &crate::history::TaskHistory| attempts.attempts.values().any(|one| one.ended.is_none());
-        !known.is_some_and(|known| known.ended.is_some() || open(known))
+        let open = shadow.tasks.get(&task).map(|record| record.open);
+        // One that is not heard may get a rival.
+        let is_suspect =
+            |agent, attempt| live.held(agent, AttemptId { task, attempt }).is_some_and(|held| held.suspect);
+        let goes_on = open.is_some_and(|open| open.iter().any(|one| !is_suspect(one.agent, one.attempt)));
+        !(goes_on || known.is_some_and(|known| known.ended.is_some()))
     };
     let of_job = |(job, tasks): (_, &[std::sync::Arc<TaskSpec>])| {
         (0..)

@@ -262,7 +262,7 @@ impl Running {
         self.prompt.extend(self.effects.drain_prompt());
         for (position, effect) in self.effects.drain() {
             if let Effect::Send { message: Message::Cancellation(attempt, fb::EndReason::Preempted), .. } = &effect {
-                invariant_way_is_made_for_someone(history, &self.shadow, *attempt)?;
+                invariant_way_is_made_for_someone(history, &self.shadow, self.core.live(), *attempt)?;
                 self.making_way.insert(*attempt);
             }
             if let Effect::Send { message: Message::Recall(attempt), .. } = &effect {
