@@ -93,7 +93,7 @@ pub enum PolicyError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum QueueError {
-    #[error("there is no queue `{found}`{}; the queues are {}", nearest.as_ref().map_or(String::new(), |name| format!(": did you mean `{name}`?")), known.join(", "))]
+    #[error("there is no queue `{found}`{}; the queues are {}", nearest.as_ref().map_or(String::new(), |name| format!(" (did you mean `{name}`?)")), known.join(", "))]
     Unknown { found: Name, nearest: Option<String>, known: Vec<String> },
     #[error("task `{task}` could never run: it needs {needs} of {what}, and the quota of queue `{queue}` is {quota}")]
     AboveQuota { task: Name, queue: Name, what: &'static str, needs: u32, quota: u32 },
