@@ -283,16 +283,24 @@ fn on_in_words(on: fb::DependencyOn) -> &'static str {
     }
 }
 
-fn shortage(needs: Resources, room: Resources, verb: &str) -> String {
+/// Of what there is less than is needed, of what is counted for all: its name, how much is needed, how much there is, and
+/// its unit.
+pub fn short_amounts(
+    needs: Resources,
+    room: Resources,
+) -> impl Iterator<Item = (&'static str, u32, u32, &'static str)> {
     let parts = [
         ("cpu", needs.cpu, room.cpu, " millicores"),
         ("memory", needs.memory, room.memory, " MB"),
         ("gpu", needs.gpu, room.gpu, ""),
         ("storage", needs.storage, room.storage, " GB"),
     ];
-    let short = parts.into_iter().filter(|(_, needs, room, _)| needs > room);
-    let words =
-        short.map(|(what, needs, room, unit)| format!("{what}: {verb} {room}{unit}, the task needs {needs}{unit}"));
+    parts.into_iter().filter(|(_, needs, room, _)| needs > room)
+}
+
+fn shortage(needs: Resources, room: Resources, verb: &str) -> String {
+    let words = short_amounts(needs, room)
+        .map(|(what, needs, room, unit)| format!("{what}: {verb} {room}{unit}, the task needs {needs}{unit}"));
     words.collect::<Vec<_>>().join("; ")
 }
 

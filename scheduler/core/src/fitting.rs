@@ -7,7 +7,7 @@ use crate::{
     agents::AgentProfile,
     core::Core,
     event::Rejected,
-    explain::lack_in_words,
+    explain::{lack_in_words, short_amounts},
     limits::{NEAREST_MAX, SUITED_LOOKS_MAX},
     placement::suits,
     queue::Request,
@@ -76,7 +76,7 @@ impl Core {
         }
         let why = match nearest.and_then(|(_, agent)| Some((agent, self.profile(agent)?))) {
             Some((agent, profile)) => {
-                let amounts = short_amounts(request, profile).into_iter();
+                let amounts = all_short(request, profile).into_iter();
                 let words =
                     amounts.map(|(what, has, unit)| format!("{what} of {has}{unit} at most")).collect::<Vec<_>>();
                 let (words, name) = (words.join(" and "), self.agent_name(agent));
@@ -98,15 +98,8 @@ fn could_run(request: &Request, profile: &AgentProfile) -> bool {
 }
 
 /// Every amount of which an agent has less than is asked for: what, how much it has, and its unit.
-fn short_amounts(request: &Request, profile: &AgentProfile) -> Vec<(String, u32, &'static str)> {
-    let (needs, has) = (request.resources, profile.capacity);
-    let parts = [
-        ("cpu", needs.cpu, has.cpu, " millicores"),
-        ("memory", needs.memory, has.memory, " MB"),
-        ("gpu", needs.gpu, has.gpu, ""),
-        ("storage", needs.storage, has.storage, " GB"),
-    ];
-    let short = parts.into_iter().filter(|(_, needs, has, _)| needs > has);
+fn all_short(request: &Request, profile: &AgentProfile) -> Vec<(String, u32, &'static str)> {
+    let short = short_amounts(request.resources, profile.capacity);
     let custom = request.custom.iter().map(|(name, needs)| (name, needs, profile.custom.amount(name)));
     let custom = custom.filter(|(_, needs, has)| needs > has).map(|(name, _, has)| (name.to_owned(), has, ""));
     short.map(|(what, _, has, unit)| (what.to_owned(), has, unit)).chain(custom).collect()
