@@ -148,12 +148,7 @@ pub fn plan(index: &mut Index, queue: &mut Queue, policy: &Policy, out: &mut Vec
         let mut from = cursors.remove(&class);
         let mut goes_on = queue.has_quota(class);
         while goes_on {
-            let mut found = index.best_for(class, from, queue, policy);
-            if found.is_none() && from.is_some() && !alone {
-                // Somebody before it has got fuller meanwhile, and is before it for that.
-                found = index.best_for(class, None, queue, policy);
-            }
-            let Some(found) = found else { break };
+            let Some(found) = index.best_for(class, from, queue, policy) else { break };
             let (_, agent) = found;
             if out.len() >= policy.placements_per_step {
                 return true;
@@ -161,6 +156,9 @@ pub fn plan(index: &mut Index, queue: &mut Queue, policy: &Policy, out: &mut Vec
             let Some(task) = queue.take_first(class) else { break };
             index.occupy(agent, class, queue);
             out.push(Placement { task, agent });
+            // It has got fuller, and may be before where another class goes on for that.
+            let Room { free, held, .. } = index.room(agent);
+            cursors.values_mut().for_each(|cursor| *cursor = (*cursor).min((rank(free, held), agent)));
             // Those before it have one of its tasks already.
             from = apart.then_some(found);
             goes_on = alone && queue.has_quota(class) && queue.find(class).is_some_and(Class::may_be_placed);
@@ -515,6 +513,27 @@ mod tests {
             assert!(index.changed.len() <= CHANGES_LEFT_MAX);
         }
         assert_eq!(index.order.keys(None).count(), 1_000 - CHANGES_LEFT_MAX);
+    }
+
+    #[test]
+    fn an_agent_that_got_fuller_for_another_queue_is_not_passed_over() {
+        let (mut index, mut queue, policy) = (Index::default(), with_queues(), Policy::default());
+        for (agent, memory) in [(0, 60), (1, 90), (2, 95)] {
+            index.set_room(AgentId(agent), room(agent, (100, memory, 0), true));
+        }
+        plan(&mut index, &mut queue, &policy, &mut Vec::new());
+        for (job, distinct_agents, count) in [(1, true, 2), (2, false, 1)] {
+            let resources = Resources { cpu: 1, memory: 45, ..Resources::ZERO };
+            let spec = TaskSpec { resources, distinct_agents, ..TaskSpec::default() };
+            let request = Request::of_entry(&spec, (JobId(job), 0), QueueId(job as u16 - 1));
+            let class = queue.enter(&request, |_| (0..AGENTS as usize).collect());
+            queue.push(class, JobId(job), 0, 0, count);
+        }
+        let (expected, mut placements) = (full_search(&index, queue.clone(), &policy), Vec::new());
+        plan(&mut index, &mut queue, &policy, &mut placements);
+        assert_eq!(placements, expected);
+        let agents = placements.iter().map(|placement| placement.agent.0);
+        assert_eq!(agents.collect::<Vec<_>>(), [0, 1, 1], "first one of each, then the second of the first job");
     }
 
     proptest! {
