@@ -266,8 +266,45 @@ pub struct PolicyView {
     pub ageing_every_ms: Option<u64>,
     /// By so much at most.
     pub ageing_most: Option<u8>,
+    /// How agents are filled; `null` here and in the next two = as the scheduler has it by itself.
+    pub placing: Option<PlacingView>,
+    /// What is kept free for whoever has waited for long.
+    pub reserve: Option<ReserveView>,
+    /// Who makes way.
+    pub preempt: Option<PreemptView>,
     /// The queues, by name.
     pub queues: Vec<QueueView>,
+}
+
+/// How agents are filled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct PlacingView {
+    /// What an agent has left weighs so much: fullest first.
+    pub pack: u16,
+    /// The share of it that is in use weighs so much: emptiest first.
+    pub spread: u16,
+}
+
+/// What is kept free.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ReserveView {
+    /// After so long of waiting.
+    pub after_ms: u64,
+    /// Agents at a time.
+    pub agents: u16,
+}
+
+/// Who makes way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct PreemptView {
+    /// For what is so much more urgent; 0 = never.
+    pub gap: u8,
+    /// After so long of its waiting.
+    pub after_ms: u64,
+    /// In a minute at most, in the whole cluster.
+    pub per_minute: u32,
+    /// Of one task at most.
+    pub per_task: u32,
 }
 
 /// One queue.
@@ -600,6 +637,14 @@ impl From<fb::PolicySummaryT> for PolicyView {
             set_at_ms: moment(wire.set_at),
             ageing_every_ms: every,
             ageing_most: every.map(|_| policy.ageing_most),
+            placing: policy.placing.map(|rule| PlacingView { pack: rule.pack, spread: rule.spread }),
+            reserve: policy.reserve.map(|rule| ReserveView { after_ms: rule.after_ms, agents: rule.agents }),
+            preempt: policy.preempt.map(|rule| PreemptView {
+                gap: rule.gap,
+                after_ms: rule.after_ms,
+                per_minute: rule.per_minute,
+                per_task: rule.per_task,
+            }),
             queues: wire.queues.unwrap_or_default().into_iter().map(QueueView::from).collect(),
         }
     }

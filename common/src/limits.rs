@@ -99,6 +99,16 @@ pub const QUEUE_WEIGHTS_APART_MAX: u32 = 1_000;
 pub const AGEING_EVERY_MIN: Duration = Duration::from_secs(10);
 /// … and how late.
 pub const AGEING_EVERY_MAX: Duration = Duration::from_secs(366 * 86_400);
+/// How much packing or spreading may weigh.
+pub const PLACING_WEIGHT_MAX: u16 = 1_000;
+/// Agents that a policy may keep free at a time.
+pub const RESERVE_AGENTS_MAX: u16 = 1_024;
+/// How many a policy may have give way, in a minute or of one task.
+pub const PREEMPT_RATE_MAX: u32 = 1_000_000;
+/// How soon after something began to wait a policy may reserve for it or make others give way …
+pub const RULE_AFTER_MIN: Duration = Duration::from_millis(100);
+/// … and how late.
+pub const RULE_AFTER_MAX: Duration = Duration::from_secs(86_400);
 /// Bytes of a task's result.
 pub const RESULT_BYTES_MAX: usize = 64 << 10;
 /// Attempts of one task that may fail.

@@ -1,5 +1,5 @@
-//! A cluster's policy: its queues, their weights and quotas, and how priorities rise with waiting. Data that operators set
-//! live; both the client, from a file, and the scheduler, from the wire and its journal, go through [`ClusterPolicy::new`].
+//! A cluster's policy: its queues, their weights and quotas, how priorities rise with waiting, and [`Rules`]. Data that
+//! operators set live; both the client, from a file, and the scheduler, from the wire and its journal, go through [`ClusterPolicy::new`].
 //!
 //! Invariants: there is always the queue [`Name::default_queue`]; no policy starves a queue: each has a weight that counts
 //! beside the others', and may hold something of what every task needs.
@@ -9,17 +9,22 @@ use crate::{
     ids::{Name, NameError},
     job::JobSpec,
     limits::{
-        AGEING_EVERY_MAX, AGEING_EVERY_MIN, QUEUE_WEIGHT_MAX, QUEUE_WEIGHTS_APART_MAX, QUEUES_MAX, RESOURCES_MAX,
+        AGEING_EVERY_MAX, AGEING_EVERY_MIN, PLACING_WEIGHT_MAX, PREEMPT_RATE_MAX, QUEUE_WEIGHT_MAX,
+        QUEUE_WEIGHTS_APART_MAX, QUEUES_MAX, RESERVE_AGENTS_MAX, RESOURCES_MAX,
     },
     resources::Resources,
 };
 use std::{collections::BTreeMap, time::Duration};
+
+mod rules;
+pub use rules::{Placing, Preempt, Reserve, Rules};
 
 /// A validated policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterPolicy {
     queues: BTreeMap<Name, QueueRule>,
     ageing: Option<Ageing>,
+    rules: Rules,
 }
 
 /// What holds for a queue.
@@ -87,6 +92,19 @@ pub enum PolicyError {
     AgeingEvery { found_ms: u64 },
     #[error("ageing by at most 0 would change nothing: expected 1 to 255, or no [ageing] at all")]
     AgeingMost,
+    #[error(
+        "[placing] has pack = {pack} and spread = {spread}: expected 0 to {PLACING_WEIGHT_MAX} each, and one of them above 0; \
+         pack = 1 fills the fullest agent first, spread = 1 the emptiest"
+    )]
+    Placing { pack: u16, spread: u16 },
+    #[error("[{rule}] after {found_ms} ms: expected a time of 100 ms to a day")]
+    After { rule: &'static str, found_ms: u64 },
+    #[error("[reserve] agents is {found}: expected 0 (nothing is reserved) to {RESERVE_AGENTS_MAX}")]
+    ReserveAgents { found: u16 },
+    #[error(
+        "[preempt] {key} is {found}: expected 1 to {PREEMPT_RATE_MAX}; if nobody shall make way, say gap = 0 and nothing else"
+    )]
+    PreemptRate { key: &'static str, found: u32 },
 }
 
 /// Why a job may not enter the queue that it names.
@@ -110,7 +128,8 @@ impl Default for QueueRule {
 impl Default for ClusterPolicy {
     /// One queue without limits.
     fn default() -> ClusterPolicy {
-        ClusterPolicy { queues: BTreeMap::from([(Name::default_queue(), QueueRule::default())]), ageing: None }
+        let queues = BTreeMap::from([(Name::default_queue(), QueueRule::default())]);
+        ClusterPolicy { queues, ageing: None, rules: Rules::default() }
     }
 }
 
@@ -191,9 +210,15 @@ impl ClusterPolicy {
             }
         }
         checked.entry(Name::default_queue()).or_default();
-        let policy = ClusterPolicy { queues: checked, ageing };
+        let policy = ClusterPolicy { queues: checked, ageing, rules: Rules::default() };
         policy.check()?;
         Ok(policy)
+    }
+
+    /// The same policy with other rules, if they are sound.
+    pub fn with_rules(self, rules: Rules) -> Result<ClusterPolicy, PolicyError> {
+        rules.check()?;
+        Ok(ClusterPolicy { rules, ..self })
     }
 
     fn check(&self) -> Result<(), PolicyError> {
@@ -244,6 +269,11 @@ impl ClusterPolicy {
         self.ageing
     }
 
+    /// What it says of placement.
+    pub fn rules(&self) -> Rules {
+        self.rules
+    }
+
     /// Refuses a job that names no queue that there is, or could never run in its queue.
     pub fn check_job(&self, job: &JobSpec) -> Result<(), QueueError> {
         let queue = &job.queue;
@@ -284,17 +314,20 @@ impl ClusterPolicy {
         let queues = wire.queues().into_iter().flatten().map(queue).collect::<Result<Vec<_>, PolicyError>>()?;
         let every = Duration::from_millis(wire.ageing_every_ms());
         let ageing = (!every.is_zero()).then(|| Ageing { every, most: wire.ageing_most() });
-        ClusterPolicy::new(queues, ageing)
+        ClusterPolicy::new(queues, ageing)?.with_rules(Rules::from_wire(&wire))
     }
 
     /// As the wire's owned table.
     pub fn to_wire(&self) -> fb::ClusterPolicyT {
         let ageing_every_ms = self.ageing.map_or(0, |ageing| ageing.every.as_millis().try_into().unwrap_or(u64::MAX));
-        fb::ClusterPolicyT {
+        let mut wire = fb::ClusterPolicyT {
             queues: Some(self.queues.iter().map(|(name, rule)| rule.to_wire(name)).collect()),
             ageing_every_ms,
             ageing_most: self.ageing.map_or(u8::MAX, |ageing| ageing.most),
-        }
+            ..fb::ClusterPolicyT::default()
+        };
+        self.rules.write(&mut wire);
+        wire
     }
 }
 
@@ -342,6 +375,30 @@ mod tests {
     }
 
     #[test]
+    fn rules_that_mean_nothing_are_refused() {
+        let words = |rules| ClusterPolicy::default().with_rules(rules).unwrap_err().to_string();
+        let placing = |pack, spread| Rules { placing: Some(Placing { pack, spread }), ..Rules::default() };
+        assert!(words(placing(0, 0)).contains("one of them above 0"));
+        assert!(words(placing(1_001, 0)).contains("pack = 1001"));
+        let reserve = |ms, agents| Rules {
+            reserve: Some(Reserve { after: Duration::from_millis(ms), agents }),
+            ..Rules::default()
+        };
+        assert!(words(reserve(99, 1)).contains("[reserve] after 99 ms"));
+        assert!(words(reserve(100, 1_025)).contains("agents is 1025"));
+        let preempt = |gap, ms, per_minute, per_task| Rules {
+            preempt: Some(Preempt { gap, after: Duration::from_millis(ms), per_minute, per_task }),
+            ..Rules::default()
+        };
+        assert!(words(preempt(1, 86_400_001, 1, 1)).contains("[preempt] after"));
+        assert!(words(preempt(1, 1_000, 0, 1)).contains("per_minute is 0"));
+        assert!(words(preempt(1, 1_000, 1, 1_000_001)).contains("per_task is 1000001"));
+        for sound in [placing(0, 1), placing(1_000, 1_000), reserve(100, 0), preempt(0, 1_000, 0, 0)] {
+            assert!(ClusterPolicy::default().with_rules(sound).is_ok());
+        }
+    }
+
+    #[test]
     fn there_are_so_many_queues_and_the_default_one_among_them() {
         assert!(of(&[]).unwrap() == ClusterPolicy::default());
         assert!(matches!(of(&[("a", weighing(1)), ("a", weighing(1))]), Err(PolicyError::Twice { .. })));
@@ -382,7 +439,13 @@ mod tests {
             priority_max: -4,
         };
         let ageing = Some(Ageing { every: Duration::from_secs(600), most: 20 });
-        for policy in [ClusterPolicy::default(), ClusterPolicy::new([(name("a"), rule)], ageing).unwrap()] {
+        let rules = Rules {
+            placing: Some(Placing { pack: 2, spread: 7 }),
+            reserve: Some(Reserve { after: Duration::from_millis(1_500), agents: 3 }),
+            preempt: Some(Preempt { gap: 4, after: Duration::from_secs(9), per_minute: 8, per_task: 5 }),
+        };
+        let with_all = ClusterPolicy::new([(name("a"), rule)], ageing).unwrap().with_rules(rules).unwrap();
+        for policy in [ClusterPolicy::default(), with_all] {
             let mut builder = flatbuffers::FlatBufferBuilder::new();
             let root = policy.to_wire().pack(&mut builder);
             builder.finish(root, None);

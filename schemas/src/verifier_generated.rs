@@ -1,4 +1,4 @@
-// @generated stamp 809b4419b057d6c49b49452c76df66be9eca6862e612cd36b79f84d3a954b5d6 flatc 25.12.19
+// @generated stamp f4e3c6156bb07ced09543c17b1f38052006a989b999abf342469ace0c6757f2b flatc 25.12.19
 use super::{Verifier, fb};
 
 /// How deep tables can lie in each other: no schema here holds itself.
@@ -718,13 +718,45 @@ fn queue_rule(v: &mut Verifier<'_>, at: usize) -> Option<()> {
     table.finish(v)
 }
 
+fn placing_rule(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 4)?;
+    table.inline(4, 2, 2);
+    table.inline(6, 2, 2);
+    table.finish(v)
+}
+
+fn reserve_rule(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 10)?;
+    table.inline(4, 8, 8);
+    table.inline(6, 2, 2);
+    table.finish(v)
+}
+
+fn preempt_rule(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 17)?;
+    table.inline(4, 1, 1);
+    table.inline(6, 8, 8);
+    table.inline(8, 4, 4);
+    table.inline(10, 4, 4);
+    table.finish(v)
+}
+
 fn cluster_policy(v: &mut Verifier<'_>, at: usize) -> Option<()> {
-    let mut table = v.table(at, 13)?;
+    let mut table = v.table(at, 25)?;
     if let Some(at) = table.offset(v, 4)? {
         v.each(at, queue_rule)?;
     }
     table.inline(6, 8, 8);
     table.inline(8, 1, 1);
+    if let Some(at) = table.offset(v, 10)? {
+        placing_rule(v, at)?;
+    }
+    if let Some(at) = table.offset(v, 12)? {
+        reserve_rule(v, at)?;
+    }
+    if let Some(at) = table.offset(v, 14)? {
+        preempt_rule(v, at)?;
+    }
     table.finish(v)
 }
 

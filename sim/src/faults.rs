@@ -149,7 +149,7 @@ impl Setting {
             snapshot_every: Duration::ZERO,
             ended_kept: Policy::default().ended_kept,
             power_permille: 1_000,
-            reserve_after: Policy::default().reserve_after,
+            reserve_after: Policy::default().reserve.after,
         }
     }
 

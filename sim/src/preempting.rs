@@ -8,7 +8,7 @@ use fleetwire_common::{
     ids::{AttemptId, TaskId},
     job::TaskSpec,
 };
-use fleetwire_scheduler_core::{Live, Policy, State};
+use fleetwire_scheduler_core::{Live, State};
 
 /// Some task that has not ended is more urgent by enough than the attempt that is to make way, nobody who is heard was given
 /// it (of who is not, the scheduler is asked), and the one that is to make way has not done so too often.
@@ -18,10 +18,9 @@ pub fn invariant_way_is_made_for_someone(
     live: &Live,
     attempt: AttemptId,
 ) -> Result<(), Violation> {
-    let policy = Policy::default();
+    let preempt = shadow.policy.policy.rules().preempt.unwrap_or_default();
     let Some(spec) = shadow.task_spec(attempt.task) else { return Ok(()) };
-    let is_urgent =
-        |other: &TaskSpec| i16::from(other.priority) >= i16::from(spec.priority) + i16::from(policy.preempt_gap);
+    let is_urgent = |other: &TaskSpec| i16::from(other.priority) >= i16::from(spec.priority) + i16::from(preempt.gap);
     let waits = |task: TaskId| {
         let known = history.task(task);
         let open = shadow.tasks.get(&task).map(|record| record.open);
@@ -42,7 +41,7 @@ pub fn invariant_way_is_made_for_someone(
         return broken("way", format!("{attempt} is to make way, and nothing waits that is more urgent by enough"));
     }
     match shadow.tasks.get(&attempt.task).map(|record| u32::from(record.preemptions)) {
-        Some(times) if times >= policy.preemptions_per_task => {
+        Some(times) if times >= preempt.per_task => {
             broken("way", format!("{attempt} is to make way, and its task has done so {times} times"))
         }
         _ => Ok(()),

@@ -22,6 +22,7 @@ use fleetwire_common::{
     envelope::{Opener, Sealer, handshake::HelloInfo},
     ids::{AgentId, AttemptId, Position, Principal, SessionId, TaskId},
     limits::STALE_AFTER_MS,
+    policy::Reserve,
     time::Time,
 };
 use fleetwire_journal::{Identity, JournalConfig, Outbox, sim_disk::SimDisk};
@@ -399,7 +400,7 @@ fn config(world: &mut World) -> Config {
             blob_segment_bytes: SEGMENT_BYTES - 512,
             // What always fails must get through within the hours of a simulation.
             breaker_cooling_max: Duration::from_secs(60),
-            reserve_after: world.setting.reserve_after,
+            reserve: Reserve { after: world.setting.reserve_after, ..Reserve::default() },
             ..Policy::default()
         },
     }

@@ -10,7 +10,7 @@ use crate::{
 };
 use fleetwire_common::{
     ids::{AttemptId, TaskId},
-    policy::{Ageing, ClusterPolicy, QueueRule, Quota},
+    policy::{Ageing, ClusterPolicy, Placing, Preempt, QueueRule, Quota, Rules},
     resources::{Resources, ResourcesSum},
 };
 use fleetwire_scheduler_core::State;
@@ -36,7 +36,21 @@ pub fn policy(offers: &[Offer], random: &mut Random) -> ClusterPolicy {
     let queues: Vec<_> = ["default"].iter().chain(&QUEUES).map(|queue| (name(queue), rule())).collect();
     let every = Duration::from_secs(random.between(10, 120));
     let ageing = random.chance(500).then(|| Ageing { every, most: random.between(1, 10) as u8 });
+    let (pack, spread) = (random.between(0, 3) as u16, random.between(0, 3) as u16);
+    let preempt = Preempt {
+        gap: random.between(0, 12) as u8,
+        after: Duration::from_millis(random.skewed(100, 10_000)),
+        per_minute: random.between(1, 60) as u32,
+        per_task: random.between(1, 4) as u32,
+    };
+    let rules = Rules {
+        placing: (pack + spread > 0).then_some(Placing { pack, spread }),
+        preempt: random.chance(500).then_some(preempt),
+        // What is reserved after what time is a seed's setting.
+        reserve: None,
+    };
     ClusterPolicy::new(queues, ageing)
+        .and_then(|policy| policy.with_rules(rules))
         .unwrap_or_else(|error| unreachable!("the simulation makes only policies that are valid: {error}"))
 }
 

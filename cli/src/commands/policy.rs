@@ -5,7 +5,7 @@ use crate::{args::PolicyAction, error::CliError, table};
 use fleetwire_client::{Client, policyfile, views::PolicyView};
 use fleetwire_common::{
     ids::Name,
-    policy::{Ageing, ClusterPolicy, QueueRule, Quota},
+    policy::{Ageing, ClusterPolicy, Placing, Preempt, QueueRule, Quota, Reserve, Rules},
 };
 use std::{path::Path, time::Duration};
 
@@ -66,5 +66,15 @@ fn read(view: &PolicyView) -> ClusterPolicy {
     });
     let every = view.ageing_every_ms.map(Duration::from_millis);
     let ageing = every.zip(view.ageing_most).map(|(every, most)| Ageing { every, most });
-    ClusterPolicy::new(queues, ageing).unwrap_or_default()
+    let rules = Rules {
+        placing: view.placing.map(|rule| Placing { pack: rule.pack, spread: rule.spread }),
+        reserve: view.reserve.map(|rule| Reserve { after: Duration::from_millis(rule.after_ms), agents: rule.agents }),
+        preempt: view.preempt.map(|rule| Preempt {
+            gap: rule.gap,
+            after: Duration::from_millis(rule.after_ms),
+            per_minute: rule.per_minute,
+            per_task: rule.per_task,
+        }),
+    };
+    ClusterPolicy::new(queues, ageing).and_then(|policy| policy.with_rules(rules)).unwrap_or_default()
 }

@@ -402,5 +402,5 @@ pub fn cluster_policy() -> fb::ClusterPolicyT {
     let rule = |name: &str, weight| fb::QueueRuleT { name: text(name), weight, ..Default::default() };
     let research = fb::QueueRuleT { quota: Some(Box::new(quota)), priority_max: 10, ..rule("research", 3) };
     let queues = Some(vec![rule("default", 1), research]);
-    fb::ClusterPolicyT { queues, ageing_every_ms: 600_000, ageing_most: 20 }
+    fb::ClusterPolicyT { queues, ageing_every_ms: 600_000, ageing_most: 20, ..Default::default() }
 }

@@ -155,7 +155,7 @@ impl Scheduler {
         };
         core.decide(&fact, effects);
         core.live.semaphores_gone_after = core.semaphores_gone_after();
-        core.live.queue.set_policy(&core.state.policy.policy);
+        core.heed_policy();
         let open: Vec<_> =
             core.state.jobs.iter().filter(|(_, job)| job.ended_at.is_none()).map(|(id, _)| *id).collect();
         for job in &open {

@@ -18,6 +18,7 @@ use fleetwire_common::{
     fb,
     ids::{AgentId, TaskId},
     job::{Constraint, Preference},
+    policy::Placing,
     resources::Resources,
 };
 use std::{
@@ -49,6 +50,7 @@ pub struct Index {
     changed: VecDeque<AgentId>,
     order: Ranked<(Rank, AgentId), Most>,
     nothing: Custom,
+    placing: Placing,
     /// Agents that are kept free for who has waited for long.
     pub reserved: Reserved,
 }
@@ -157,8 +159,8 @@ pub fn plan(index: &mut Index, queue: &mut Queue, policy: &Policy, out: &mut Vec
             index.occupy(agent, class, queue);
             out.push(Placement { task, agent });
             // It has got fuller, and may be before where another class goes on for that.
-            let Room { free, held, .. } = index.room(agent);
-            cursors.values_mut().for_each(|cursor| *cursor = (*cursor).min((rank(free, held), agent)));
+            let rank = rank(index.room(agent), index.placing);
+            cursors.values_mut().for_each(|cursor| *cursor = (*cursor).min((rank, agent)));
             // Those before it have one of its tasks already.
             from = apart.then_some(found);
             goes_on = alone && queue.has_quota(class) && queue.find(class).is_some_and(Class::may_be_placed);
@@ -195,6 +197,13 @@ impl Index {
     pub fn offer_again(&mut self, agent: AgentId) {
         if self.room(agent).placeable {
             self.freed.insert(agent);
+        }
+    }
+
+    /// How agents are to be filled from now on.
+    pub fn set_placing(&mut self, placing: Placing) {
+        if std::mem::replace(&mut self.placing, placing) != placing {
+            (0..self.seats.len()).for_each(|agent| _ = self.note_change(AgentId(agent as u32)));
         }
     }
 
@@ -335,7 +344,9 @@ impl Index {
             return agents.agents().filter_map(place).filter(fits).min();
         }
         let may = |offered: Mark| offered.bits & bits == bits && asked.fits(offered.amount);
-        let from = from.unwrap_or((rank(asked, 0), AgentId(0)));
+        // On an agent that has no more than this, and nothing of it in use.
+        let fullest = Room { free: asked, capacity: asked, ..Room::default() };
+        let from = from.unwrap_or((rank(fullest, self.placing), AgentId(0)));
         self.order.first(Some(from), may, |(_, agent)| agents.contains(agent) && self.admits(queue, class, agent))
     }
 
@@ -349,10 +360,9 @@ impl Index {
         {
             let Some(seat) = self.seats.get_mut(agent.0 as usize) else { continue };
             seat.changed = false;
-            let Room { free, held, .. } = seat.room;
-            let empty = if held == 0 { EMPTY } else { 0 };
-            let mark = Mark { amount: free, bits: queue.audiences_mut().bits_of(agent) | empty };
-            let ranked = has_room(seat.room, policy).then(|| (rank(free, held), mark));
+            let empty = if seat.room.held == 0 { EMPTY } else { 0 };
+            let mark = Mark { amount: seat.room.free, bits: queue.audiences_mut().bits_of(agent) | empty };
+            let ranked = has_room(seat.room, policy).then(|| (rank(seat.room, self.placing), mark));
             let before = std::mem::replace(&mut seat.ranked, ranked);
             // What was freed was often taken again by the like.
             if before == ranked {
@@ -373,16 +383,34 @@ fn has_room(room: Room, policy: &Policy) -> bool {
     room.placeable && room.held < policy.attempts_per_agent
 }
 
-/// Best fit: an agent is filled the sooner, the less it has left of what is scarcer there, cores or memory; then, the fewer
-/// attempts it holds. Those with gpus left come last, so that these find cores and memory. Whatever fits into an agent
-/// ranks no higher than that.
-fn rank(free: Resources, held: u32) -> Rank {
-    let scarce = free.cpu.saturating_mul(MEMORY_PER_CPU).min(free.memory);
+/// An agent is filled the sooner, the less it has left of what is scarcer there, cores or memory (best fit), or the less of
+/// that is in use (spreading), as the policy weighs them; then, the fewer attempts it holds. Those with gpus left come last,
+/// so that these find cores and memory. Whatever fits into an agent ranks no higher than that.
+fn rank(room: Room, placing: Placing) -> Rank {
+    let Room { free, capacity, held, .. } = room;
+    let left = scarce(free);
+    let scarce = match placing {
+        // As most clusters have it; what follows comes to the same.
+        Placing { spread: 0, .. } => left,
+        Placing { pack, spread } => {
+            let all = u64::from(scarce(capacity).max(1));
+            let used = all.saturating_sub(u64::from(left)) * SPREAD_SCALE / all;
+            let sum = u64::from(pack) * u64::from(left) + u64::from(spread) * used;
+            u32::try_from(sum / u64::from(pack + spread)).unwrap_or(u32::MAX)
+        }
+    };
     Rank { has_gpu: free.gpu > 0, scarce, held }
+}
+
+/// What there is of the scarcer of cores and memory, in MB.
+fn scarce(amount: Resources) -> u32 {
+    amount.cpu.saturating_mul(MEMORY_PER_CPU).min(amount.memory)
 }
 
 /// MB of memory that stand for a millicore.
 const MEMORY_PER_CPU: u32 = 4;
+/// What is in use of an agent counts as if all were of this size, in MB: 16 cores.
+const SPREAD_SCALE: u64 = 64_000;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
@@ -428,6 +456,7 @@ mod tests {
         Held(u16, u32, u32),
         Exclude(usize, u32, bool),
         Requalify(u32, bool),
+        Placing(u16, u16),
     }
 
     fn change() -> impl Strategy<Value = Change> {
@@ -438,6 +467,7 @@ mod tests {
             1 => (0..3u16, 0..200u32, 0..200u32).prop_map(|(queue, cpu, memory)| Change::Held(queue, cpu, memory)),
             1 => (0..20usize, 0..AGENTS, any::<bool>()).prop_map(|(class, agent, on)| Change::Exclude(class, agent, on)),
             1 => (0..AGENTS, any::<bool>()).prop_map(|(agent, rare)| Change::Requalify(agent, rare)),
+            1 => (0..3u16, 0..3u16).prop_map(|(pack, spread)| Change::Placing(pack, spread.max(1 - pack.min(1)))),
         ]
     }
 
@@ -493,7 +523,7 @@ mod tests {
         }
         let best = |rooms: &[Room], queue: &Queue, class: ClassId| {
             let agents = (0..rooms.len() as u32).map(AgentId).filter(|agent| fits(rooms, queue, class, *agent));
-            let best = agents.min_by_key(|agent| rank(rooms[agent.0 as usize].free, rooms[agent.0 as usize].held));
+            let best = agents.min_by_key(|agent| rank(rooms[agent.0 as usize], index.placing));
             best.map(|agent| (class, agent))
         };
         let next =
@@ -563,6 +593,7 @@ mod tests {
                         classes.push(class);
                         queue.push(class, JobId(number as u64), 0, 0, count);
                     }
+                    Change::Placing(pack, spread) => index.set_placing(Placing { pack, spread }),
                     Change::Exclude(class, agent, on) => {
                         let Some(class) = classes.get(class) else { continue };
                         let exclusion = Exclusion { until: on.then_some(Time::NEVER), strikes: 1 };

@@ -5,6 +5,7 @@ use fleetwire_common::{
     fb,
     ids::{AttemptId, TaskId},
     job::TaskSpec,
+    policy::{Preempt, Reserve},
 };
 use std::time::Duration;
 
@@ -81,18 +82,10 @@ pub struct Policy {
     pub attempts_per_agent: u32,
     /// Placements in one step; what is left goes on in the next.
     pub placements_per_step: usize,
-    /// After so long of a class's waiting an agent is reserved for it; [`Duration::MAX`] = never.
-    pub reserve_after: Duration,
-    /// Agents reserved at a time.
-    pub reservations_max: usize,
-    /// What is so much more urgent than others makes them give way where it fits nowhere; 0 = never.
-    pub preempt_gap: u8,
-    /// After so long of a class's waiting.
-    pub preempt_after: Duration,
-    /// So many attempts give way in a minute, in the whole cluster,
-    pub preemptions_per_minute: u32,
-    /// and so many of one task.
-    pub preemptions_per_task: u32,
+    /// What is reserved for classes that have waited for long, unless operators have said otherwise.
+    pub reserve: Reserve,
+    /// Who makes way for what is more urgent, unless operators have said otherwise.
+    pub preempt: Preempt,
     /// Deadlines handled in one step; what is left goes on in the next.
     pub deadlines_per_step: usize,
     /// Held queries: in all, and of one session.
@@ -140,12 +133,8 @@ impl Default for Policy {
             sessions_max: 200_000,
             attempts_per_agent: 8_192,
             placements_per_step: 1_024,
-            reserve_after: Duration::from_secs(30),
-            reservations_max: 16,
-            preempt_gap: 10,
-            preempt_after: Duration::from_secs(1),
-            preemptions_per_minute: 60,
-            preemptions_per_task: 3,
+            reserve: Reserve::default(),
+            preempt: Preempt::default(),
             deadlines_per_step: 1_024,
             watches_max: (4_096, 64),
             logs_max: (1_024, 16),

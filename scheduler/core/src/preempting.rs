@@ -15,6 +15,7 @@ use crate::{
 use fleetwire_common::{
     fb,
     ids::{AgentId, AttemptId},
+    policy::Preempt,
     resources::Resources,
     time::Time,
 };
@@ -27,9 +28,14 @@ struct Victims {
 }
 
 impl Core {
+    /// Who makes way.
+    pub fn preempt_rule(&self) -> Preempt {
+        self.state.policy.policy.rules().preempt.unwrap_or(self.config.policy.preempt)
+    }
+
     /// Whether anything that runs is less urgent by enough than that priority.
     pub fn may_preempt(&self, priority: i16) -> bool {
-        let gap = i16::from(self.config.policy.preempt_gap);
+        let gap = i16::from(self.preempt_rule().gap);
         let lowest = self.live.priorities.first_key_value().map(|(lowest, _)| i16::from(*lowest));
         gap > 0 && lowest.is_some_and(|lowest| lowest + gap <= priority)
     }
@@ -58,7 +64,7 @@ impl Core {
 
     fn take_preemptions(&mut self, count: usize) -> bool {
         const MINUTE_S: u32 = 60;
-        let (now, per_minute) = (self.now, self.config.policy.preemptions_per_minute);
+        let (now, per_minute) = (self.now, self.preempt_rule().per_minute);
         let burst = per_minute.saturating_mul(MINUTE_S);
         let allowance = self.live.preemptions.get_or_insert_with(|| Allowance::new(burst, now));
         let cost = u32::try_from(count).unwrap_or(u32::MAX).saturating_mul(MINUTE_S);
@@ -126,10 +132,10 @@ impl Core {
     }
 
     fn may_make_way(&self, attempt: AttemptId, held: &Held, priority: i8) -> bool {
-        let policy = &self.config.policy;
-        let is_lower = i16::from(held.priority) + i16::from(policy.preempt_gap) <= i16::from(priority);
+        let Preempt { gap, per_task, .. } = self.preempt_rule();
+        let is_lower = i16::from(held.priority) + i16::from(gap) <= i16::from(priority);
         let made_way = self.state.tasks.get(&attempt.task).map(|record| u32::from(record.preemptions));
-        is_lower && !held.is_going() && made_way.is_some_and(|times| times < policy.preemptions_per_task)
+        is_lower && !held.is_going() && made_way.is_some_and(|times| times < per_task)
     }
 
     /// How much is lost if an attempt ends now: what it holds, for as long as it has run.

@@ -32,11 +32,19 @@ impl Core {
         let absent = Rejected::Invalid { what: "policy", found: String::from("absent"), expected };
         let policy = ClusterPolicy::from_wire(message.policy().ok_or(absent)?)?;
         self.check_policy(&policy)?;
-        let policy = Arc::new(policy);
-        self.decide(&Fact::PolicySet { policy: Arc::clone(&policy), by: Cow::Borrowed(by) }, effects);
-        self.live.queue.set_policy(&policy);
+        self.decide(&Fact::PolicySet { policy: Arc::new(policy), by: Cow::Borrowed(by) }, effects);
+        self.heed_policy();
         effects.send(session, Message::Ack(Ack::Request(message.request())));
         Ok(())
+    }
+
+    /// Does as the policy says, from now on.
+    pub fn heed_policy(&mut self) {
+        let policy = &self.state.policy.policy;
+        self.live.queue.set_policy(policy);
+        self.live.index.set_placing(policy.rules().placing.unwrap_or_default());
+        // What it reserves and who makes way is read where it is decided; it may be sooner than it was.
+        self.arm_reserving();
     }
 
     /// Whether every job that has not ended could still run.

@@ -20,6 +20,7 @@ use crate::{
 use fleetwire_common::{
     fb,
     ids::{AgentId, AttemptId},
+    policy::Reserve,
     time::Time,
 };
 use std::time::Duration;
@@ -28,8 +29,7 @@ impl Core {
     /// Something waits: it is looked at when it may have waited for too long.
     pub fn arm_reserving(&mut self) {
         let Some(highest) = self.live.queue.highest() else { return };
-        let policy = &self.config.policy;
-        let after = if self.may_preempt(highest) { policy.preempt_after } else { policy.reserve_after };
+        let after = if self.may_preempt(highest) { self.preempt_rule().after } else { self.reserve_rule().after };
         let at = self.now + after;
         if self.live.index.reserved.look_at.is_none_or(|known| known > at) {
             self.look_again_at(at);
@@ -47,7 +47,7 @@ impl Core {
     /// The first waiting classes are looked at: for those that have waited for long an agent is reserved.
     pub fn on_reserve_due(&mut self, effects: &mut Effects) {
         self.live.index.reserved.look_at = None;
-        let (after, preempt_after) = (self.config.policy.reserve_after, self.config.policy.preempt_after);
+        let (after, preempt_after) = (self.reserve_rule().after, self.preempt_rule().after);
         let hurried = std::mem::take(&mut self.live.index.reserved.hurried);
         let mut tries = PREEMPTING_TURNS_MAX;
         // What was known of them may be another now: who comes before whom, and what has ended in time.
@@ -87,10 +87,15 @@ impl Core {
         }
     }
 
+    /// What is kept free for whoever has waited for long.
+    pub fn reserve_rule(&self) -> Reserve {
+        self.state.policy.policy.rules().reserve.unwrap_or(self.config.policy.reserve)
+    }
+
     /// How many agents may be reserved now.
     fn reservations_max(&self) -> usize {
         let part = self.live.agent_sessions.len() / AGENTS_PER_RESERVATION;
-        self.config.policy.reservations_max.min(part.max(1))
+        usize::from(self.reserve_rule().agents).min(part.max(1))
     }
 
     /// Reserves the agent for a class on which it could start first.

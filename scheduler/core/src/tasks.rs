@@ -367,7 +367,7 @@ impl Core {
                 .find(attempt.attempt)
                 .and_then(|assigned| self.live.held(assigned.agent, attempt))
                 .is_some_and(|held| held.makes_way.is_some()),
-            may_make_way: preemptions < self.config.policy.preemptions_per_task,
+            may_make_way: preemptions < self.preempt_rule().per_task,
             retry_lost: self.terms(task.job).retry_lost,
         };
         let result = outcome(&spec, stands, ending.status, ending.end.reason);

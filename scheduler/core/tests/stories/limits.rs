@@ -69,13 +69,9 @@ fn every_bound_has_its_test() {
         sessions_max: _,
         attempts_per_agent: _,
         // `reserving`.
-        reserve_after: _,
-        reservations_max: _,
+        reserve: _,
         // `preempting`.
-        preempt_gap: _,
-        preempt_after: _,
-        preemptions_per_minute: _,
-        preemptions_per_task: _,
+        preempt: _,
     } = Policy::default();
 }
 

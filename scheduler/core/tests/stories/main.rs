@@ -25,6 +25,7 @@ mod replaying;
 mod requesting;
 mod reserving;
 mod restoring;
+mod ruling;
 mod running;
 mod sessions;
 mod sharing;

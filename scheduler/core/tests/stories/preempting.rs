@@ -6,6 +6,7 @@ use fleetwire_common::{
     ids::{AttemptId, TaskId},
     job::TaskSpec,
     message::End,
+    policy::Preempt,
     resources::Resources,
 };
 use fleetwire_scheduler_core::{Config, Policy};
@@ -135,7 +136,10 @@ fn a_task_makes_way_three_times_and_no_more() {
 
 #[test]
 fn only_so_many_make_way_in_a_minute() {
-    let mut t = T::with(Config { policy: Policy { preemptions_per_minute: 2, ..Policy::default() }, ..config() });
+    let mut t = T::with(Config {
+        policy: Policy { preempt: Preempt { per_minute: 2, ..Preempt::default() }, ..Policy::default() },
+        ..config()
+    });
     t.agent("a").register();
     running(&mut t, 4, task());
     t.submit(vec![urgent(4_000)]);
