@@ -8,6 +8,7 @@ pub mod commands;
 pub mod credentials;
 pub mod error;
 pub mod logs;
+pub mod plans;
 pub mod progress;
 pub mod results;
 pub mod table;

@@ -1,5 +1,6 @@
 //! Tables for people: what a list of jobs, tasks or agents looks like. Pure: views in, text out.
 
+use crate::plans;
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 use fleetwire_client::views::{AgentView, ExplanationView, JobView, QueueView, ResourcesView, TaskView};
 use std::time::Duration;
@@ -217,6 +218,9 @@ pub fn agent(agent: &AgentView, now_ms: u64) -> String {
 /// Why a task waits.
 pub fn explanation(explanation: &ExplanationView) -> String {
     let mut shown = format!("{} is {}: {}\n", explanation.task, explanation.status, explanation.summary);
+    if let Some(earliest) = &explanation.earliest {
+        shown.push_str(&format!("it {}\n", plans::earliest(earliest)));
+    }
     if !explanation.obstacles.is_empty() {
         let mut table = table(&["agents", "why not", "for instance"]);
         for obstacle in &explanation.obstacles {

@@ -16,6 +16,7 @@
 mod client;
 mod error;
 pub mod jobfile;
+pub mod plans;
 pub mod policyfile;
 mod session;
 mod transport;

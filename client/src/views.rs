@@ -3,7 +3,7 @@
 //!
 //! Units are in the names. Times are cluster time in Unix milliseconds.
 
-use crate::jobfile::values::kind_name;
+use crate::{jobfile::values::kind_name, plans::EarliestView};
 use fleetwire_common::{fb, ids::Name};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -223,6 +223,9 @@ pub struct ExplanationView {
     pub summary: String,
     /// What stands in its way, with the number of agents for which that holds.
     pub obstacles: Vec<ObstacleView>,
+    /// When it could start; of what is pending.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub earliest: Option<EarliestView>,
 }
 
 /// One reason, and the agents for which it holds.
@@ -610,6 +613,7 @@ impl From<fb::ExplanationT> for ExplanationView {
             status: status_name(wire.status),
             summary: wire.summary.unwrap_or_default(),
             obstacles: wire.obstacles.unwrap_or_default().into_iter().map(obstacle).collect(),
+            earliest: wire.earliest.map(|earliest| EarliestView::from(*earliest)),
         }
     }
 }

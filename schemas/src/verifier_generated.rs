@@ -1,4 +1,4 @@
-// @generated stamp f4e3c6156bb07ced09543c17b1f38052006a989b999abf342469ace0c6757f2b flatc 25.12.19
+// @generated stamp 05bdd2398d97e0c2ef1f32f57172ce59aad9f094e934737aaecf29e9797fa3f0 flatc 25.12.19
 use super::{Verifier, fb};
 
 /// How deep tables can lie in each other: no schema here holds itself.
@@ -665,8 +665,28 @@ fn obstacle(v: &mut Verifier<'_>, at: usize) -> Option<()> {
     table.finish(v)
 }
 
+fn earliest_start(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 44)?;
+    table.inline(4, 8, 8);
+    table.inline(6, 8, 8);
+    if let Some(at) = table.offset(v, 8)? {
+        v.text(at)?;
+    }
+    if let Some(at) = table.offset(v, 10)? {
+        v.text(at)?;
+    }
+    table.inline(12, 4, 4);
+    table.inline(14, 4, 4);
+    if let Some(at) = table.offset(v, 16)? {
+        v.text(at)?;
+    }
+    table.inline(18, 4, 4);
+    table.inline(20, 4, 4);
+    table.finish(v)
+}
+
 fn explanation(v: &mut Verifier<'_>, at: usize) -> Option<()> {
-    let mut table = v.table(at, 13)?;
+    let mut table = v.table(at, 17)?;
     if let Some(at) = table.offset(v, 4)? {
         v.text(at)?;
     }
@@ -676,6 +696,9 @@ fn explanation(v: &mut Verifier<'_>, at: usize) -> Option<()> {
     }
     if let Some(at) = table.offset(v, 10)? {
         v.each(at, obstacle)?;
+    }
+    if let Some(at) = table.offset(v, 12)? {
+        earliest_start(v, at)?;
     }
     table.finish(v)
 }

@@ -25,11 +25,17 @@ impl Core {
             status,
             summary: Some(self.summarise(task, status)),
             obstacles: None,
+            earliest: None,
         };
-        // No agent can help a task that waits for another, or for a place under a cap.
-        let others = [self.waiting_in_words(task), self.cap_in_words(task), self.semaphore_in_words(task)];
-        let waits_for_others = others.iter().any(Option::is_some);
-        if status != fb::TaskStatus::Pending || waits_for_others {
+        if status != fb::TaskStatus::Pending {
+            return Ok(explanation);
+        }
+        // No agent can help a task that waits for another, or for a place under a cap; nor does anyone know when it can.
+        let others = self.waiting_in_words(task).or_else(|| self.cap_in_words(task));
+        let waits_for_others = others.is_some() || self.semaphore_in_words(task).is_some();
+        let earliest = self.earliest_of(task, others);
+        explanation.earliest = Some(Box::new(self.earliest_to_wire(&earliest)));
+        if waits_for_others {
             return Ok(explanation);
         }
         let Some(spec) = self.state.task_spec(task) else { return Ok(explanation) };

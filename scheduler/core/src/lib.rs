@@ -6,7 +6,7 @@
 //!
 //! The floors, from the ground: tables (`restored`, `breaker`, `bodies`, `agents`, `attempts`, `waits`, `caps`, `semaphores`, `tokens`, `ranges`, `ranked`, `shares`, `lanes`, `ageing`, `audiences`, `queue`, `reserved`, `deadlines`, `policy`,
 //! `limits`, `kept`, `fact`), rules (`state`, `snapshot`, `live`, `outlook`, `waiting`, `parking`, `placement`, `event`, `core`), stories (`sessions`, `enrolment`, `restore`, `forget`, `health`,
-//! `tasks`, `dependents`, `inputs`, `excluding`, `backlog`, `holding`, `preempting`, `reserving`, `loss`, `jobs`, `queries`, `queues`, `explain`, `logs`, `unreadable`, `fitting`), and this front, which hands each event to one
+//! `tasks`, `dependents`, `inputs`, `excluding`, `backlog`, `holding`, `preempting`, `reserving`, `loss`, `jobs`, `queries`, `queues`, `earliest`, `explain`, `logs`, `unreadable`, `fitting`), and this front, which hands each event to one
 //! story. A file imports only from floors below its own.
 #![forbid(unsafe_code)]
 
@@ -22,6 +22,7 @@ mod cordon;
 mod core;
 pub mod deadlines;
 mod dependents;
+mod earliest;
 mod enrolment;
 pub mod event;
 mod excluding;

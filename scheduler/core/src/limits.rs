@@ -27,6 +27,10 @@ pub const BACKLOG_LOOK: Duration = Duration::from_millis(100);
 pub const BACKLOG_TURNS_MAX: usize = 8;
 /// Bytes of a spec that is given ahead; a larger one would rather wait here than in an agent's memory.
 pub const BACKLOG_SPEC_BYTES_MAX: usize = 8 << 10;
+/// Agents on which is looked one by one when something could start there, those on which the least is missing …
+pub const EARLIEST_AGENTS_MAX: usize = 512;
+/// … and attempts on them; or on all, where a quota is in the way; or holders, where a semaphore is.
+pub const EARLIEST_ATTEMPTS_MAX: usize = 8_192;
 /// Groups of agents in one explanation.
 pub const OBSTACLES_MAX: usize = 64;
 /// Agents that are looked at for one submit, to see whether any could run its tasks; what is left then may wait.

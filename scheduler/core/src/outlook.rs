@@ -24,6 +24,10 @@ pub struct Outlook {
     pub missing_ppm: u64,
     /// … and so many attempts at most.
     pub held: usize,
+    /// The attempt whose end makes room, where there is none …
+    pub last: Option<AttemptId>,
+    /// … and how many are to end by then.
+    pub ends: usize,
 }
 
 /// What is left on an agent while one attempt after the other is thought to be gone.
@@ -78,8 +82,15 @@ impl<'a> Rest<'a> {
 }
 
 impl AgentLive {
-    /// When a request could start here, if each attempt ends at its time and nothing more comes.
-    pub fn outlook(&self, now: Time, request: &Request, ends_at: impl Fn(AttemptId, &Held) -> Time) -> Outlook {
+    /// When a request could start here from then on, beside fewer than `most` others, if each attempt ends at its time and
+    /// nothing more comes.
+    pub fn outlook(
+        &self,
+        from: Time,
+        request: &Request,
+        most: u32,
+        ends_at: impl Fn(AttemptId, &Held) -> Time,
+    ) -> Outlook {
         let mut ends: Vec<(Time, AttemptId)> =
             self.held.iter().map(|(attempt, held)| (ends_at(*attempt, held), *attempt)).collect();
         ends.sort_unstable();
@@ -91,17 +102,20 @@ impl AgentLive {
             custom: self.custom_free(),
             missing_ppm: request.resources.minus(free).dominant_share_ppm(self.capacity),
             held: ends.len(),
+            last: None,
+            ends: 0,
         };
-        let mut starts_at = now;
+        let (mut starts_at, mut last, mut gone) = (from, None, 0);
         let mut ends = ends.into_iter().peekable();
-        while !rest.has_room(request) {
+        while !rest.has_room(request) || rest.held >= most as usize {
             let Some((at, _)) = ends.peek().copied().filter(|(at, _)| *at < Time::NEVER) else { return unknown };
             starts_at = starts_at.max(at);
             // Whatever ends by then.
             while let Some((_, attempt)) = ends.next_if(|(at, _)| *at <= starts_at) {
                 self.held.get(&attempt).into_iter().for_each(|held| rest.take_out(held));
+                (last, gone) = (Some(attempt), gone + 1);
             }
         }
-        Outlook { starts_at, free: rest.free(), ..unknown }
+        Outlook { starts_at, free: rest.free(), last, ends: gone, ..unknown }
     }
 }

@@ -164,11 +164,12 @@ impl Core {
 
     fn outlook(&self, agent: AgentId, class: &Class) -> Option<Outlook> {
         let ends_at = |attempt, held: &Held| self.ends_at(attempt, held);
-        Some(self.live.agent(agent)?.outlook(self.now, &class.request, ends_at))
+        let most = self.config.policy.attempts_per_agent;
+        Some(self.live.agent(agent)?.outlook(self.now, &class.request, most, ends_at))
     }
 
     /// When an attempt has ended at the latest, as long as its agent is heard; [`Time::NEVER`]: nobody knows.
-    fn ends_at(&self, attempt: AttemptId, held: &Held) -> Time {
+    pub fn ends_at(&self, attempt: AttemptId, held: &Held) -> Time {
         let Some(spec) = self.state.task_spec(attempt.task) else { return Time::NEVER };
         let grace = Duration::from_millis(u64::from(spec.kill_grace_ms));
         // What was asked back or to stop has no more than its grace.

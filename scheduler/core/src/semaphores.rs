@@ -173,6 +173,12 @@ impl Semaphores {
         self.all.get(name).map(|one| (one.max, one.taken))
     }
 
+    /// How many units of a name an attempt holds.
+    pub fn units(&self, holder: (AgentId, AttemptId), name: &Name) -> u64 {
+        let needs = self.holders.get(&holder).map(|holder| holder.needs.iter()).unwrap_or_default();
+        needs.filter(|(held, _)| held == name).map(|(_, units)| u64::from(*units)).sum()
+    }
+
     /// Who holds some of a name.
     pub fn holders_of(&self, name: &Name) -> impl ExactSizeIterator<Item = &(AgentId, AttemptId)> {
         self.all.get(name).map_or(&self.nobody, |one| &one.holders).iter()

@@ -76,7 +76,12 @@ impl Share {
 
     /// What its quota leaves.
     fn left(&self) -> Resources {
-        let (held, quota) = (self.held(), self.quota);
+        self.left_beside(self.held())
+    }
+
+    /// What its quota would leave if its attempts held that.
+    pub fn left_beside(&self, held: ResourcesSum) -> Resources {
+        let quota = self.quota;
         let left = |limit: Option<u32>, held: u64| {
             limit.map_or(u32::MAX, |limit| u64::from(limit).saturating_sub(held) as u32)
         };

@@ -9,6 +9,7 @@ mod cancelling;
 mod capping;
 mod depending;
 mod draining;
+mod earliest;
 mod failing;
 mod fitting;
 mod forgetting;
