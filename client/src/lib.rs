@@ -13,24 +13,35 @@
 //! # Ok(()) }
 //! ```
 
+#[cfg(feature = "network")]
 mod client;
+#[cfg(feature = "network")]
 mod error;
 pub mod jobfile;
 pub mod plans;
 pub mod policyfile;
+#[cfg(feature = "network")]
 mod session;
+#[cfg(feature = "network")]
 mod transport;
 pub mod views;
 
-pub use client::{Client, LogStream, Submitted, Work, new_submit_id};
-pub use error::ClientError;
-pub use fleetwire_link::{EnrolError, Identity};
+#[cfg(feature = "network")]
+pub use {
+    client::{Client, LogStream, Submitted, Work, new_submit_id},
+    error::ClientError,
+    fleetwire_link::{EnrolError, Identity},
+};
 
-use fleetwire_common::{ids::Name, token::JoinToken};
-use fleetwire_link::{DeviceKey, LinkConfig};
+#[cfg(feature = "network")]
+use {
+    fleetwire_common::{ids::Name, token::JoinToken},
+    fleetwire_link::{DeviceKey, LinkConfig},
+};
 
 /// Joins a token's cluster under a name, as what the token says. The credentials are the caller's to keep:
 /// they hold the private key.
+#[cfg(feature = "network")]
 pub async fn login(token: &JoinToken, name: &Name) -> Result<Identity, EnrolError> {
     let key = DeviceKey::generate()?;
     fleetwire_link::enrol(token, name, &key, &LinkConfig::default()).await

@@ -8,7 +8,7 @@
 //!
 //! `random`, `queue`, `network`, `device`, `behaviour`, `clock`, `fate` are the world; `scheduler`, `agent`, `client` drive the real
 //! cores as their shells do, with `wire` and `writer`; `history`, `shadow` and `invariants` hold the promises; `cluster` and `misfortune` make
-//! things happen; `stories` are the words of scenarios, `sweep` runs seeds.
+//! things happen; `stories` are the words of scenarios, `sweep` runs seeds. `day` runs a recorded or drawn day of one scheduler again under other policies.
 #![forbid(unsafe_code)]
 
 mod agent;
@@ -17,6 +17,7 @@ mod client;
 mod clock;
 mod cluster;
 mod coverage;
+pub mod day;
 mod depending;
 mod device;
 mod fate;

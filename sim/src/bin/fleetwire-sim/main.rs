@@ -1,5 +1,5 @@
 //! `fleetwire-sim`: runs seeds of the simulated cluster. A failing seed is printed with what it broke, and
-//! `--seed N --trace` tells its whole story again.
+//! `--seed N --trace` tells its whole story again. `fleetwire-sim replay` is about days: [`replaying`].
 
 use fleetwire_sim::{Coverage, Failed, Outcome, Scale, run, run_covering};
 use std::{
@@ -8,7 +8,10 @@ use std::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-const USAGE: &str = "usage: fleetwire-sim [--seeds FROM..TO | --seed N] [--standard] [--trace] [--coverage] [--keep-going] [--threads N]";
+mod replaying;
+
+const USAGE: &str = "usage: fleetwire-sim [--seeds FROM..TO | --seed N] [--standard] [--trace] [--coverage] [--keep-going] [--threads N]\n       \
+                     fleetwire-sim replay --help";
 
 /// What Linux counts in `/proc`, whatever its own tick is.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -25,6 +28,9 @@ struct Wanted {
 
 #[expect(clippy::disallowed_methods, reason = "the sweep measures its own speed; no simulation sees it")]
 fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some("replay") {
+        return replaying::run(std::env::args().skip(2));
+    }
     let wanted = match wanted(std::env::args().skip(1)) {
         Ok(wanted) => wanted,
         Err(error) => {
