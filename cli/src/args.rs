@@ -40,11 +40,15 @@ pub enum Command {
     Run(Box<Run>),
     /// List jobs.
     Jobs(Jobs),
-    /// Show one job.
+    /// Show one job; or say what would become of one, were it submitted.
+    #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
     Job {
+        /// What to do instead of showing it.
+        #[command(subcommand)]
+        action: Option<JobAction>,
         /// Its number.
-        #[arg(value_name = "JOB", value_parser = job)]
-        job: JobId,
+        #[arg(value_name = "JOB", value_parser = job, required = true)]
+        job: Option<JobId>,
     },
     /// List a job's tasks.
     Tasks {
@@ -121,6 +125,17 @@ pub enum PolicyAction {
     Check {
         /// The policy file.
         #[arg(value_name = "POLICY.toml")]
+        file: PathBuf,
+    },
+}
+
+/// What to do with a job that is not there yet.
+#[derive(Debug, Subcommand)]
+pub enum JobAction {
+    /// Say what would become of a job, were it submitted now; nothing is. Exit with the status that its submit would have.
+    Plan {
+        /// The job file (docs/jobs.md).
+        #[arg(value_name = "JOB.toml")]
         file: PathBuf,
     },
 }

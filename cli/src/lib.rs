@@ -14,7 +14,7 @@ pub mod results;
 pub mod table;
 pub mod wire;
 
-use args::{Cli, Command, PolicyAction};
+use args::{Cli, Command, JobAction, PolicyAction, Submit};
 use clap::CommandFactory as _;
 use error::CliError;
 use fleetwire_client::{Client, jobfile::JobFileError};
@@ -46,7 +46,9 @@ async fn command(cli: &Cli) -> Result<u8, CliError> {
         // Before anything is connected: mistakes in the file are the likelier ones.
         Command::Policy(PolicyAction::Check { file }) => return commands::policy::check(file, json).map(|()| 0),
         Command::Policy(PolicyAction::Set { file }) => drop(fleetwire_client::policyfile::load(file)?),
-        Command::Submit(command) => drop(fleetwire_client::jobfile::load(&command.file)?),
+        Command::Submit(Submit { file, .. }) | Command::Job { action: Some(JobAction::Plan { file }), .. } => {
+            drop(fleetwire_client::jobfile::load(file)?);
+        }
         _ => {}
     }
     let client = Client::connect(credentials::find(cli.data.as_deref())?).await?;
@@ -55,7 +57,10 @@ async fn command(cli: &Cli) -> Result<u8, CliError> {
         Command::Run(command) => return commands::jobs::run(&client, command, json).await,
         Command::Token(command) => commands::login::token(&client, command, json).await?,
         Command::Jobs(command) => commands::show::jobs(&client, command, json).await?,
-        Command::Job { job } => commands::show::job(&client, *job, json).await?,
+        Command::Job { action: Some(JobAction::Plan { file }), .. } => {
+            return commands::jobs::plan(&client, file, json).await;
+        }
+        Command::Job { job, .. } => commands::show::job(&client, job.unwrap_or_default(), json).await?,
         Command::Tasks { job, list } => commands::show::tasks(&client, *job, *list, json).await?,
         Command::Agents(list) => commands::show::agents(&client, *list, json).await?,
         Command::Agent { action: Some(action), .. } => commands::agents::change(&client, action, json).await?,

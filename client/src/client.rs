@@ -2,6 +2,7 @@
 
 use crate::{
     error::ClientError,
+    plans::PlanView,
     session::{Call, Session},
     transport::Transport,
     views::{AgentView, ClusterView, ExplanationView, JobView, LogView, Page, PolicyView, TaskView},
@@ -83,6 +84,17 @@ impl Client {
                 Ok(Submitted { job: JobId(done.job), repeated: done.repeated })
             }
             other => Err(unexpected("JobSubmitted", &other)),
+        }
+    }
+
+    /// What would become of a job, were it submitted now. Nothing is.
+    pub async fn plan(&self, job: &JobSpec) -> Result<PlanView, ClientError> {
+        let message = fb::PlanJobT { request: 0, job: Some(job.to_wire()) };
+        match self.call(fb::SchedulerMessageT::PlanJob(Box::new(message)), true).await? {
+            fb::SchedulerMessageT::Page(page) => {
+                page.plan.map(|plan| PlanView::from(*plan)).ok_or_else(|| missing("plan in the answer"))
+            }
+            other => Err(unexpected("Page", &other)),
         }
     }
 

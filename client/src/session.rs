@@ -145,6 +145,7 @@ fn set_request(message: &mut fb::SchedulerMessageT, request: u64) {
         fb::SchedulerMessageT::CreateToken(message) => message.request = request,
         fb::SchedulerMessageT::ChangeAgent(message) => message.request = request,
         fb::SchedulerMessageT::SetPolicy(message) => message.request = request,
+        fb::SchedulerMessageT::PlanJob(message) => message.request = request,
         fb::SchedulerMessageT::Query(message) => message.request = request,
         fb::SchedulerMessageT::LogRequest(message) => message.request = request,
         other => debug_assert!(false, "{:?} is no question", other.scheduler_message_type()),

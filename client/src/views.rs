@@ -603,17 +603,22 @@ impl From<fb::AgentSummaryT> for AgentView {
 
 impl From<fb::ExplanationT> for ExplanationView {
     fn from(wire: fb::ExplanationT) -> ExplanationView {
-        let obstacle = |obstacle: fb::ObstacleT| ObstacleView {
-            reason: obstacle.reason.unwrap_or_default(),
-            agents: obstacle.agents,
-            example: obstacle.example.unwrap_or_default(),
-        };
         ExplanationView {
             task: wire.task_id.unwrap_or_default(),
             status: status_name(wire.status),
             summary: wire.summary.unwrap_or_default(),
-            obstacles: wire.obstacles.unwrap_or_default().into_iter().map(obstacle).collect(),
+            obstacles: wire.obstacles.unwrap_or_default().into_iter().map(ObstacleView::from).collect(),
             earliest: wire.earliest.map(|earliest| EarliestView::from(*earliest)),
+        }
+    }
+}
+
+impl From<fb::ObstacleT> for ObstacleView {
+    fn from(wire: fb::ObstacleT) -> ObstacleView {
+        ObstacleView {
+            reason: wire.reason.unwrap_or_default(),
+            agents: wire.agents,
+            example: wire.example.unwrap_or_default(),
         }
     }
 }

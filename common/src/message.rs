@@ -173,6 +173,7 @@ impl Message {
             | Message::Ack(_) => 24,
             Message::Rare(message) => match message {
                 fb::SchedulerMessageT::SubmitJob(submit) => submit.job.as_ref().map_or(0, Vec::len),
+                fb::SchedulerMessageT::PlanJob(plan) => plan.job.as_ref().map_or(0, Vec::len),
                 fb::SchedulerMessageT::LogChunk(chunk) => chunk.data.as_ref().map_or(0, Vec::len),
                 _ => 0,
             },

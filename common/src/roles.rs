@@ -49,6 +49,7 @@ pub const RULES: &[Rule] = &[
     Rule { message: M::Page, senders: NOBODY },
     Rule { message: M::ChangeAgent, senders: OPERATOR },
     Rule { message: M::SetPolicy, senders: OPERATOR },
+    Rule { message: M::PlanJob, senders: WRITERS },
 ];
 
 /// Whether a principal of this role may send the scheduler a message of this type.
@@ -76,7 +77,7 @@ mod tests {
             let operator = may_send(Role::Operator, message);
             let changes =
                 matches!(message, M::SubmitJob | M::CancelWork | M::CreateToken | M::ChangeAgent | M::SetPolicy);
-            let commands = changes || matches!(message, M::Query | M::LogRequest);
+            let commands = changes || matches!(message, M::Query | M::LogRequest | M::PlanJob);
             assert!(!(agent && commands), "{message:?}");
             assert!(!(viewer && changes), "{message:?}");
             assert!(!viewer || operator, "a viewer may do nothing that an operator may not: {message:?}");

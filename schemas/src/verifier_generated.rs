@@ -1,4 +1,4 @@
-// @generated stamp 05bdd2398d97e0c2ef1f32f57172ce59aad9f094e934737aaecf29e9797fa3f0 flatc 25.12.19
+// @generated stamp 1c5361636bdda851f4603f0ee4d471c5b522d096cb98c2ac1fdd48d83d3b44c7 flatc 25.12.19
 use super::{Verifier, fb};
 
 /// How deep tables can lie in each other: no schema here holds itself.
@@ -813,8 +813,93 @@ fn policy_summary(v: &mut Verifier<'_>, at: usize) -> Option<()> {
     table.finish(v)
 }
 
+fn plan_place(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 8)?;
+    if let Some(at) = table.offset(v, 4)? {
+        v.text(at)?;
+    }
+    table.inline(6, 4, 4);
+    table.finish(v)
+}
+
+fn plan_entry(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 48)?;
+    if let Some(at) = table.offset(v, 4)? {
+        v.text(at)?;
+    }
+    table.inline(6, 4, 4);
+    table.inline(8, 4, 4);
+    if let Some(at) = table.offset(v, 10)? {
+        v.each(at, Verifier::text)?;
+    }
+    table.inline(12, 4, 4);
+    table.inline(14, 4, 4);
+    table.inline(16, 4, 4);
+    table.inline(18, 4, 4);
+    if let Some(at) = table.offset(v, 20)? {
+        v.each(at, plan_place)?;
+    }
+    if let Some(at) = table.offset(v, 22)? {
+        v.text(at)?;
+    }
+    if let Some(at) = table.offset(v, 24)? {
+        v.each(at, obstacle)?;
+    }
+    if let Some(at) = table.offset(v, 26)? {
+        earliest_start(v, at)?;
+    }
+    table.finish(v)
+}
+
+fn resource_total(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 32)?;
+    table.inline(4, 8, 8);
+    table.inline(6, 8, 8);
+    table.inline(8, 8, 8);
+    table.inline(10, 8, 8);
+    table.finish(v)
+}
+
+fn plan_semaphore(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 16)?;
+    if let Some(at) = table.offset(v, 4)? {
+        v.text(at)?;
+    }
+    table.inline(6, 4, 4);
+    table.inline(8, 8, 8);
+    table.finish(v)
+}
+
+fn plan(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 40)?;
+    if let Some(at) = table.offset(v, 4)? {
+        nack(v, at)?;
+    }
+    if let Some(at) = table.offset(v, 6)? {
+        v.text(at)?;
+    }
+    table.inline(8, 8, 8);
+    if let Some(at) = table.offset(v, 10)? {
+        v.each(at, plan_entry)?;
+    }
+    if let Some(at) = table.offset(v, 12)? {
+        resource_total(v, at)?;
+    }
+    if let Some(at) = table.offset(v, 14)? {
+        resource_total(v, at)?;
+    }
+    table.inline(16, 4, 4);
+    if let Some(at) = table.offset(v, 18)? {
+        queue_summary(v, at)?;
+    }
+    if let Some(at) = table.offset(v, 20)? {
+        v.each(at, plan_semaphore)?;
+    }
+    table.finish(v)
+}
+
 fn page(v: &mut Verifier<'_>, at: usize) -> Option<()> {
-    let mut table = v.table(at, 44)?;
+    let mut table = v.table(at, 48)?;
     table.inline(4, 8, 8);
     table.inline(6, 8, 8);
     if let Some(at) = table.offset(v, 8)? {
@@ -838,6 +923,9 @@ fn page(v: &mut Verifier<'_>, at: usize) -> Option<()> {
     if let Some(at) = table.offset(v, 20)? {
         policy_summary(v, at)?;
     }
+    if let Some(at) = table.offset(v, 22)? {
+        plan(v, at)?;
+    }
     table.finish(v)
 }
 
@@ -860,6 +948,15 @@ fn set_policy(v: &mut Verifier<'_>, at: usize) -> Option<()> {
     table.inline(4, 8, 8);
     if let Some(at) = table.offset(v, 6)? {
         cluster_policy(v, at)?;
+    }
+    table.finish(v)
+}
+
+fn plan_job(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 12)?;
+    table.inline(4, 8, 8);
+    if let Some(at) = table.offset(v, 6)? {
+        v.vector(at, 1, 1)?;
     }
     table.finish(v)
 }
@@ -973,6 +1070,10 @@ fn scheduler_message(v: &mut Verifier<'_>, kind: fb::SchedulerMessage, place: us
         fb::SchedulerMessage::SetPolicy => {
             let at = v.follow(place)?;
             set_policy(v, at)
+        }
+        fb::SchedulerMessage::PlanJob => {
+            let at = v.follow(place)?;
+            plan_job(v, at)
         }
         // Nobody reads what is not known.
         _ => Some(()),

@@ -59,6 +59,8 @@ pub struct ClientNode {
     link: Link,
     plans: VecDeque<(Time, Wish)>,
     open: BTreeMap<u64, (Wish, Time)>,
+    /// What plans said that submits would be refused with, by the requests of these, sent right behind them.
+    planned: BTreeMap<u64, Option<fb::ErrorCode>>,
     requests: u64,
     bulk_streams: u32,
     dials_failed: u32,
@@ -76,6 +78,8 @@ pub struct ClientNode {
 /// Without an answer for so long, it asks again.
 const PATIENCE: Duration = Duration::from_secs(45);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// What is larger might travel on a stream of its own.
+const PLANNED_BYTES_MAX: usize = 8 << 10;
 
 impl ClientNode {
     /// A client that wants nothing yet.
@@ -88,6 +92,7 @@ impl ClientNode {
             link: Link::Down,
             plans: VecDeque::new(),
             open: BTreeMap::new(),
+            planned: BTreeMap::new(),
             requests: 0,
             bulk_streams: 0,
             dials_failed: 0,
@@ -334,9 +339,19 @@ impl ClientNode {
             let at = world.now + LOOK_EVERY;
             return self.wish(world, at, wish);
         };
+        // Both are in one frame, and nothing comes between them.
+        let plan = match &wish {
+            Wish::Submit(_, bytes) if bytes.len() < PLANNED_BYTES_MAX => {
+                self.requests += 1;
+                let plan = fb::PlanJobT { request: self.requests, job: Some(bytes.clone()) };
+                Some(fb::SchedulerMessageT::PlanJob(Box::new(plan)))
+            }
+            _ => None,
+        };
         self.open.insert(request, (wish, world.now));
         let Link::Open(connection, session) = &mut self.link else { return };
-        let (now, messages) = (world.now, [Message::Rare(message)]);
+        let now = world.now;
+        let messages: Vec<Message> = plan.into_iter().chain([message]).map(Message::Rare).collect();
         let streams = &mut self.bulk_streams;
         send(world, *connection, End::Scheduler, &mut session.sealer, streams, now, &messages);
         world.plan(PATIENCE, Happening::Client(self.number));
@@ -353,6 +368,10 @@ impl ClientNode {
                 };
                 if self.jobs.insert(id, job).is_some_and(|before| before != job) {
                     return broken("P1", format!("one submit was acknowledged as two jobs, the second {job}"));
+                }
+                let planned = self.planned.remove(&answer.request()).flatten().filter(|_| !answer.repeated());
+                if let Some(code) = planned.filter(|code| *code != fb::ErrorCode::Busy) {
+                    return broken("plan", format!("job {job} was taken, and was planned to be refused: {code:?}"));
                 }
                 if history.job_of(id) != Some(job) {
                     return broken("P1", format!("job {job} was acknowledged and is not in the journal"));
@@ -371,6 +390,10 @@ impl ClientNode {
             }
             MessageRef::Page(page) => {
                 self.open.remove(&page.request());
+                // The submit's number is the one before the plan's.
+                if let Some(plan) = page.plan() {
+                    self.planned.insert(page.request() - 1, plan.refused().map(|nack| nack.code()));
+                }
                 page.jobs().into_iter().flatten().try_for_each(|row| check_counts(history, row))?;
                 for row in page.tasks().into_iter().flatten().filter(|row| is_final(row.status())) {
                     let Ok(task) = row.task_id().unwrap_or_default().parse::<TaskId>() else { continue };
@@ -393,6 +416,12 @@ impl ClientNode {
         let Some((wish, _)) = self.open.remove(&nack.request()) else { return Ok(()) };
         let said = nack.message().unwrap_or_default();
         world.trace.say(world.now, || format!("client {} ← Nack {:?} {said}", self.number, nack.code()));
+        if let Some(planned) = self.planned.remove(&nack.request())
+            && planned != Some(nack.code())
+            && !matches!(nack.code(), fb::ErrorCode::TooOld | fb::ErrorCode::Conflict)
+        {
+            return broken("plan", format!("{:?} {said}: it was planned to be {planned:?}", nack.code()));
+        }
         let restored = history.is_restored() && nack.code() == fb::ErrorCode::WrongState;
         if nack.retriable() || restored {
             let at = world.now + 5 * LOOK_EVERY;

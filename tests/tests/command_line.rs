@@ -97,6 +97,33 @@ fn the_exit_status_is_that_of_the_first_task_that_did_not_complete() {
 }
 
 #[test]
+fn a_plan_says_what_a_submit_would_come_to() {
+    let cluster = Cluster::with_agents(2);
+    let file = cluster.job_file(
+        "planned.toml",
+        "name = 'planned'\n[[task]]\nname = 'one'\ncommand = ['true']\ncpu = '10m'\ncount = 3\n\
+         [[task]]\nname = 'two'\ncommand = ['true']\nafter = ['one']\n",
+    );
+    let shown = cluster.cli_ok(&["job", "plan", &file]);
+    assert!(shown.contains("planned would be accepted: 4 tasks in 2 entries"), "{shown}");
+    assert!(shown.contains("one would start at once") && shown.contains("it comes after `one`"), "{shown}");
+    let plan = cluster.cli_json(&["job", "plan", &file, "--json"]);
+    assert_eq!((&plan["accepted"], &plan["tasks"], &plan["agents"]), (&Value::from(true), &4.into(), &2.into()));
+    assert_eq!((&plan["entries"][0]["now"], &plan["entries"][1]["now"]), (&Value::from(3), &Value::from(0)));
+    assert!(cluster.cli_ok(&["jobs"]).contains("no jobs yet"), "nothing was taken");
+
+    let hungry = cluster.job_file("hungry.toml", "[[task]]\ncommand = ['true']\ngpu = 7\n");
+    let (planned, refused) = (cluster.cli(&["job", "plan", &hungry]), cluster.cli(&["submit", &hungry]));
+    assert_eq!((planned.status.code(), &planned.stderr), (refused.status.code(), &refused.stderr));
+    assert!(text(&planned.stdout).contains("would be refused: 1 task in 1 entry"), "{}", text(&planned.stdout));
+    // A job as large as one may be travels as its submit does.
+    std::fs::write(cluster.path("large"), vec![7; 1 << 20]).unwrap();
+    let text = "[[task]]\ncommand = ['true']\n[[task.file]]\npath = 'large'\nsource = 'large'\n";
+    let file = cluster.job_file("large.toml", text);
+    assert!(cluster.cli_ok(&["job", "plan", &file]).contains("would be accepted"));
+}
+
+#[test]
 fn a_task_that_waits_is_explained_and_one_that_runs_is_stopped() {
     let cluster = Cluster::with_agents(1);
     let hungry = cluster.job_file("hungry.toml", "[[task]]\ncommand = ['true']\ngpu = 7\n");

@@ -5,6 +5,7 @@ use crate::{
     args::{Run, Submit, Target},
     error::CliError,
     logs::{Follower, Looked, ended},
+    plans,
     progress::Progress,
     results::{Row, results},
     table,
@@ -48,6 +49,20 @@ pub async fn submit(client: &Client, command: &Submit, as_json: bool) -> Result<
         }
     };
     report(client, &ended, command.watch, as_json).await
+}
+
+/// `fleetwire job plan`; the exit status that a submit would have.
+pub async fn plan(client: &Client, file: &Path, as_json: bool) -> Result<u8, CliError> {
+    let plan = client.plan(&jobfile::load(file)?).await?;
+    if as_json {
+        print_json(&plan)?;
+    } else {
+        print(&plans::plan(&plan))?;
+    }
+    match plan.refusal() {
+        None => Ok(0),
+        Some(refused) => Err(refused.into()),
+    }
 }
 
 /// Waits for a job's end, with live progress or without.

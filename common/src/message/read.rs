@@ -118,6 +118,7 @@ message_ref! {
     Page => message_as_page,
     ChangeAgent => message_as_change_agent,
     SetPolicy => message_as_set_policy,
+    PlanJob => message_as_plan_job,
 }
 
 /// Reads an attempt's id as messages carry it.

@@ -392,6 +392,7 @@ fn clients() -> Vec<(&'static str, M)> {
                 ..Default::default()
             })),
         ),
+        ("PlanJob", M::PlanJob(Box::new(fb::PlanJobT { request: 11, job: Some(vec![1, 2, 3, 4]) }))),
         ("SetPolicy", M::SetPolicy(Box::new(fb::SetPolicyT { request: 10, policy: Some(Box::new(cluster_policy())) }))),
     ]
 }

@@ -141,16 +141,13 @@ impl Core {
     /// Answers a message that is not acted on.
     pub fn refuse(&self, session: SessionId, origin: Origin, about: About, rejected: &Rejected, effects: &mut Effects) {
         let nack = fb::NackT {
-            code: rejected.code(),
-            message: Some(fleetwire_common::message::cut(&rejected.to_string()).to_owned()),
-            details: None,
             request: about.request,
             task_id: about.attempt.map(|attempt| attempt.task.to_string()),
             attempt: about.attempt.map_or(0, |attempt| attempt.attempt),
             stream: origin.stream,
             sequence: origin.sequence,
             item: origin.item,
-            retriable: rejected.is_retriable(),
+            ..nack_of(rejected)
         };
         effects.send(session, Message::Rare(fb::SchedulerMessageT::Nack(Box::new(nack))));
     }
@@ -359,6 +356,16 @@ fn entry_queue_timeout(job: &Job, waits: Option<&Waits>, ordinal: u16) -> Option
     let timeout_s = job.entry(ordinal)?.spec.queue_timeout_s;
     let since = waits.map_or(Some(job.starts_at()), |waits| waits.waits_since(job, ordinal))?;
     (timeout_s > 0).then(|| since + Duration::from_secs(timeout_s))
+}
+
+/// A refusal for the wire, of whatever it is.
+pub fn nack_of(rejected: &Rejected) -> fb::NackT {
+    fb::NackT {
+        code: rejected.code(),
+        message: Some(fleetwire_common::message::cut(&rejected.to_string()).to_owned()),
+        retriable: rejected.is_retriable(),
+        ..fb::NackT::default()
+    }
 }
 
 /// What a refused message was about.

@@ -56,11 +56,7 @@ impl Core {
             let reason = String::from("nothing: it fits, and is next once it is this task's turn");
             obstacles.insert(reason, (fitting, String::new()));
         }
-        let mut rows: Vec<_> = obstacles.into_iter().collect();
-        rows.sort_by_key(|(_, (count, _))| std::cmp::Reverse(*count));
-        rows.truncate(OBSTACLES_MAX);
-        let row = |(reason, (agents, example))| fb::ObstacleT { reason: Some(reason), agents, example: Some(example) };
-        explanation.obstacles = Some(rows.into_iter().map(row).collect());
+        explanation.obstacles = Some(obstacle_rows(obstacles, OBSTACLES_MAX));
         Ok(explanation)
     }
 
@@ -229,7 +225,7 @@ impl Core {
     }
 
     /// Why an agent cannot take a request now; in words that agents share.
-    fn obstacle(&self, agent: AgentId, request: &Request, class: Option<ClassId>) -> Option<String> {
+    pub fn obstacle(&self, agent: AgentId, request: &Request, class: Option<ClassId>) -> Option<String> {
         let record = self.state.agents.find(agent)?;
         if let Err(lack) = suits(request, &record.profile) {
             return Some(lack_in_words(&lack));
@@ -279,6 +275,15 @@ impl Core {
         }
         self.reserved_in_words(agent, class?)
     }
+}
+
+/// Reasons, with how many agents they hold for and one of these: those for the most agents first.
+pub fn obstacle_rows(obstacles: BTreeMap<String, (u32, String)>, most: usize) -> Vec<fb::ObstacleT> {
+    let mut rows: Vec<_> = obstacles.into_iter().collect();
+    rows.sort_by_key(|(_, (count, _))| std::cmp::Reverse(*count));
+    rows.truncate(most);
+    let row = |(reason, (agents, example))| fb::ObstacleT { reason: Some(reason), agents, example: Some(example) };
+    rows.into_iter().map(row).collect()
 }
 
 fn on_in_words(on: fb::DependencyOn) -> &'static str {

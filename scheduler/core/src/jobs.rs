@@ -50,20 +50,7 @@ impl Core {
         if Time::from_ms(made_at_ms) > self.now + SUBMIT_AHEAD_MAX {
             return Err(invalid("submit_id", format!("made at {made_at_ms} ms"), "a time at most a day ahead"));
         }
-        // What runs needs the rest of the disk for its results.
-        if self.live.disk.low {
-            return Err(Rejected::DiskFull);
-        }
-        if self.state.chain.restored.is_some() {
-            return Err(Rejected::Restored);
-        }
-        let mut spec = JobSpec::from_wire(bytes)?;
-        spec.terms.check_heartbeat(self.config.heartbeat_interval).map_err(JobError::Terms)?;
-        spec.terms.check_time(self.now.as_ms()).map_err(JobError::Terms)?;
-        self.check_semaphores(&spec)?;
-        self.check_fitting(&spec)?;
-        self.check_queue(&spec)?;
-        self.check_room(&spec, bytes.len() as u64)?;
+        let mut spec = self.admit(bytes)?;
         let job = JobId(self.state.last_job.0 + 1);
         let files = self.set_files_apart(&mut spec, effects);
         let bytes = if files.is_empty() { Cow::Borrowed(bytes) } else { Cow::Owned(spec.to_wire()) };
@@ -72,6 +59,25 @@ impl Core {
         self.enter_job(job);
         self.answer_submit(session, message.request(), job, false, effects);
         Ok(())
+    }
+
+    /// Reads a job, and refuses what is not taken now: for a submit, and for a plan of one.
+    pub fn admit(&self, bytes: &[u8]) -> Result<JobSpec, Rejected> {
+        // What runs needs the rest of the disk for its results.
+        if self.live.disk.low {
+            return Err(Rejected::DiskFull);
+        }
+        if self.state.chain.restored.is_some() {
+            return Err(Rejected::Restored);
+        }
+        let spec = JobSpec::from_wire(bytes)?;
+        spec.terms.check_heartbeat(self.config.heartbeat_interval).map_err(JobError::Terms)?;
+        spec.terms.check_time(self.now.as_ms()).map_err(JobError::Terms)?;
+        self.check_semaphores(&spec)?;
+        self.check_fitting(&spec)?;
+        self.check_queue(&spec)?;
+        self.check_room(&spec, bytes.len() as u64)?;
+        Ok(spec)
     }
 
     /// Takes the large files out of a spec.

@@ -5,8 +5,8 @@
 //! position that it bears is durable; at the next start it gives them back to [`Scheduler::replay`].
 //!
 //! The floors, from the ground: tables (`restored`, `breaker`, `bodies`, `agents`, `attempts`, `waits`, `caps`, `semaphores`, `tokens`, `ranges`, `ranked`, `shares`, `lanes`, `ageing`, `audiences`, `queue`, `reserved`, `deadlines`, `policy`,
-//! `limits`, `kept`, `fact`), rules (`state`, `snapshot`, `live`, `outlook`, `waiting`, `parking`, `placement`, `event`, `core`), stories (`sessions`, `enrolment`, `restore`, `forget`, `health`,
-//! `tasks`, `dependents`, `inputs`, `excluding`, `backlog`, `holding`, `preempting`, `reserving`, `loss`, `jobs`, `queries`, `queues`, `earliest`, `explain`, `logs`, `unreadable`, `fitting`), and this front, which hands each event to one
+//! `limits`, `kept`, `fact`), rules (`state`, `snapshot`, `live`, `outlook`, `sketch`, `waiting`, `parking`, `placement`, `event`, `core`), stories (`sessions`, `enrolment`, `restore`, `forget`, `health`,
+//! `tasks`, `dependents`, `inputs`, `excluding`, `backlog`, `holding`, `preempting`, `reserving`, `loss`, `jobs`, `queries`, `queues`, `earliest`, `explain`, `plans`, `logs`, `unreadable`, `fitting`), and this front, which hands each event to one
 //! story. A file imports only from floors below its own.
 #![forbid(unsafe_code)]
 
@@ -43,6 +43,7 @@ mod loss;
 mod outlook;
 mod parking;
 pub mod placement;
+mod plans;
 pub mod policy;
 mod preempting;
 mod queries;
@@ -58,6 +59,7 @@ pub mod restored;
 pub mod semaphores;
 mod sessions;
 pub mod shares;
+mod sketch;
 mod snapshot;
 pub mod state;
 mod tasks;
@@ -330,6 +332,7 @@ fn cost(core: &Core, message: &MessageRef<'_>) -> u32 {
     match message {
         MessageRef::Register(_) => limits::REGISTER_COST,
         MessageRef::Query(query) => core.query_cost(*query),
+        MessageRef::PlanJob(_) => limits::PLAN_COST,
         _ => 1,
     }
 }
@@ -389,6 +392,10 @@ fn dispatch(
         MessageRef::SetPolicy(message) => {
             core.on_set_policy(id, &principal.to_string(), message, effects).map(|()| false)?
         }
+        MessageRef::PlanJob(message) => {
+            core.on_plan(id, message, effects);
+            false
+        }
         MessageRef::CancelWork(message) => core.on_cancel(id, message, effects).map(|()| false)?,
         MessageRef::CreateToken(message) => {
             core.on_create_token(id, &principal.to_string(), message, effects).map(|()| false)?
@@ -439,6 +446,7 @@ fn about(message: &MessageRef<'_>) -> About {
         MessageRef::TaskAcceptance(message) => (0, of(message.task_id(), message.attempt())),
         MessageRef::TaskRejection(message) => (0, of(message.task_id(), message.attempt())),
         MessageRef::SubmitJob(message) => (message.request(), None),
+        MessageRef::PlanJob(message) => (message.request(), None),
         MessageRef::CancelWork(message) => (message.request(), None),
         MessageRef::CreateToken(message) => (message.request(), None),
         MessageRef::ChangeAgent(message) => (message.request(), None),

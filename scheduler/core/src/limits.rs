@@ -31,6 +31,14 @@ pub const BACKLOG_SPEC_BYTES_MAX: usize = 8 << 10;
 pub const EARLIEST_AGENTS_MAX: usize = 512;
 /// … and attempts on them; or on all, where a quota is in the way; or holders, where a semaphore is.
 pub const EARLIEST_ATTEMPTS_MAX: usize = 8_192;
+/// Agents that are looked at for one plan, for all of its entries together, …
+pub const PLAN_LOOKS_MAX: usize = 100_000;
+/// … groups of agents in what is said of one entry …
+pub const PLAN_OBSTACLES_MAX: usize = 8;
+/// … and agents to which its tasks would go.
+pub const PLAN_PLACES_MAX: usize = 4;
+/// What a `PlanJob` counts as among the messages that a session may send.
+pub const PLAN_COST: u32 = 100;
 /// Groups of agents in one explanation.
 pub const OBSTACLES_MAX: usize = 64;
 /// Agents that are looked at for one submit, to see whether any could run its tasks; what is left then may wait.

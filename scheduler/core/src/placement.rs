@@ -57,7 +57,7 @@ pub struct Index {
 
 /// The lower, the sooner an agent is filled: [`rank`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Rank {
+pub struct Rank {
     has_gpu: bool,
     scarce: u32,
     held: u32,
@@ -178,6 +178,11 @@ impl Index {
     /// What is known of an agent.
     pub fn room(&self, agent: AgentId) -> Room {
         self.seats.get(agent.0 as usize).map(|seat| seat.room).unwrap_or_default()
+    }
+
+    /// The lower, the sooner an agent is filled.
+    pub fn rank(&self, agent: AgentId) -> Rank {
+        rank(self.room(agent), self.placing)
     }
 
     /// Sets what is known of an agent; one with more room than before is offered to waiting classes.

@@ -12,7 +12,7 @@ use crate::{
 };
 use fleetwire_common::{
     fb,
-    ids::{Name, SessionId, TaskId},
+    ids::{SessionId, TaskId},
     job::JobSpec,
     message::{Ack, Message},
     policy::ClusterPolicy,
@@ -80,24 +80,32 @@ impl Core {
                 self.live.queue.find(turn.class).map_or(0, |class| class.pending());
         }
         let shares = self.live.queue.shares();
-        let summary = |(name, rule): (&Name, &fleetwire_common::policy::QueueRule)| {
-            let queue = shares.find(name).unwrap_or_default();
-            let share = shares.get(queue);
-            fb::QueueSummaryT {
-                rule: Some(Box::new(rule.to_wire(name))),
-                held: share.map(|share| Box::new(share.held().cut().to_wire())),
-                attempts: share.map_or(0, |share| u32::try_from(share.attempts()).unwrap_or(u32::MAX)),
-                share: shares.dominant(queue) as f32,
-                waiting: waiting.get(&queue).copied().unwrap_or_default(),
-                jobs: share.map_or(0, |share| share.jobs),
-            }
-        };
+        let queues = record.policy.queues().filter_map(|(name, _)| shares.find(name));
+        let summaries = queues.filter_map(|queue| {
+            let waiting = waiting.get(&queue).copied().unwrap_or_default();
+            Some(fb::QueueSummaryT { waiting, ..self.queue_summary(queue)? })
+        });
         fb::PolicySummaryT {
             policy: Some(Box::new(record.policy.to_wire())),
             set_by: (!record.by.is_empty()).then(|| record.by.to_string()),
             set_at: record.at.as_ms(),
-            queues: Some(record.policy.queues().map(summary).collect()),
+            queues: Some(summaries.collect()),
         }
+    }
+
+    /// What a queue has and may, but for the tasks that wait; `None` if the policy has none of its name any more.
+    pub fn queue_summary(&self, queue: QueueId) -> Option<fb::QueueSummaryT> {
+        let shares = self.live.queue.shares();
+        let share = shares.get(queue)?;
+        let rule = self.state.policy.policy.queue(&share.name)?;
+        Some(fb::QueueSummaryT {
+            rule: Some(Box::new(rule.to_wire(&share.name))),
+            held: Some(Box::new(share.held().cut().to_wire())),
+            attempts: u32::try_from(share.attempts()).unwrap_or(u32::MAX),
+            share: shares.dominant(queue) as f32,
+            waiting: 0,
+            jobs: share.jobs,
+        })
     }
 
     /// Whose quota or share holds a task back that waits for an agent; `None` where there is one queue without a quota.

@@ -181,7 +181,7 @@ impl Shown {
         };
         for part in [&mut shown.envelope, &mut shown.body].into_iter().flatten() {
             each_message(part, &mut |kind, message| {
-                if kind == "SubmitJob" {
+                if matches!(kind, "SubmitJob" | "PlanJob") {
                     show_job(schema, message);
                 }
             });
@@ -242,7 +242,7 @@ impl Shown {
             if let Some(Err(error)) = task.map(str::parse::<fleetwire_common::ids::TaskId>) {
                 broken.push(Broken { requirement: "open-12", item, says: format!("task_id: {error}") });
             }
-            if kind == "SubmitJob" {
+            if matches!(kind.as_str(), "SubmitJob" | "PlanJob") {
                 let job =
                     message.get("job").and_then(Value::as_str).and_then(|text| from_hex(text.strip_prefix("hex:")?));
                 if let Err(error) = JobSpec::from_wire(&job.unwrap_or_default()) {

@@ -20,6 +20,7 @@ mod joining;
 mod limits;
 mod losing;
 mod numbers;
+mod planning;
 mod preempting;
 mod reconciling;
 mod replaying;

@@ -46,6 +46,7 @@ fn empty(kind: M) -> Option<fb::SchedulerMessageT> {
         M::TokenCreated => T::TokenCreated(Box::default()),
         M::Query => T::Query(Box::default()),
         M::Page => T::Page(Box::default()),
+        M::PlanJob => T::PlanJob(Box::default()),
         _ => return None,
     })
 }

@@ -27,6 +27,9 @@ impl T {
 
     pub fn submit_as(&mut self, submit: SubmitId, job: &JobSpec) -> Result<(u64, bool), fb::ErrorCode> {
         let bytes = job.to_wire();
+        // Of many the first are enough.
+        let is_asked = self.scheduler.state().jobs.len() < 100 && !self.scheduler.state().submits.contains_key(&submit);
+        let planned = is_asked.then(|| self.plan(bytes.clone()).refused.map(|nack| nack.code));
         let answer = self.request(|request| {
             fb::SchedulerMessageT::SubmitJob(Box::new(fb::SubmitJobT {
                 request,
@@ -35,8 +38,34 @@ impl T {
             }))
         });
         match answer {
-            Message::Rare(fb::SchedulerMessageT::JobSubmitted(done)) => Ok((done.job, done.repeated)),
-            Message::Rare(fb::SchedulerMessageT::Nack(nack)) => Err(nack.code),
+            Message::Rare(fb::SchedulerMessageT::JobSubmitted(done)) => {
+                assert_eq!(planned.flatten(), None, "what is taken would have been refused");
+                Ok((done.job, done.repeated))
+            }
+            Message::Rare(fb::SchedulerMessageT::Nack(nack)) => {
+                // Of its submit id a plan knows nothing.
+                let of_its_id =
+                    nack.code == fb::ErrorCode::TooOld || nack.message.iter().any(|it| it.contains("submit_id"));
+                assert!(
+                    of_its_id || planned.is_none_or(|it| it == Some(nack.code)),
+                    "{nack:?} was planned as {planned:?}"
+                );
+                Err(nack.code)
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What would become of a job; somebody else asks, and nothing changes by it.
+    pub fn plan(&mut self, job: Vec<u8>) -> fb::PlanT {
+        let (session, facts) = (self.connect(fb::Role::Operator, "planner"), self.facts.len());
+        let plan = fb::PlanJobT { request: 1, job: Some(job) };
+        self.send(session, Message::Rare(fb::SchedulerMessageT::PlanJob(Box::new(plan))));
+        let answer = self.inbox(session).pop();
+        assert_eq!(self.facts.len(), facts, "a plan decides nothing");
+        self.disconnect(session);
+        match answer {
+            Some(Message::Rare(fb::SchedulerMessageT::Page(page))) => *page.plan.expect("a plan"),
             other => panic!("{other:?}"),
         }
     }
