@@ -37,8 +37,8 @@ pub const PLAN_LOOKS_MAX: usize = 100_000;
 pub const PLAN_OBSTACLES_MAX: usize = 8;
 /// … and agents to which its tasks would go.
 pub const PLAN_PLACES_MAX: usize = 4;
-/// What a `PlanJob` counts as among the messages that a session may send.
-pub const PLAN_COST: u32 = 100;
+/// What a `PlanJob` counts as among the messages that a session may send: it may look at all agents again and again.
+pub const PLAN_COST: u32 = 1_000;
 /// Groups of agents in one explanation.
 pub const OBSTACLES_MAX: usize = 64;
 /// Agents that are looked at for one submit, to see whether any could run its tasks; what is left then may wait.

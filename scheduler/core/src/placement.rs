@@ -55,7 +55,7 @@ pub struct Index {
     pub reserved: Reserved,
 }
 
-/// The lower, the sooner an agent is filled: [`rank`].
+/// The lower, the sooner an agent is filled: [`Index::rank`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rank {
     has_gpu: bool,
