@@ -7,6 +7,7 @@ use fleetwire_common::{
     job::{JobSpec, TaskSpec, Terms},
     message::{Ack, Message},
 };
+use fleetwire_scheduler_core::limits::PLAN_COST;
 
 impl T {
     pub fn request(&mut self, message: impl FnOnce(u64) -> fb::SchedulerMessageT) -> Message {
@@ -28,7 +29,8 @@ impl T {
     pub fn submit_as(&mut self, submit: SubmitId, job: &JobSpec) -> Result<(u64, bool), fb::ErrorCode> {
         let bytes = job.to_wire();
         // Of many the first are enough.
-        let is_asked = self.scheduler.state().jobs.len() < 100 && !self.scheduler.state().submits.contains_key(&submit);
+        let (state, may_ask) = (self.scheduler.state(), self.config.policy.messages_burst >= PLAN_COST);
+        let is_asked = may_ask && state.jobs.len() < 100 && !state.submits.contains_key(&submit);
         let planned = is_asked.then(|| self.plan(bytes.clone()).refused.map(|nack| nack.code));
         let answer = self.request(|request| {
             fb::SchedulerMessageT::SubmitJob(Box::new(fb::SubmitJobT {
