@@ -1,10 +1,7 @@
 //! What a client sees of what has not happened yet: when something could start, and what would become of a job. Owned, plain, and what `--json` prints, as
 //! all [views](crate::views) are.
 
-use crate::{
-    error::ClientError,
-    views::{ObstacleView, QueueView},
-};
+use crate::views::{ObstacleView, QueueView};
 use fleetwire_common::fb;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -83,8 +80,9 @@ pub struct RefusalView {
     pub message: String,
     /// Whether the same may be accepted later.
     pub retriable: bool,
+    /// The code itself.
     #[serde(skip)]
-    number: fb::ErrorCode,
+    pub error: fb::ErrorCode,
 }
 
 /// Amounts of many tasks or agents together.
@@ -140,21 +138,13 @@ pub struct SemaphoreView {
     pub taken: u64,
 }
 
-impl PlanView {
-    /// The error that a submit would end with.
-    pub fn refusal(&self) -> Option<ClientError> {
-        let RefusalView { number, message, .. } = self.refused.as_ref()?;
-        Some(ClientError::Refused { code: *number, message: message.clone(), details: String::new() })
-    }
-}
-
 impl From<fb::PlanT> for PlanView {
     fn from(wire: fb::PlanT) -> PlanView {
         let refusal = |nack: fb::NackT| RefusalView {
             code: nack.code.variant_name().unwrap_or("Unknown"),
             message: nack.message.unwrap_or_default(),
             retriable: nack.retriable,
-            number: nack.code,
+            error: nack.code,
         };
         let semaphore = |one: fb::PlanSemaphoreT| SemaphoreView {
             name: one.name.unwrap_or_default(),

@@ -59,9 +59,12 @@ pub async fn plan(client: &Client, file: &Path, as_json: bool) -> Result<u8, Cli
     } else {
         print(&plans::plan(&plan))?;
     }
-    match plan.refusal() {
+    // As the submit would end.
+    match plan.refused {
         None => Ok(0),
-        Some(refused) => Err(refused.into()),
+        Some(refused) => {
+            Err(ClientError::Refused { code: refused.error, message: refused.message, details: String::new() }.into())
+        }
     }
 }
 
