@@ -14,6 +14,8 @@ pub struct AgentConfig {
     pub name: Option<Name>,
     /// Labels that constraints are matched against.
     pub labels: Vec<(String, String)>,
+    /// Where the tasks of others reach its own: a name or an IP address; `None` = where it connects from.
+    pub advertise: Option<String>,
     /// The kinds of work it takes; empty = all.
     pub agent_types: Vec<fb::AgentType>,
     /// What attempts may take together.
@@ -80,6 +82,7 @@ impl AgentConfig {
             join: None,
             name: None,
             labels: Vec::new(),
+            advertise: None,
             agent_types: Vec::new(),
             capacity: CapacityConfig::default(),
             custom: Custom::default(),

@@ -130,6 +130,7 @@ fn core_config(config: &AgentConfig, probe: &Probe, identity: &Identity) -> Resu
         data_id: random()?,
         software: software(),
         host: probe::host(),
+        address: config.advertise.clone().unwrap_or_default(),
         heartbeat_interval: config.heartbeat_interval,
     })
 }

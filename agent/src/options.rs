@@ -5,6 +5,7 @@ use clap::Parser;
 use fleetwire_common::{
     custom::{Custom, CustomError},
     fb,
+    gang::is_address,
     ids::Name,
     resources::{parse_cpu, parse_memory, parse_storage},
     token::JoinToken,
@@ -27,6 +28,9 @@ pub struct Options {
     /// Label that jobs can ask for; may be repeated
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
     labels: Vec<(String, String)>,
+    /// Name or IP address at which tasks on other agents reach those here [default: what the scheduler sees]
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
+    advertise: Option<String>,
     /// Kind of work to take; may be repeated [default: all]
     #[arg(long = "kind", value_name = "KIND", value_parser = parse_kind)]
     kinds: Vec<fb::AgentType>,
@@ -79,6 +83,7 @@ impl Options {
             join: self.join,
             name: self.name,
             labels: self.labels,
+            advertise: self.advertise,
             agent_types: self.kinds,
             capacity: CapacityConfig {
                 cpu: self.cpu,
@@ -105,6 +110,10 @@ enum OptionError {
     Label { found: String },
     #[error("{0}")]
     LabelKey(#[from] fleetwire_common::ids::NameError),
+    #[error(
+        "`{found}` is no address: expected a name or an IP address of at most 127 letters, digits, `.`, `:`, `-`, `_`, `[`, `]` and `%`"
+    )]
+    Address { found: String },
     #[error("`{found}` is no kind of work: expected trainer, inferencer, crawler, labeller or rater")]
     Kind { found: String },
     #[error("`{found}` is not a time: expected a number with a unit, such as `500ms`, `30s` or `5m`")]
@@ -114,6 +123,10 @@ enum OptionError {
 fn parse_label(text: &str) -> Result<(String, String), OptionError> {
     let (key, value) = text.split_once('=').ok_or_else(|| OptionError::Label { found: text.to_owned() })?;
     Ok((Name::new(key)?.to_string(), value.to_owned()))
+}
+
+fn parse_address(text: &str) -> Result<String, OptionError> {
+    if is_address(text) { Ok(text.to_owned()) } else { Err(OptionError::Address { found: text.to_owned() }) }
 }
 
 fn parse_kind(text: &str) -> Result<fb::AgentType, OptionError> {
@@ -146,7 +159,7 @@ mod tests {
     fn a_full_command_line_is_understood() {
         let line = "fleetwire-agent --data /d --name pi-1 --label zone=a --label tier=b --kind rater --kind Trainer \
                     --cpu 1.5 --memory 2GB --gpu 1 --storage 10GB --heartbeat 500ms --stop-tasks --log debug \
-                    --resource fpga=2 --resource license/ansys=4";
+                    --resource fpga=2 --resource license/ansys=4 --advertise pi-1.local";
         let config = Options::try_parse_from(line.split_whitespace()).unwrap().into_config().unwrap();
         assert_eq!(config.custom.to_string(), "2 fpga, 4 license/ansys");
         assert_eq!(config.labels, [("zone".into(), "a".into()), ("tier".into(), "b".into())]);
@@ -154,6 +167,7 @@ mod tests {
         assert_eq!((config.capacity.cpu, config.capacity.memory), (Some(1_500), Some(2_000)));
         assert_eq!(config.heartbeat_interval, Duration::from_millis(500));
         assert_eq!(config.on_stop, OnStop::Cancel);
+        assert_eq!(config.advertise.as_deref(), Some("pi-1.local"));
         assert!(config.join.is_none());
     }
 
@@ -167,6 +181,7 @@ mod tests {
             ("--data d --name a/b", "has the character"),
             ("--data d --cpu much", "not an amount"),
             ("--data d --resource fpga", "NAME=COUNT"),
+            ("--data d --advertise a,b", "is no address"),
             ("--data d --resource gpu=1", "key of its own"),
             ("--name a", "--data"),
         ] {

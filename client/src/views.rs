@@ -445,6 +445,7 @@ pub fn reason_name(reason: fb::EndReason) -> &'static str {
         fb::EndReason::FailureBudget => "failure_budget",
         fb::EndReason::InputsTooLarge => "inputs_too_large",
         fb::EndReason::Preempted => "preempted",
+        fb::EndReason::GangLost => "gang_lost",
         _ => "unknown",
     }
 }

@@ -7,6 +7,7 @@ mod wire;
 pub use crate::{
     constraint::{Constraint, ConstraintError, Preference},
     custom::{Custom, CustomError},
+    gang::GangError,
     graph::{Dependency, Graph, GraphError},
     labels::Labels,
     semaphore::{Semaphore, SemaphoreError},
@@ -14,7 +15,7 @@ pub use crate::{
     terms::{Terms, TermsError},
 };
 use crate::{
-    fb,
+    fb, gang,
     ids::{Name, NameError},
     limits::*,
     resources::Resources,
@@ -101,6 +102,10 @@ pub struct TaskSpec {
     pub sweep: Option<Box<Sweep>>,
     /// What it holds, of whatever all tasks of all jobs share, while it may run.
     pub semaphores: Vec<Semaphore>,
+    /// So many consecutive tasks start together, each on an agent of its own, or not at all; 0 = each alone.
+    pub gang: u32,
+    /// What becomes of a gang of which a member is lost.
+    pub gang_lost: fb::OnLost,
 }
 
 impl Default for TaskSpec {
@@ -136,6 +141,8 @@ impl Default for TaskSpec {
             prefer: Vec::new(),
             sweep: None,
             semaphores: Vec::new(),
+            gang: 0,
+            gang_lost: wire.gang_lost,
         }
     }
 }
@@ -219,6 +226,14 @@ pub enum JobError {
         /// What is wrong with them.
         error: Box<SemaphoreError>,
     },
+    /// A gang that could never start.
+    #[error("gang of task `{task}`: {error}")]
+    Gang {
+        /// The entry.
+        task: String,
+        /// What is wrong with it.
+        error: GangError,
+    },
     /// Its terms contradict each other, or what agents can keep.
     #[error("{0}")]
     Terms(#[from] TermsError),
@@ -252,8 +267,10 @@ impl JobSpec {
         }
         bound("the job", "bytes of all files", file_bytes, FILES_BYTES_MAX)?;
         semaphore::check(&tasks)?;
-        // Of what holds one no two attempts may be, and nothing may be left of one that is not heard any more.
-        terms.exclusive |= tasks.iter().any(|task| !task.semaphores.is_empty());
+        gang::check(&tasks, &terms)?;
+        // Of what holds one, and of a gang's members, no two attempts may be, and nothing may be left of one that is not
+        // heard any more.
+        terms.exclusive |= tasks.iter().any(|task| !task.semaphores.is_empty() || task.gang > 0);
         terms.check(&tasks)?;
         Graph::of(&tasks)?;
         let labels = Labels::default();

@@ -11,6 +11,7 @@ pub mod constraint;
 pub mod custom;
 pub mod envelope;
 pub mod facts;
+pub mod gang;
 pub mod graph;
 pub mod ids;
 pub mod job;

@@ -66,6 +66,11 @@ pub const CONSTRAINT_VALUE_BYTES_MAX: usize = 256;
 pub const SEMAPHORES_MAX: usize = 8;
 /// … and units of one.
 pub const SEMAPHORE_UNITS_MAX: u32 = 1_000_000;
+/// Members of a gang …
+pub const GANG_MAX: u32 = 256;
+/// … and bytes of the address at which an agent's are reached: all of them are one value of the environment.
+pub const ADDRESS_BYTES_MAX: usize = 127;
+const _: () = assert!(GANG_MAX as usize * (ADDRESS_BYTES_MAX + 1) <= VALUE_BYTES_MAX);
 /// Custom resources of an agent, or of a task entry …
 pub const CUSTOM_RESOURCES_MAX: usize = 16;
 /// … and the largest amount of one.

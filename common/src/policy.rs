@@ -286,7 +286,7 @@ impl ClusterPolicy {
         for task in &job.tasks {
             let name = || task.name.clone();
             if let Some((what, quota, needs)) =
-                rule.quota.limits(task.resources).find(|(_, limit, needs)| needs > limit)
+                rule.quota.limits(task.at_once()).find(|(_, limit, needs)| needs > limit)
             {
                 return Err(QueueError::AboveQuota { task: name(), queue: queue.clone(), what, needs, quota });
             }

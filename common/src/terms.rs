@@ -42,7 +42,7 @@ pub enum TermsError {
     #[error("keep is {found}: expected original, replacement or best_progress")]
     Keep { found: u8 },
     #[error(
-        "exclusive work, and what holds a semaphore, must be stopped by its agent before it may start elsewhere: set stop_on_disconnect_after, \
+        "exclusive work, what holds a semaphore, and a gang must be stopped by its agent before it may start elsewhere: set stop_on_disconnect_after, \
          to less than lost_after ({lost_after_s} s) less the kill_grace"
     )]
     NeverStopped { lost_after_s: u64 },

@@ -99,6 +99,7 @@ fn config() -> Config {
         agent_types: vec![fb::AgentType::Trainer],
         executors: vec![fb::Executor::Process, fb::Executor::Noop],
         data_id: [1; 16],
+            address: String::new(),
         software: String::new(),
         host: String::new(),
         heartbeat_interval: Duration::from_secs(30),

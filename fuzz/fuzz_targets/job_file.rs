@@ -39,7 +39,7 @@ const FILES: [&str; 4] = [
     include_str!("../job-files/everything.toml"),
     "[[task]]\nexecutor = 'noop'\n",
 ];
-const KEYS: [&str; 59] = [
+const KEYS: [&str; 61] = [
     "name", "lost_after", "stop_on_disconnect_after", "retry_lost", "keep", "exclusive", "[[task]]\nname", "[[task]]\ncommand",
     "count", "kind", "command", "script", "executor", "cpu", "memory", "gpu", "storage", "storage_backend", "env", "env.X",
     "parameters", "parameters.y.z", "file", "[[task.file]]\npath", "content", "source", "executable", "priority",
@@ -47,7 +47,7 @@ const KEYS: [&str; 59] = [
     "after", "[[task.after]]\ntask", "on", "each", "start_after", "deadline", "stop_after_failures", "max_running", "labels.a",
     "annotations.a", "resources.a", "whole_agent", "distinct_agents", "[[task.prefer]]\nconstraint", "weight", "sweep.a",
     "sweep.mode", "[[task.input]]\ntask", "start_at", "await_agents",
-    "semaphores", "[[task.semaphores]]\nname", "max",
+    "semaphores", "[[task.semaphores]]\nname", "max", "gang", "gang_lost",
 ];
 const VALUES: [&str; 34] = [
     "1", "0", "-1", "9223372036854775807", "-9223372036854775808", "1e999", "nan", "0.5", "true", "false", "''", "'a'",

@@ -357,7 +357,7 @@ impl World {
         }
         let (theirs, _) = greeting.on_welcome(&back).expect("an honest Welcome");
         self.peers.insert(session, Peer { place, ours: ours.sealer, opener: Some(ours.opener), theirs, next: 0 });
-        self.handle(Event::Connected { session, principal, hello }, None);
+        self.handle(Event::Connected { session, principal, hello, address: "10.0.0.1" }, None);
     }
 
     fn session(&self, which: u8) -> Option<SessionId> {

@@ -207,6 +207,7 @@ fn make_live(path: &Path) {
             data_id: [agent as u8; 16],
             software: "example".into(),
             host: "example".into(),
+            address: String::new(),
         };
         let name = Name::new(&format!("edge-{agent}")).unwrap();
         push(&mut batch, &Fact::AgentRegistered { agent: AgentId(agent), name, profile: Arc::new(profile) });

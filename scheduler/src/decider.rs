@@ -201,7 +201,8 @@ mod tests {
             receipt: None,
             software: "test".into(),
         };
-        decider.handle(NOW, Event::Connected { session: SESSION, principal: Principal { role, name }, hello });
+        let principal = Principal { role, name };
+        decider.handle(NOW, Event::Connected { session: SESSION, principal, hello, address: "::1" });
         decider
     }
 

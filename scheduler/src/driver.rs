@@ -218,8 +218,9 @@ impl Driver {
         match input {
             Input::Connected { session, principal, hello, sender, opener } => {
                 tracing::debug!(%principal, session = session.0, "connected");
+                let address = sender.remote_address().ip().to_canonical().to_string();
                 self.peers.add(session, principal.clone(), sender, opener);
-                decider.handle(now, Event::Connected { session, principal, hello });
+                decider.handle(now, Event::Connected { session, principal, hello, address: &address });
             }
             Input::Frames { session, mut frames } => {
                 while !decider.is_full()

@@ -1,4 +1,4 @@
-// @generated stamp 1c5361636bdda851f4603f0ee4d471c5b522d096cb98c2ac1fdd48d83d3b44c7 flatc 25.12.19
+// @generated stamp b12f6b86e3fdbb455eb749de733daa1fb62967fb066defe22d3a432ee78ef72f flatc 25.12.19
 use super::{Verifier, fb};
 
 /// How deep tables can lie in each other: no schema here holds itself.
@@ -258,7 +258,7 @@ fn attempt_report(v: &mut Verifier<'_>, at: usize) -> Option<()> {
 }
 
 fn register(v: &mut Verifier<'_>, at: usize) -> Option<()> {
-    let mut table = v.table(at, 36)?;
+    let mut table = v.table(at, 40)?;
     if let Some(at) = table.offset(v, 4)? {
         resource_spec(v, at)?;
     }
@@ -284,6 +284,9 @@ fn register(v: &mut Verifier<'_>, at: usize) -> Option<()> {
         v.text(at)?;
     }
     table.inline(20, 4, 4);
+    if let Some(at) = table.offset(v, 22)? {
+        v.text(at)?;
+    }
     table.finish(v)
 }
 
@@ -1205,7 +1208,7 @@ fn semaphore(v: &mut Verifier<'_>, at: usize) -> Option<()> {
 }
 
 fn task_spec(v: &mut Verifier<'_>, at: usize) -> Option<()> {
-    let mut table = v.table(at, 100)?;
+    let mut table = v.table(at, 105)?;
     if let Some(at) = table.offset(v, 4)? {
         v.text(at)?;
     }
@@ -1261,6 +1264,8 @@ fn task_spec(v: &mut Verifier<'_>, at: usize) -> Option<()> {
     if let Some(at) = table.offset(v, 60)? {
         v.each(at, semaphore)?;
     }
+    table.inline(62, 4, 4);
+    table.inline(64, 1, 1);
     table.finish(v)
 }
 
@@ -1334,7 +1339,7 @@ fn principal_enrolled(v: &mut Verifier<'_>, at: usize) -> Option<()> {
 }
 
 fn agent_registered(v: &mut Verifier<'_>, at: usize) -> Option<()> {
-    let mut table = v.table(at, 36)?;
+    let mut table = v.table(at, 40)?;
     table.inline(4, 4, 4);
     if let Some(at) = table.offset(v, 6)? {
         v.text(at)?;
@@ -1358,6 +1363,9 @@ fn agent_registered(v: &mut Verifier<'_>, at: usize) -> Option<()> {
         v.text(at)?;
     }
     if let Some(at) = table.offset(v, 20)? {
+        v.text(at)?;
+    }
+    if let Some(at) = table.offset(v, 22)? {
         v.text(at)?;
     }
     table.finish(v)

@@ -11,7 +11,7 @@ use fleetwire_agent_core as agent;
 use fleetwire_common::{
     fb,
     graph::Dependency,
-    job::Semaphore,
+    job::{Semaphore, TaskSpec},
     message::{Ack, Message},
     terms::Terms,
 };
@@ -21,6 +21,7 @@ const NOT_RETRIED: u16 = 100;
 const EXCLUSIVE: u16 = 101;
 const HOLDS: u16 = 102;
 const UNPLACEABLE: u16 = 103;
+const GANG: u16 = 104;
 
 /// How often each thing happened, by its name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -208,6 +209,13 @@ impl Coverage {
         }
     }
 
+    /// Counts an assignment of a gang's member.
+    pub fn is_of_gang(&mut self, spec: &TaskSpec) {
+        if spec.gang > 0 {
+            self.count(Area::Terms, GANG, u16::from(spec.gang_lost.0));
+        }
+    }
+
     /// Counts what was done with a backup.
     pub fn restoring(&mut self, what: Restoring) {
         self.count(Area::Restoring, what as u16, 0);
@@ -340,6 +348,7 @@ fn name(area: Area, first: u16, second: u16) -> String {
             (UNPLACEABLE, _) => "refused, for no agent could ever run it".to_owned(),
             (HOLDS, 0) => "what holds a semaphore is assigned".to_owned(),
             (HOLDS, _) => "what holds several semaphores is assigned".to_owned(),
+            (GANG, on_lost) => format!("a member of a gang is assigned: {:?}", fb::OnLost(on_lost as u8)),
             (EXCLUSIVE, 0) => "exclusive work ends".to_owned(),
             (EXCLUSIVE, _) => "exclusive work is tried again".to_owned(),
             (keep, way) => {

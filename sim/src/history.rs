@@ -371,7 +371,8 @@ impl History {
             if losses > 0 && !terms.retry_lost {
                 return broken("P2", format!("{id} was lost, is not to be retried, and was assigned again"));
             }
-            if losses > 0 && losses >= spec.max_losses as usize {
+            // What is lost of a gang that starts anew for another's sake does not count.
+            if spec.gang == 0 && losses > 0 && losses >= spec.max_losses as usize {
                 return broken("P2", format!("{id} was assigned again after {losses} losses of {}", spec.max_losses));
             }
         }

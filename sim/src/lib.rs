@@ -22,6 +22,7 @@ mod depending;
 mod device;
 mod fate;
 mod faults;
+mod ganging;
 mod history;
 mod holding;
 mod invariants;

@@ -43,7 +43,7 @@ pub fn promises(live: &Live, state: &State) -> BTreeMap<AgentId, Promise> {
     let promise = |(agent, reservation): (AgentId, &fleetwire_scheduler_core::reserved::Reservation)| {
         let first = live.queue.find(reservation.class)?.first()?;
         let spec = Arc::clone(state.task_spec(first)?);
-        let (waited_since, starts_at) = (reservation.waited_since, reservation.starts_at);
+        let (waited_since, starts_at) = (reservation.waited_since, live.index.reserved.starts_at(reservation));
         Some((agent, Promise { first, spec, waited_since, starts_at }))
     };
     live.index.reserved.iter().filter_map(promise).collect()

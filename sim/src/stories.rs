@@ -130,7 +130,8 @@ impl Story {
         client.submit(world, now, &job)
     }
 
-    fn submit_on(&mut self, tasks: Vec<TaskSpec>, terms: Terms) -> SubmitId {
+    /// Has a job submitted on terms of its own, and does not wait for the answer.
+    pub fn submit_on(&mut self, tasks: Vec<TaskSpec>, terms: Terms) -> SubmitId {
         let job = JobSpec::new(name("story"), tasks, terms);
         let job = job.unwrap_or_else(|error| panic!("a story's job must be valid: {error}"));
         let now = self.now();

@@ -19,20 +19,22 @@ pub fn invariant_labels_suit(shadow: &State, attempt: AttemptId, agent: AgentId)
     }
 }
 
-/// A job that does not wait for agents to come is taken only if each of its tasks could run on one that is known, if any is.
+/// A job that does not wait for agents to come is taken only if each of its tasks could run on one that is known, if
+/// any is, and each of its gangs on as many as it has members.
 pub fn invariant_what_is_taken_could_run(shadow: &State, spec: &JobSpec) -> Result<(), Violation> {
     let known = || shadow.agents.known().map(|(_, record)| &record.profile);
     if spec.terms.await_agents || known().next().is_none() {
         return Ok(());
     }
     let could = |task: &TaskSpec| {
-        known().any(|profile| {
+        let suitable = known().filter(|profile| {
             let label = |constraint: &Constraint| profile.labels.get(constraint.label.as_str()).map(String::as_str);
             task.resources.fits(profile.capacity)
                 && task.custom.iter().all(|(name, amount)| profile.custom.amount(name) >= amount)
                 && task.agent_type.is_none_or(|kind| profile.agent_types.contains(&kind))
                 && task.constraints.iter().all(|constraint| satisfied(constraint, label(constraint)))
-        })
+        });
+        suitable.count() >= task.gang.max(1) as usize
     };
     match spec.tasks.iter().find(|task| !could(task)) {
         None => Ok(()),
@@ -61,6 +63,10 @@ pub fn invariant_nothing_is_beside(
         let of = |id: AttemptId| (id.task.job, id.task.entry);
         if spec.distinct_agents && of(other) == of(attempt) {
             return broken("apart", format!("{attempt} was assigned beside {other}"));
+        }
+        let gang = |id: AttemptId| id.task.index.checked_div(spec.gang);
+        if of(other) == of(attempt) && gang(attempt).is_some() && gang(other) == gang(attempt) {
+            return broken("gang", format!("{attempt} was assigned beside {other}, which is of the same gang"));
         }
     }
     Ok(())

@@ -89,6 +89,7 @@ pub fn job(number: usize, offers: &[Offer], tasks_max: u32, random: &mut Random)
     let terms = in_time(terms(&tasks, random), random.clone());
     let terms = capped(&mut tasks, terms, random.clone());
     holding(&mut tasks, terms, random.clone());
+    let terms = ganged(&mut tasks, offers, terms, random.clone());
     // The agents that can do it may be yet to come.
     let terms = Terms { await_agents: random.clone().fork(0xa3a).chance(500), ..terms };
     swept(&mut tasks, random.clone());
@@ -169,6 +170,39 @@ fn holding(tasks: &mut [TaskSpec], terms: Terms, mut random: Random) {
         let drawn = drawn.into_iter().filter(|_| random.chance(350)).collect::<Vec<_>>();
         task.semaphores = drawn.into_iter().map(|(of, max, units)| Semaphore { name: name(of), max, units }).collect();
     }
+}
+
+/// Of what may be a gang, some are: of two or three members that together need no more than one of them did alone.
+fn ganged(tasks: &mut [TaskSpec], offers: &[Offer], terms: Terms, mut random: Random) -> Terms {
+    // A generator of its own: what else is drawn stays as it was.
+    let mut random = random.fork(0x9a9);
+    let mut terms = terms;
+    for task in tasks.iter_mut().filter(|_| terms.exclusive) {
+        let size = random.between(2, 3) as u32;
+        let part = |amount: u32| amount / size;
+        let Resources { cpu, memory, gpu, storage } = task.resources;
+        let resources = Resources { cpu: part(cpu), memory: part(memory), gpu: part(gpu), storage: part(storage) };
+        let there = offers.iter().filter(|offer| is_possible(&TaskSpec { resources, ..task.clone() }, offer));
+        if task.count < size || there.count() < size as usize || !random.chance(500) {
+            continue;
+        }
+        let drawn = [fb::OnLost::Restart, fb::OnLost::Restart, fb::OnLost::Replace, fb::OnLost::Fail];
+        task.gang_lost = random.pick(&drawn).copied().unwrap_or_default();
+        (task.gang, task.resources, task.count) = (size, resources, task.count - task.count % size);
+        task.semaphores.retain(|held| held.units * size <= held.max);
+        let whole = |cap: u32| if cap == 0 { 0 } else { cap.max(size) };
+        (task.max_running, terms.max_running) = (whole(task.max_running), whole(terms.max_running));
+    }
+    terms
+}
+
+/// Whether a device with that offer could run it.
+fn is_possible(task: &TaskSpec, offer: &Offer) -> bool {
+    let value = |label: &Name| offer.labels.iter().find(|(name, _)| name == label.as_str()).map(|(_, it)| it.as_str());
+    task.resources.fits(offer.capacity)
+        && task.custom.fits(&offer.custom)
+        && task.agent_type.is_none_or(|kind| offer.agent_types.contains(&kind))
+        && task.constraints.iter().all(|one| one.holds(value(&one.label)))
 }
 
 /// Now and then the tasks of an array differ in one parameter, or in two.

@@ -74,6 +74,7 @@ fn agent(number: u8) -> Arc<AgentProfile> {
         data_id: [number; 16],
         software: String::new(),
         host: String::new(),
+        address: String::new(),
     })
 }
 

@@ -106,7 +106,12 @@ const NOT_REACHED: [(&str, &str); 32] = [
 ];
 
 /// Ends, answers, steps of attempts and sessions, and what the processes go through.
-const MUST_BE_REACHED: [&str; 110] = [
+const MUST_BE_REACHED: [&str; 115] = [
+    "end Cancelled by GangLost",
+    "waiting, Failed by GangLost",
+    "a member of a gang is assigned: Restart",
+    "a member of a gang is assigned: Replace",
+    "a member of a gang is assigned: Fail",
     "end Cancelled by Preempted",
     "an agent is reserved",
     "on a reserved agent: what comes before",

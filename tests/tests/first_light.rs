@@ -17,6 +17,29 @@ fn a_command_runs_on_an_agent_that_joined() {
 }
 
 #[test]
+fn a_gang_starts_together_on_agents_of_its_own_and_knows_where_they_are() {
+    let mut cluster = Cluster::start();
+    cluster.join_agent("a0", &["--advertise", "alpha.example"]);
+    cluster.join_agent("a1", &[]);
+    cluster.join_agent("a2", &["--advertise", "gamma.example"]);
+    cluster.wait_for_agents(3);
+    let ended = cluster.cli_json(&["submit", &example("gang.toml"), "--wait", "--json"]);
+    assert_eq!(ended["exit_status"], 0, "{ended}");
+    let tasks = ended["tasks"].as_array().unwrap();
+    let addresses = [("a0", "alpha.example"), ("a1", "127.0.0.1"), ("a2", "gamma.example")];
+    let address = |agent: &str| addresses.iter().find(|(name, _)| *name == agent).unwrap().1;
+    let peers: Vec<&str> = tasks.iter().map(|task| address(task["agent"].as_str().unwrap())).collect();
+    for (rank, task) in tasks.iter().enumerate() {
+        assert_eq!((task["result"]["rank"].as_u64(), task["result"]["size"].as_u64()), (Some(rank as u64), Some(3)));
+        assert_eq!(task["result"]["peers"], peers.join(","), "{ended}");
+    }
+    let mut agents = peers;
+    agents.sort_unstable();
+    agents.dedup();
+    assert_eq!(agents.len(), 3, "each has an agent of its own");
+}
+
+#[test]
 fn the_first_example_ends_with_its_results() {
     let cluster = Cluster::with_agents(3);
     let ended = cluster.cli_json(&["submit", &example("first.toml"), "--wait", "--json"]);

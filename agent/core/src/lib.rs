@@ -61,6 +61,8 @@ pub struct Config {
     pub software: String,
     /// The machine, for people.
     pub host: String,
+    /// Where others reach its tasks; empty = where its sessions come from.
+    pub address: String,
     /// Between heartbeats, until the scheduler says otherwise.
     pub heartbeat_interval: Duration,
 }

@@ -47,6 +47,7 @@ impl Agent {
             software: Some(self.config.software.clone()),
             host: Some(self.config.host.clone()),
             backlog: BACKLOG_MAX as u32,
+            address: (!self.config.address.is_empty()).then(|| self.config.address.clone()),
         };
         effects.push(send(fb::SchedulerMessageT::Register(Box::new(register))));
     }

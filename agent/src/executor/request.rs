@@ -35,7 +35,8 @@ pub struct SpawnRequest<'a> {
     pub command: &'a str,
     /// Its arguments, without the program's own name.
     pub arguments: Vec<&'a str>,
-    /// Its environment, complete; names that begin with `FLEETWIRE_` are ours, but for a sweep's `FLEETWIRE_PARAM_…`.
+    /// Its environment, complete; names that begin with `FLEETWIRE_` are ours, but for a sweep's `FLEETWIRE_PARAM_…` and
+    /// a gang's `FLEETWIRE_GANG_…`.
     pub environment: Vec<(&'a str, &'a str)>,
     /// JSON text, given to the task as `FLEETWIRE_PARAMETERS`.
     pub parameters: &'a str,
@@ -315,7 +316,8 @@ impl SpawnRequest<'_> {
             count = count.saturating_add(1);
         };
         for (name, value) in &self.environment {
-            if !name.starts_with("FLEETWIRE_") || name.starts_with("FLEETWIRE_PARAM_") {
+            let handed = ["FLEETWIRE_PARAM_", "FLEETWIRE_GANG_"].iter().any(|ours| name.starts_with(ours));
+            if !name.starts_with("FLEETWIRE_") || handed {
                 put(&[name.as_bytes(), b"=", value.as_bytes()]);
             }
         }

@@ -21,6 +21,7 @@ fn agent() -> Agent {
         agent_types: Vec::new(),
         executors: Vec::new(),
         data_id: [1; 16],
+        address: String::new(),
         software: String::new(),
         host: String::new(),
         heartbeat_interval: std::time::Duration::from_secs(30),

@@ -127,6 +127,7 @@ impl Device {
             agent_types: vec![fb::AgentType::Trainer],
             executors: vec![fb::Executor::Process],
             data_id: id,
+            address: String::new(),
             software: "bench".to_owned(),
             host: "bench".to_owned(),
             heartbeat_interval: super::HEARTBEAT,

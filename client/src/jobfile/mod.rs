@@ -16,6 +16,7 @@ pub use mistake::{JobFileError, Mistake, MistakeKind};
 
 use fleetwire_common::{
     fb,
+    gang::GangError,
     ids::Name,
     job::{JobError, JobSpec, Labels, Terms, TermsError},
     labels::Texts,
@@ -217,6 +218,7 @@ fn refused(error: JobError, entries: &[Entry], section: &Section<'_>) -> Fault {
         JobError::Constraints { task, .. } => spot(task, "constraints"),
         JobError::Custom { task, .. } => spot(task, "resources"),
         JobError::Semaphores { task, .. } => spot(task, "semaphores"),
+        JobError::Gang { task, error } => spot(task, if *error == GangError::NoGang { "gang_lost" } else { "gang" }),
         JobError::Graph(error) => spot(error.task(), "after"),
         JobError::Terms(TermsError::NeverStopped { .. }) => Some(section.span_of("exclusive")),
         JobError::Terms(TermsError::NeverStarts { .. }) => Some(section.span_of("deadline")),

@@ -13,7 +13,8 @@ use fleetwire_common::{
     ids::Name,
     job::{Constraint, Dependency, FileSpec, Preference, Semaphore, TaskSpec},
     limits::{
-        ARRAY_TASKS_MAX, ATTEMPTS_MAX, CUSTOM_AMOUNT_MAX, PREFERENCE_WEIGHT_MAX, RESOURCES_MAX, SEMAPHORE_UNITS_MAX,
+        ARRAY_TASKS_MAX, ATTEMPTS_MAX, CUSTOM_AMOUNT_MAX, GANG_MAX, PREFERENCE_WEIGHT_MAX, RESOURCES_MAX,
+        SEMAPHORE_UNITS_MAX,
     },
     resources::{Resources, parse_memory, parse_storage},
     sweep::{Axis, Sweep, Value},
@@ -55,6 +56,8 @@ const TASK_KEYS: &[&str] = &[
     "whole_agent",
     "distinct_agents",
     "semaphores",
+    "gang",
+    "gang_lost",
     "prefer",
     "sweep",
 ];
@@ -219,6 +222,13 @@ fn what_it_needs(section: &Section<'_>, spec: &mut TaskSpec) -> Result<(), Fault
         for value in field.array("a list of names, or of tables such as { name = \"db\", max = 3 }")? {
             spec.semaphores.push(semaphore(value)?);
         }
+    }
+    if let Some(field) = section.field("gang")? {
+        spec.gang = bounded(&field, 2, GANG_MAX)?;
+    }
+    if let Some(field) = section.field("gang_lost")? {
+        const POLICIES: [fb::OnLost; 3] = [fb::OnLost::Restart, fb::OnLost::Replace, fb::OnLost::Fail];
+        spec.gang_lost = field.choice(&["restart", "replace", "fail"], &POLICIES)?;
     }
     if let Some(field) = section.field("prefer")? {
         for value in field.array("a list of tables, written as [[task.prefer]]")? {

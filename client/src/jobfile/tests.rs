@@ -468,6 +468,33 @@ fn what_a_task_holds_of_a_name() {
 }
 
 #[test]
+fn what_starts_together() {
+    let of = |text: &str| {
+        read(&format!(
+            "name = 'j'\nlost_after = '2m'\nstop_on_disconnect_after = '90s'\n[[task]]\ncommand = ['true']\n{text}\n"
+        ))
+    };
+    let job = of("count = 8\ngang = 4\ngang_lost = 'replace'").unwrap();
+    assert_eq!((job.tasks[0].gang, job.tasks[0].gang_lost), (4, fb::OnLost::Replace));
+    assert!(job.terms.exclusive, "of a member there is one attempt at a time");
+    assert_eq!(of("count = 2\ngang = 2").unwrap().tasks[0].gang_lost, fb::OnLost::Restart);
+    for (text, says) in [
+        ("count = 4\ngang = 1", "expected 2 to 256"),
+        ("count = 4\ngang = 257", "expected 2 to 256"),
+        ("count = 5\ngang = 2", "a multiple of the gang's 2 members"),
+        ("count = 4\ngang = 2\nmax_running = 1", "expected at least 2"),
+        ("count = 4\ngang = 2\nsemaphores = ['a']", "expected at least 2, because 2 members hold 1 each"),
+        ("count = 4\ngang = 2\ngang_lost = 'wait'", "restart"),
+        ("gang_lost = 'fail'", "set gang, or leave it out"),
+    ] {
+        let refused = of(text).unwrap_err().to_string();
+        assert!(refused.contains(says), "{text}: {refused}");
+    }
+    let never = mistake("name = 'j'\n[[task]]\ncommand = ['true']\ncount = 2\ngang = 2\n");
+    assert!(never.to_string().contains("a gang must be stopped by its agent"), "{never}");
+}
+
+#[test]
 fn what_is_written_on_a_job() {
     let task = "[[task]]\ncommand = ['true']\n";
     let job = read(&format!(

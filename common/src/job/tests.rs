@@ -34,7 +34,9 @@ fn a_job_survives_the_wire() {
         result_path: "out.json".into(),
         whole_agent: true,
         distinct_agents: true,
-        semaphores: vec![Semaphore { name: Name::new("db").unwrap(), max: 3, units: 2 }],
+        semaphores: vec![Semaphore { name: Name::new("db").unwrap(), max: 300, units: 2 }],
+        gang: 100,
+        gang_lost: fb::OnLost::Replace,
         prefer: vec![Preference {
             constraint: Constraint::new(Name::new("disk").unwrap(), fb::ConstraintOp::Exists, ""),
             weight: -7,

@@ -70,6 +70,9 @@ impl TaskSpec {
         if wire.storage_backend().variant_name().is_none() {
             return Err(unknown("storage_backend", wire.storage_backend().0.to_string(), "a storage type that exists"));
         }
+        if wire.gang_lost().variant_name().is_none() {
+            return Err(unknown("gang_lost", wire.gang_lost().0.to_string(), "restart, replace or fail"));
+        }
         // Resources::from_wire cuts to the limits, which suits capacities; a request is refused instead.
         let resources = Resources::from_wire(wire.resources());
         let asked = wire.resources().map(|spec| spec.unpack()).unwrap_or_default();
@@ -113,6 +116,8 @@ impl TaskSpec {
             prefer: prefer.collect::<Result<_, _>>()?,
             sweep: wire.sweep().map(|sweep| Box::new(Sweep::from_wire(sweep))),
             semaphores: semaphores.collect::<Result<_, _>>()?,
+            gang: wire.gang(),
+            gang_lost: wire.gang_lost(),
             name,
         })
     }
@@ -154,6 +159,8 @@ impl TaskSpec {
             prefer: (!self.prefer.is_empty()).then(|| self.prefer.iter().map(Preference::to_wire).collect()),
             sweep: self.sweep.as_ref().map(|sweep| Box::new(sweep.to_wire())),
             semaphores: (!self.semaphores.is_empty()).then(|| self.semaphores.iter().map(Semaphore::to_wire).collect()),
+            gang: self.gang,
+            gang_lost: self.gang_lost,
         }
     }
 }

@@ -140,6 +140,7 @@ fn bodies() -> Vec<F> {
             data_id: id(),
             software: text("0.1.0"),
             host: text("pi"),
+            address: text("pi.local"),
         })),
         F::AgentUnreachable(Box::new(fb::AgentUnreachableT { agent: 7 })),
         F::AgentReturned(Box::new(fb::AgentReturnedT { agent: 7 })),

@@ -33,6 +33,8 @@ pub struct AgentProfile {
     pub software: String,
     /// Its host's name.
     pub host: String,
+    /// Where others reach what runs there: as it says itself, else the address from which it registered.
+    pub address: String,
 }
 
 /// One agent.

@@ -70,6 +70,7 @@ impl Audiences {
             whole_agent: false,
             distinct: None,
             semaphores: Vec::new(),
+            gang: 0,
             ..request.clone()
         };
         if let Some(known) = self.by_request.get(&request).copied()

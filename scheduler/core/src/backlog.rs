@@ -131,7 +131,7 @@ impl Core {
     }
 
     fn assign_ahead(&mut self, agent: AgentId, task: TaskId, effects: &mut Effects) {
-        if !self.live.take_place(task) {
+        if !self.live.take_places(task, 1) {
             self.live.enqueue(task);
             self.live.unplanned = true;
             return;

@@ -4,7 +4,7 @@
 //! Invariants: a task that may be assigned but for the caps is either in the queue or held back; once a job was looked at,
 //! each of its entries has as much in the queue as there is room for, and no more. Counters, not scans.
 
-use crate::{attempts::Job, ranges::Ranges};
+use crate::{attempts::Job, gathering::whole_gangs, ranges::Ranges};
 use std::ops::Range;
 
 /// The caps of a job that has some.
@@ -26,6 +26,8 @@ pub struct Cap {
     pub open: u32,
     /// How many tasks wait in the queue; of an entry only.
     pub queued: u32,
+    /// So many tasks are assigned together, or not at all; of an entry only.
+    pub gang: u32,
 }
 
 impl Cap {
@@ -38,7 +40,8 @@ impl Caps {
     /// Of a job of which nothing is assigned yet; `None` if it has no cap.
     pub fn of(job: &Job) -> Option<Box<Caps>> {
         let cap = |max| Cap { max, ..Cap::default() };
-        let entries: Vec<Cap> = job.entries.iter().map(|entry| cap(entry.spec.max_running)).collect();
+        let entries: Vec<Cap> =
+            job.entries.iter().map(|entry| Cap { gang: entry.spec.gang, ..cap(entry.spec.max_running) }).collect();
         let whole = cap(job.spec.terms.max_running);
         let has_any = whole.max > 0 || entries.iter().any(|entry| entry.max > 0);
         has_any.then(|| Box::new(Caps { job: whole, entries, held_back: Ranges::default(), changed: false }))
@@ -80,10 +83,27 @@ impl Caps {
     pub fn next(&mut self, entry: u16) -> Option<Range<u32>> {
         let more = self.room(entry).saturating_sub(self.entry(entry).queued);
         let next = self.held_back.ranges(entry).next().filter(|_| more > 0)?;
-        let range = next.start..next.end.min(next.start.saturating_add(more));
+        let range = self.whole_of(entry, next, more)?;
         self.held_back.take(entry, range.start, range.end);
         self.note_queued(entry, |before| before + (range.end - range.start));
         Some(range)
+    }
+
+    /// Of tasks that are held back, the first so many for which there is room; of gangs whole ones only, of which the rest
+    /// comes next, where some have ended between.
+    fn whole_of(&self, entry: u16, next: Range<u32>, more: u32) -> Option<Range<u32>> {
+        let end = next.start.saturating_add(more);
+        let gang = self.entry(entry).gang;
+        let Some(rank) = next.start.checked_rem(gang) else { return Some(next.start..next.end.min(end)) };
+        let first_ends = (next.start - rank).saturating_add(gang);
+        let pieces = self.held_back.ranges_from(entry, next.start).take_while(|piece| piece.start < first_ends);
+        let first: u32 = pieces.map(|piece| piece.end.min(first_ends) - piece.start).sum();
+        if first > more {
+            return None;
+        }
+        // Only what is all there is known to be whole.
+        let whole = if next.end >= first_ends { whole_gangs(gang, &(first_ends..next.end.min(end))).end } else { 0 };
+        Some(next.start..next.end.min(first_ends.max(whole)))
     }
 
     /// How many tasks of an entry wait in the queue without room.
@@ -91,19 +111,19 @@ impl Caps {
         self.entry(entry).queued.saturating_sub(self.room(entry))
     }
 
-    /// A task was taken out of the queue to be assigned: whether it may be, which is counted then.
-    pub fn take_place(&mut self, entry: u16) -> bool {
-        let has_room = self.room(entry) > 0;
-        self.note_queued(entry, |before| before.saturating_sub(1));
+    /// So many tasks were taken out of the queue to be assigned together: whether they may be, which is counted then.
+    pub fn take_places(&mut self, entry: u16, tasks: u32) -> bool {
+        let has_room = self.room(entry) >= tasks;
+        self.note_queued(entry, |before| before.saturating_sub(tasks));
         if has_room {
-            self.open(entry);
+            self.open(entry, tasks);
         }
         has_room
     }
 
-    /// One more attempt of an entry has not ended.
-    pub fn open(&mut self, entry: u16) {
-        self.change_open(entry, |open| open + 1);
+    /// So many more attempts of an entry have not ended.
+    pub fn open(&mut self, entry: u16, attempts: u32) {
+        self.change_open(entry, |open| open + attempts);
     }
 
     /// So many of its attempts have.

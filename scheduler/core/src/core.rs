@@ -10,6 +10,7 @@ use crate::{
     deadlines::Deadline,
     event::{Config, Effects, Origin, Rejected},
     fact::Fact,
+    gathering::{Gathering, gang_of},
     limits::BODY_INLINE_BYTES_MAX,
     live::{Held, JobLive, Live},
     placement::{Placement, is_of},
@@ -91,11 +92,15 @@ impl Core {
     fn note_ends(&mut self, fact: &Fact<'_>) {
         let (id, entry, range, places) = match fact {
             Fact::AttemptEnded(ended) => {
+                self.note_gang(ended.attempt.task);
                 let TaskId { job, entry, index } = ended.attempt.task;
                 let tasks = u32::from(is_end(ended.task_status));
                 (job, entry, index..index + tasks, 1 + u32::from(ended.ends_rival))
             }
-            Fact::TasksEnded { job, entry, from, to, .. } => (*job, *entry, *from..*to, 0),
+            Fact::TasksEnded { job, entry, from, to, .. } => {
+                self.note_end_in_gang(TaskId { job: *job, entry: *entry, index: 0 }, &(*from..*to));
+                (*job, *entry, *from..*to, 0)
+            }
             _ => return,
         };
         if places > 0 {
@@ -108,6 +113,14 @@ impl Core {
         if job.waits.as_ref().is_some_and(|waits| !waits.graph.feeds_of(entry).is_empty()) {
             self.live.ended.push_back((id, entry, range));
         }
+    }
+
+    /// Tasks of an entry have ended: where that was not a whole gang, it is looked at.
+    fn note_end_in_gang(&mut self, of: TaskId, range: &Range<u32>) {
+        let size = self.state.task_spec(of).map_or(0, |spec| spec.gang);
+        let ends = [range.start, range.end];
+        let parts = ends.into_iter().filter(|index| index.checked_rem(size).is_some_and(|rank| rank > 0));
+        self.live.gangs.extend(parts.map(|index| gang_of(TaskId { index, ..of }, size)));
     }
 
     /// Keeps a body beside the journal, if it is one for that; a fact that names it is decided next. While the disk is
@@ -267,6 +280,7 @@ impl Core {
         }
         entered.waits = waits;
         entered.caps = Caps::of(job);
+        entered.gathering = Gathering::of(&job.spec);
         live.jobs.insert(id, entered);
         if opens_at > self.now {
             live.deadlines.arm(opens_at, Deadline::Settled(id));

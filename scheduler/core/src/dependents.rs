@@ -42,6 +42,14 @@ impl Core {
     /// Passes on what has ended to whoever comes after it, and what ends by that; jobs of which too much has failed are
     /// stopped before.
     pub fn pass_on_ends(&mut self, effects: &mut Effects) {
+        self.pass_on(effects);
+        // What becomes of a gang may end more.
+        while self.heed_gangs(effects) {
+            self.pass_on(effects);
+        }
+    }
+
+    fn pass_on(&mut self, effects: &mut Effects) {
         while let Some((attempt, bytes)) = self.live.unsendable.pop() {
             self.on_inputs_too_large(attempt, bytes, effects);
         }

@@ -63,6 +63,8 @@ pub enum Event<'a> {
         principal: Principal,
         /// What the peer said of itself.
         hello: HelloInfo,
+        /// The IP address from which it came, for whoever is to reach it.
+        address: &'a str,
     },
     /// A message came.
     Received {

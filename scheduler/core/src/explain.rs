@@ -31,9 +31,10 @@ impl Core {
             return Ok(explanation);
         }
         // No agent can help a task that waits for another, or for a place under a cap; nor does anyone know when it can.
-        let others = self.waiting_in_words(task).or_else(|| self.cap_in_words(task));
+        let others =
+            self.waiting_in_words(task).or_else(|| self.gang_in_words(task)).or_else(|| self.cap_in_words(task));
         let waits_for_others = others.is_some() || self.semaphore_in_words(task).is_some();
-        let earliest = self.earliest_of(task, others);
+        let earliest = self.earliest_of(task, others.or_else(|| self.no_start_of_gang_in_words(task)));
         explanation.earliest = Some(Box::new(self.earliest_to_wire(&earliest)));
         if waits_for_others {
             return Ok(explanation);
@@ -44,7 +45,7 @@ impl Core {
         let mut obstacles: BTreeMap<String, (u32, String)> = BTreeMap::new();
         let mut fitting = 0u32;
         for (agent, record) in self.state.agents.known() {
-            match self.obstacle(agent, &request, class) {
+            match self.obstacle(agent, &request, class).or_else(|| self.seat_in_words(agent, task)) {
                 Some(reason) => {
                     let (count, _) = obstacles.entry(reason).or_insert_with(|| (0, record.name.to_string()));
                     *count += 1;
@@ -52,8 +53,16 @@ impl Core {
                 None => fitting += 1,
             }
         }
+        if let Some(words) = self.room_for_gang_in_words(task, fitting) {
+            explanation.summary = explanation.summary.map(|summary| format!("{summary}; {words}"));
+        }
         if fitting > 0 {
-            let reason = String::from("nothing: it fits, and is next once it is this task's turn");
+            let reason = match spec.gang {
+                0 => String::from("nothing: it fits, and is next once it is this task's turn"),
+                _ => String::from(
+                    "nothing: it would take a member of the gang, which starts on all of its agents at once",
+                ),
+            };
             obstacles.insert(reason, (fitting, String::new()));
         }
         explanation.obstacles = Some(obstacle_rows(obstacles, OBSTACLES_MAX));
@@ -83,6 +92,9 @@ impl Core {
                     return format!("waits {:.1} s more for its retry, after {failures} failures", wait.as_secs_f64());
                 }
                 if let Some(words) = self.waiting_in_words(task) {
+                    return words;
+                }
+                if let Some(words) = self.gang_in_words(task) {
                     return words;
                 }
                 if let Some(words) = self.cap_in_words(task).or_else(|| self.semaphore_in_words(task)) {

@@ -37,7 +37,13 @@ impl Core {
                 continue;
             }
             let could = |agent: &AgentId| self.profile(*agent).is_some_and(|profile| could_run(&request, profile));
-            if latest.as_ref().is_none_or(|agent| !could(agent)) {
+            if task.gang > 0 {
+                let known = self.state.agents.known().map(|(agent, _)| agent).take(looks);
+                let found = known.inspect(|_| looks -= 1).filter(could).take(task.gang as usize).count() as u32;
+                if found < task.gang && looks > 0 {
+                    return Err(self.too_few(task, &request, found));
+                }
+            } else if latest.as_ref().is_none_or(|agent| !could(agent)) {
                 let mut known = self.state.agents.known().map(|(agent, _)| agent).take(looks);
                 let found = known.by_ref().inspect(|_| looks -= 1).find(could);
                 if found.is_none() && looks == 0 {
@@ -49,6 +55,15 @@ impl Core {
             seen.insert(request);
         }
         Ok(())
+    }
+
+    /// Why a gang could not start on the agents that are known.
+    fn too_few(&self, task: &TaskSpec, request: &Request, found: u32) -> Rejected {
+        if found == 0 {
+            return self.nearest(task, request);
+        }
+        let why = format!("{found} could take a member of its gang, which needs {} at once", task.gang);
+        Rejected::Unplaceable { task: task.name.to_string(), agents: self.state.agents.known_count() as u32, why }
     }
 
     fn profile(&self, agent: AgentId) -> Option<&AgentProfile> {

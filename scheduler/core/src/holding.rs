@@ -137,7 +137,8 @@ impl Core {
         let class =
             self.live.queue.find(self.live.class_of(task)?).filter(|class| class.is_parked() && class.holds(task))?;
         let semaphores = &self.live.queue.semaphores;
-        let needs = || class.request.semaphores.iter();
+        let needs = class.needs();
+        let needs = || needs.iter();
         let lacks = needs().find(|need| !semaphores.have_room(std::slice::from_ref(need), &BTreeMap::new()));
         let Some((name, units)) = lacks else {
             let names = needs().map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(" and ");

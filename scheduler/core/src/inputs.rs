@@ -23,12 +23,12 @@ use std::sync::Arc;
 pub struct InputsTooLarge(pub usize);
 
 impl Core {
-    /// Puts into a task's spec what is its alone, its values of a sweep and what it is handed, and says what it lacks until
+    /// Puts into a task's spec what is its alone, its values of a sweep, its place in a gang and what it is handed, and says what it lacks until
     /// it is sent.
     pub fn with_inputs(&self, task: TaskId, spec: &mut Arc<TaskSpec>) -> Result<Lacks, InputsTooLarge> {
         let files = self.state.jobs.get(&task.job).map_or(&[][..], |job| job.files_of(task.entry));
         let inputs = self.inputs_of(task, spec);
-        if inputs.is_empty() && spec.sweep.is_none() {
+        if inputs.is_empty() && spec.sweep.is_none() && spec.gang == 0 {
             return Ok(Lacks::Files(files.into()));
         }
         let own: usize = spec.files.iter().map(|file| file.data.len()).sum();
@@ -41,6 +41,9 @@ impl Core {
         let spec = Arc::make_mut(spec);
         if let Some(sweep) = spec.sweep.take() {
             sweep.apply(task.index, spec);
+        }
+        if spec.gang > 0 {
+            self.with_gang(task, spec);
         }
         for (path, left) in inputs {
             if let Some(blob) = left.result_blob() {

@@ -4,9 +4,9 @@
 //! Facts are what survives: the shell appends them to the journal and releases each effect once the
 //! position that it bears is durable; at the next start it gives them back to [`Scheduler::replay`].
 //!
-//! The floors, from the ground: tables (`restored`, `breaker`, `bodies`, `agents`, `attempts`, `waits`, `caps`, `semaphores`, `tokens`, `ranges`, `ranked`, `shares`, `lanes`, `ageing`, `audiences`, `queue`, `reserved`, `deadlines`, `policy`,
-//! `limits`, `kept`, `fact`), rules (`state`, `snapshot`, `live`, `outlook`, `sketch`, `waiting`, `parking`, `placement`, `event`, `core`), stories (`sessions`, `enrolment`, `restore`, `forget`, `health`,
-//! `tasks`, `dependents`, `inputs`, `excluding`, `backlog`, `holding`, `preempting`, `reserving`, `loss`, `jobs`, `queries`, `queues`, `earliest`, `explain`, `plans`, `logs`, `unreadable`, `fitting`), and this front, which hands each event to one
+//! The floors, from the ground: tables (`restored`, `breaker`, `bodies`, `agents`, `attempts`, `waits`, `caps`, `semaphores`, `tokens`, `ranges`, `gathering`, `ranked`, `shares`, `lanes`, `ageing`, `audiences`, `queue`, `reserved`, `deadlines`, `policy`,
+//! `limits`, `kept`, `fact`), rules (`state`, `snapshot`, `live`, `outlook`, `sketch`, `waiting`, `parking`, `placement`, `ganging`, `event`, `core`), stories (`sessions`, `enrolment`, `restore`, `forget`, `health`,
+//! `tasks`, `gangs`, `dependents`, `inputs`, `excluding`, `backlog`, `holding`, `preempting`, `reserving`, `gang_reserving`, `loss`, `jobs`, `queries`, `queues`, `earliest`, `explain`, `plans`, `logs`, `unreadable`, `fitting`), and this front, which hands each event to one
 //! story. A file imports only from floors below its own.
 #![forbid(unsafe_code)]
 
@@ -30,6 +30,10 @@ mod explain;
 pub mod fact;
 mod fitting;
 mod forget;
+mod gang_reserving;
+pub mod ganging;
+mod gangs;
+pub mod gathering;
 mod health;
 mod holding;
 mod inputs;
@@ -180,6 +184,7 @@ impl Scheduler {
             core.live.hold(agent, attempt, held);
             core.live.keep_place(attempt.task);
             core.hold_semaphores(agent, attempt);
+            core.note_gang(attempt.task);
         }
         core.recall_semaphores();
         for agent in core.state.agents.known().map(|(agent, _)| agent).collect::<Vec<_>>() {
@@ -200,7 +205,9 @@ impl Scheduler {
         core.live.queue.now = core.now;
         effects.set_position(core.position);
         match event {
-            Event::Connected { session, principal, hello } => core.on_connected(session, principal, hello, effects),
+            Event::Connected { session, principal, hello, address } => {
+                core.on_connected(session, principal, (hello, address), effects);
+            }
             Event::Received { session, from, message } => on_received(core, session, from, message, effects),
             Event::Disconnected { session } => core.on_disconnected(session),
             Event::Enrolling { session, token, name, role, key_sha256 } => {
@@ -224,6 +231,7 @@ impl Scheduler {
         core.pass_on_ends(effects);
         core.live.heed_caps();
         core.place(effects);
+        core.heed_gangs(effects);
         core.live.heed_caps();
         core.forget_ended(effects);
     }

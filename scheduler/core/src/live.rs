@@ -10,6 +10,7 @@ use crate::{
     breaker::Breaker,
     caps::Caps,
     deadlines::{Deadline, Deadlines},
+    gathering::{Gathering, gang_of},
     placement::{Index, Room},
     queue::{ClassId, Queue},
     shares::QueueId,
@@ -69,6 +70,8 @@ pub struct Live {
     pub semaphores_gone_after: Duration,
     /// Jobs whose caps are to be looked at before the next placement.
     pub capped: Vec<JobId>,
+    /// Gangs of which something has changed, each by its first member.
+    pub gangs: BTreeSet<TaskId>,
     /// How many attempts of each priority are in all ledgers.
     pub priorities: BTreeMap<i8, u32>,
     /// How many more may be asked to make way now.
@@ -91,6 +94,8 @@ pub struct DiskRoom {
 pub struct Session {
     /// Whom its certificate names.
     pub principal: Principal,
+    /// From where it came; of agents.
+    pub address: Box<str>,
     /// The agent's number, once it registered in this session.
     pub agent: Option<AgentId>,
     /// When it was agreed, or its latest message came.
@@ -267,6 +272,8 @@ pub struct JobLive {
     pub has_budget: bool,
     /// How many of its attempts may be assigned at once, if not any number.
     pub caps: Option<Box<Caps>>,
+    /// The members of its gangs that wait for each other, if it has any.
+    pub gathering: Option<Box<Gathering>>,
     /// Attempts that run.
     pub running: u64,
     /// The sum of their progress, parts per million.
@@ -432,11 +439,20 @@ impl Live {
         self.refresh_room(agent);
     }
 
-    /// Tells placement what is free on an agent now, and whether it has a task of that entry, if those must be distinct.
+    /// Tells placement what is free on an agent now, and whether it has a task of that entry, if those must be
+    /// distinct, or of that gang.
     pub fn refresh_after(&mut self, agent: AgentId, task: TaskId) {
-        if let Some(class) = self.class_of(task)
-            && self.queue.find(class).is_some_and(|class| class.request.distinct.is_some())
-        {
+        let class = self.class_of(task);
+        let asks = class.and_then(|class| Some(&self.queue.find(class)?.request));
+        let (apart, gang) = asks.map_or((false, 0), |request| (request.distinct.is_some(), request.gang));
+        if gang > 0 {
+            let first = gang_of(task, gang);
+            let of = |index, attempt| AttemptId { task: TaskId { index, ..task }, attempt };
+            let all = of(first.index, 0)..of(first.index.saturating_add(gang), 0);
+            let there = self.agent(agent).is_some_and(|found| found.held.range(all).next().is_some());
+            self.queue.seats.set(first, agent, there);
+        }
+        if let Some(class) = class.filter(|_| apart) {
             let of = |index, attempt| AttemptId { task: TaskId { index, ..task }, attempt };
             let there = |found: &AgentLive| found.held.range(of(0, 0)..=of(u32::MAX, u32::MAX)).next().is_some();
             let taken = self.agent(agent).is_some_and(there);

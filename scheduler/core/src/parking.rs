@@ -18,7 +18,7 @@ impl Queue {
             let mut kept: BTreeMap<Name, u64> = BTreeMap::new();
             for (.., class) in self.linked(name) {
                 let Some(found) = self.find(class) else { continue };
-                let needs = found.request.semaphores.clone();
+                let needs = found.needs();
                 let parked = !self.semaphores.have_room(&needs, &kept);
                 self.park(class, parked);
                 if self.keeps_its_turn(class) {

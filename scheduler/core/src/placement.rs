@@ -7,6 +7,7 @@
 use crate::{
     agents::AgentProfile,
     audiences::{AudienceId, EMPTY},
+    ganging::Together,
     limits::{AUDIENCE_FEW, BACKFILL_TURNS_MAX, CHANGES_LEFT_MAX},
     policy::Policy,
     queue::{Class, ClassId, Free, Queue, Request, Turn},
@@ -53,6 +54,8 @@ pub struct Index {
     placing: Placing,
     /// Agents that are kept free for who has waited for long.
     pub reserved: Reserved,
+    /// Classes of which a gang found too few agents in this step.
+    pub(crate) spent: BTreeSet<ClassId>,
 }
 
 /// The lower, the sooner an agent is filled: [`Index::rank`].
@@ -80,6 +83,8 @@ pub struct Placement {
     pub task: TaskId,
     /// Which agent.
     pub agent: AgentId,
+    /// So many of the next are of the same gang, and go with it.
+    pub more: u32,
 }
 
 /// Why an agent does not suit a request, whatever is free on it.
@@ -135,6 +140,8 @@ pub fn is_of(request: &Request, profile: &AgentProfile) -> bool {
 /// whether it stopped at that bound.
 pub fn plan(index: &mut Index, queue: &mut Queue, policy: &Policy, out: &mut Vec<Placement>) -> bool {
     queue.heed_semaphores();
+    queue.heed_quotas();
+    index.spent.clear();
     // So that no question has to wait for more than so many.
     index.catch_up(queue, policy, CHANGES_LEFT_MAX);
     while let Some(agent) = index.freed.first().copied() {
@@ -143,38 +150,59 @@ pub fn plan(index: &mut Index, queue: &mut Queue, policy: &Policy, out: &mut Vec
         }
         index.freed.pop_first();
     }
-    // Where several queues have something of one priority, each placement is another's turn.
-    let mut cursors: BTreeMap<ClassId, (Rank, AgentId)> = BTreeMap::new();
-    while let Some((class, alone)) = queue.first_fresh() {
-        let apart = queue.find(class).is_some_and(|class| class.request.distinct.is_some());
-        let mut from = cursors.remove(&class);
-        let mut goes_on = queue.has_quota(class);
-        while goes_on {
-            let Some(found) = index.best_for(class, from, queue, policy) else { break };
-            let (_, agent) = found;
-            if out.len() >= policy.placements_per_step {
-                return true;
-            }
-            let Some(task) = queue.take_first(class) else { break };
-            index.occupy(agent, class, queue);
-            out.push(Placement { task, agent });
-            // It has got fuller, and may be before where another class goes on for that.
-            let rank = rank(index.room(agent), index.placing);
-            cursors.values_mut().for_each(|cursor| *cursor = (*cursor).min((rank, agent)));
-            // Those before it have one of its tasks already.
-            from = apart.then_some(found);
-            goes_on = alone && queue.has_quota(class) && queue.find(class).is_some_and(Class::may_be_placed);
-        }
-        if goes_on {
-            queue.settle(class);
-        } else if let Some(from) = from {
-            cursors.insert(class, from);
-        }
-    }
-    false
+    index.place_fresh(queue, policy, out)
 }
 
 impl Index {
+    /// Places what is to be tried on all agents. Where several queues have something of one priority, each placement is
+    /// another's turn.
+    fn place_fresh(&mut self, queue: &mut Queue, policy: &Policy, out: &mut Vec<Placement>) -> bool {
+        let mut cursors: BTreeMap<ClassId, (Rank, AgentId)> = BTreeMap::new();
+        while let Some((class, alone)) = queue.first_fresh() {
+            let placed = out.len();
+            if queue.find(class).is_some_and(Class::is_of_gangs) {
+                match self.place_gang(class, queue, policy, out) {
+                    Together::Placed => self.note_fuller(out.get(placed..).unwrap_or_default(), &mut cursors),
+                    Together::Waits => queue.settle(class),
+                    Together::NextStep => return true,
+                }
+                continue;
+            }
+            let apart = queue.find(class).is_some_and(|class| class.request.distinct.is_some());
+            let mut from = cursors.remove(&class);
+            let mut goes_on = queue.has_quota(class);
+            while goes_on {
+                let Some(found) = self.best_for(class, from, queue, policy) else { break };
+                let (_, agent) = found;
+                if out.len() >= policy.placements_per_step {
+                    return true;
+                }
+                let Some(task) = queue.take_first(class) else { break };
+                self.occupy(agent, class, queue);
+                let placement = Placement { task, agent, more: 0 };
+                self.note_fuller(&[placement], &mut cursors);
+                out.push(placement);
+                // Those before it have one of its tasks already.
+                from = apart.then_some(found);
+                goes_on = alone && queue.has_quota(class) && queue.find(class).is_some_and(Class::may_be_placed);
+            }
+            if goes_on {
+                queue.settle(class);
+            } else if let Some(from) = from {
+                cursors.insert(class, from);
+            }
+        }
+        false
+    }
+
+    /// What was given something has got fuller, and may be before where another class goes on for that.
+    fn note_fuller(&self, placed: &[Placement], cursors: &mut BTreeMap<ClassId, (Rank, AgentId)>) {
+        for Placement { agent, .. } in placed {
+            let rank = rank(self.room(*agent), self.placing);
+            cursors.values_mut().for_each(|cursor| *cursor = (*cursor).min((rank, *agent)));
+        }
+    }
+
     /// What is known of an agent.
     pub fn room(&self, agent: AgentId) -> Room {
         self.seats.get(agent.0 as usize).map(|seat| seat.room).unwrap_or_default()
@@ -243,7 +271,7 @@ impl Index {
         self.seats.get(agent.0 as usize).map_or(&self.nothing, |seat| &seat.custom)
     }
 
-    fn occupy(&mut self, agent: AgentId, class: ClassId, queue: &mut Queue) {
+    pub(crate) fn occupy(&mut self, agent: AgentId, class: ClassId, queue: &mut Queue) {
         let Some(found) = queue.find_mut(class) else { return };
         if found.request.distinct.is_some() {
             found.taken.insert(agent);
@@ -272,10 +300,16 @@ impl Index {
                 return false;
             }
             let class = turn.class;
+            from = Some(turn);
+            if queue.find(class).is_some_and(Class::is_of_gangs) {
+                match self.place_gang(class, queue, policy, out) {
+                    Together::Placed | Together::Waits => continue,
+                    Together::NextStep => return false,
+                }
+            }
             let Some(task) = queue.take_first(class) else { return true };
             self.occupy(agent, class, queue);
-            out.push(Placement { task, agent });
-            from = Some(turn);
+            out.push(Placement { task, agent, more: 0 });
         }
         if has_room(self.room(agent), policy) {
             queue.hold_back(agent, self.free(agent));
@@ -288,10 +322,13 @@ impl Index {
     fn first_turn(&self, agent: AgentId, queue: &Queue, from: Option<Turn>) -> Option<Turn> {
         let free = self.free(agent);
         let Some(reservation) = self.reserved.find(agent) else {
-            return queue.first_for(agent, free, from, |_| true);
+            return queue.first_for(agent, free, from, |class| !self.spent.contains(&class));
         };
         let refused = Cell::new(0);
         let wanted = |class| {
+            if self.spent.contains(&class) {
+                return false;
+            }
             let admitted = self.reserved.admits(queue, class, agent);
             refused.set(refused.get() + usize::from(!admitted));
             admitted || refused.get() > BACKFILL_TURNS_MAX
@@ -300,7 +337,7 @@ impl Index {
         if self.reserved.admits(queue, found.class, agent) {
             return Some(found);
         }
-        let own = queue.find(reservation.class)?;
+        let own = queue.find(reservation.class).filter(|_| !self.spent.contains(&reservation.class))?;
         let fits = own.request.resources.fits(free.resources) && queue.has_quota(reservation.class);
         queue.turn(reservation.class).filter(|_| fits && queue.admits(reservation.class, agent, free))
     }
@@ -326,37 +363,41 @@ impl Index {
         self.catch_up(queue, policy, 0);
         let found = queue.find(class)?;
         if found.tiers.is_empty() {
-            return self.best_of(found.audience, class, from, queue);
+            return self.best_of(found.audience, class, from, queue, |_| true);
         }
-        found.tiers.iter().find_map(|tier| self.best_of(*tier, class, None, queue))
+        found.tiers.iter().find_map(|tier| self.best_of(*tier, class, None, queue, |_| true))
     }
 
-    /// The same of one audience.
-    fn best_of(
+    /// The same of one audience, of those that may be taken.
+    pub(crate) fn best_of(
         &self,
         audience: AudienceId,
         class: ClassId,
         from: Option<(Rank, AgentId)>,
         queue: &Queue,
+        may_be: impl Fn((Rank, AgentId)) -> bool,
     ) -> Option<(Rank, AgentId)> {
         let (request, agents) = (&queue.find(class)?.request, queue.audiences().find(audience)?);
         let asked = request.resources;
         let bits = audience.bit() | if request.whole_agent { EMPTY } else { 0 };
         if agents.count() <= AUDIENCE_FEW {
             let place = |agent: usize| Some((self.seats.get(agent)?.ranked?.0, AgentId(agent as u32)));
-            let fits =
-                |(_, agent): &(Rank, AgentId)| asked.fits(self.room(*agent).free) && self.admits(queue, class, *agent);
+            let fits = |(rank, agent): &(Rank, AgentId)| {
+                asked.fits(self.room(*agent).free) && self.admits(queue, class, *agent) && may_be((*rank, *agent))
+            };
             return agents.agents().filter_map(place).filter(fits).min();
         }
         let may = |offered: Mark| offered.bits & bits == bits && asked.fits(offered.amount);
         // On an agent that has no more than this, and nothing of it in use.
         let fullest = Room { free: asked, capacity: asked, ..Room::default() };
         let from = from.unwrap_or((rank(fullest, self.placing), AgentId(0)));
-        self.order.first(Some(from), may, |(_, agent)| agents.contains(agent) && self.admits(queue, class, agent))
+        let accept =
+            |(rank, agent)| agents.contains(agent) && self.admits(queue, class, agent) && may_be((rank, agent));
+        self.order.first(Some(from), may, accept)
     }
 
     /// Puts all but the latest `left` agents of which something has changed to their places in the order.
-    fn catch_up(&mut self, queue: &mut Queue, policy: &Policy, left: usize) {
+    pub(crate) fn catch_up(&mut self, queue: &mut Queue, policy: &Policy, left: usize) {
         for agent in queue.audiences_mut().take_remarked() {
             self.note_change(agent);
         }
@@ -491,7 +532,9 @@ mod tests {
         let resources = Resources { cpu, memory, gpu: gpu * u32::from(class) / 90, storage: 0 };
         let (executor, priority) = (EXECUTORS[usize::from(class / 16 % 3)], (class / 48) as i8);
         let (whole_agent, distinct_agents) = (class % 11 == 3, class % 7 == 2);
-        let spec = TaskSpec { resources, executor, priority, whole_agent, distinct_agents, ..TaskSpec::default() };
+        let gang = if class % 5 == 4 { 2 + u32::from(class % 3) } else { 0 };
+        let spec =
+            TaskSpec { resources, executor, priority, whole_agent, distinct_agents, gang, ..TaskSpec::default() };
         Request::of_entry(&spec, (JobId(1), 0), QueueId(queue))
     }
 
@@ -507,7 +550,7 @@ mod tests {
                 && queue.admits(class, agent, free)
                 && queue.has_quota(class)
         };
-        let mut place = |rooms: &mut [Room], queue: &mut Queue, class: ClassId, agent: AgentId| {
+        let mut place = |rooms: &mut [Room], queue: &mut Queue, class: ClassId, agent: AgentId, more: u32| {
             let room = &mut rooms[agent.0 as usize];
             room.free = room.free.minus(queue.find(class).unwrap().request.resources);
             room.held += 1;
@@ -517,24 +560,37 @@ mod tests {
             if request.distinct.is_some() {
                 queue.find_mut(class).unwrap().taken.insert(agent);
             }
-            out.push(Placement { task: queue.take_first(class).unwrap(), agent });
+            out.push(Placement { task: queue.take_first(class).unwrap(), agent, more });
         };
-        for agent in &index.freed {
-            let turn =
-                |rooms: &[Room], queue: &Queue| queue.turns().find(|turn| fits(rooms, queue, turn.class, *agent));
-            while let Some(Turn { class, .. }) = turn(&rooms, &queue) {
-                place(&mut rooms, &mut queue, class, *agent);
-            }
-        }
+        // As many as are placed at once, the best first.
         let best = |rooms: &[Room], queue: &Queue, class: ClassId| {
             let agents = (0..rooms.len() as u32).map(AgentId).filter(|agent| fits(rooms, queue, class, *agent));
-            let best = agents.min_by_key(|agent| rank(rooms[agent.0 as usize], index.placing));
-            best.map(|agent| (class, agent))
+            let mut agents: Vec<AgentId> = agents.collect();
+            agents.sort_by_key(|agent| (rank(rooms[agent.0 as usize], index.placing), *agent));
+            let unit = queue.find(class).unwrap().unit() as usize;
+            agents.truncate(unit);
+            (agents.len() == unit).then_some((class, agents))
         };
+        let mut place_all = |rooms: &mut [Room], queue: &mut Queue, class: ClassId, agents: Vec<AgentId>| {
+            let count = agents.len() as u32;
+            agents.into_iter().zip((0..count).rev()).for_each(|(agent, more)| place(rooms, queue, class, agent, more));
+        };
+        for agent in &index.freed {
+            let turn = |rooms: &[Room], queue: &Queue| {
+                let of = |class| match queue.find(class).unwrap().is_of_gangs() {
+                    true => best(rooms, queue, class),
+                    false => Some((class, vec![*agent])),
+                };
+                queue.turns().filter(|turn| fits(rooms, queue, turn.class, *agent)).find_map(|turn| of(turn.class))
+            };
+            while let Some((class, agents)) = turn(&rooms, &queue) {
+                place_all(&mut rooms, &mut queue, class, agents);
+            }
+        }
         let next =
             |rooms: &[Room], queue: &Queue| queue.turns().find_map(|Turn { class, .. }| best(rooms, queue, class));
-        while let Some((class, agent)) = next(&rooms, &queue) {
-            place(&mut rooms, &mut queue, class, agent);
+        while let Some((class, agents)) = next(&rooms, &queue) {
+            place_all(&mut rooms, &mut queue, class, agents);
         }
         out
     }
@@ -596,7 +652,8 @@ mod tests {
                             able.map(|agent| agent as usize).collect::<FixedBitSet>()
                         });
                         classes.push(class);
-                        queue.push(class, JobId(number as u64), 0, 0, count);
+                        let gang = queue.find(class).unwrap().request.gang.max(1);
+                        queue.push(class, JobId(number as u64), 0, 0, count.div_ceil(gang) * gang);
                     }
                     Change::Placing(pack, spread) => index.set_placing(Placing { pack, spread }),
                     Change::Exclude(class, agent, on) => {

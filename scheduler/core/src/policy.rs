@@ -175,6 +175,8 @@ pub struct Standing {
     pub may_make_way: bool,
     /// Whether its job wants lost tasks to be tried elsewhere.
     pub retry_lost: bool,
+    /// Whether its gang starts anew, because another of its members was lost: what becomes of this one counts no more.
+    pub starts_anew: bool,
 }
 
 /// Decides what becomes of a task when an attempt ends with `status` for `reason`.
@@ -187,10 +189,12 @@ pub fn outcome(spec: &TaskSpec, stands: Standing, status: fb::TaskStatus, reason
         fb::EndReason::Preempted => stands.makes_way || stands.may_make_way,
         _ => false,
     };
-    let rejected = rejected || makes_way;
+    // What is lost counts even so, if it is not to be tried again.
+    let starts_anew = stands.starts_anew && (stands.retry_lost || reason == fb::EndReason::GangLost);
+    let rejected = rejected || makes_way || starts_anew;
     // It made way for the task's other attempt; whoever says so without one is not believed.
     let rejected = rejected || (reason == fb::EndReason::Rival && stands.rival);
-    let failure = matches!(status, fb::TaskStatus::Failed | fb::TaskStatus::TimedOut);
+    let failure = matches!(status, fb::TaskStatus::Failed | fb::TaskStatus::TimedOut) && !stands.starts_anew;
     // What no other attempt can have either; one that runs has it already.
     let is_hopeless = matches!(reason, fb::EndReason::FilesLost | fb::EndReason::InputsTooLarge) && !stands.rival;
     let completed = status == fb::TaskStatus::Completed;
@@ -205,6 +209,8 @@ pub fn outcome(spec: &TaskSpec, stands: Standing, status: fb::TaskStatus, reason
         ends(status)
     } else if loss && (!stands.retry_lost || stands.losses + 1 >= spec.max_losses) {
         ends(fb::TaskStatus::Lost)
+    } else if spec.gang_lost == fb::OnLost::Fail {
+        ends(if failure { status } else { fb::TaskStatus::Failed })
     } else {
         let task_status = if stands.rival { fb::TaskStatus::Assigned } else { fb::TaskStatus::Pending };
         Outcome { task_status, failure, loss, ends_rival: false }
@@ -248,6 +254,7 @@ mod tests {
         makes_way: false,
         may_make_way: false,
         retry_lost: true,
+        starts_anew: false,
     };
 
     fn spec() -> TaskSpec {

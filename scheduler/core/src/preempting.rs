@@ -135,7 +135,9 @@ impl Core {
         let Preempt { gap, per_task, .. } = self.preempt_rule();
         let is_lower = i16::from(held.priority) + i16::from(gap) <= i16::from(priority);
         let made_way = self.state.tasks.get(&attempt.task).map(|record| u32::from(record.preemptions));
-        is_lower && !held.is_going() && made_way.is_some_and(|times| times < per_task)
+        // One of a gang would take the others with it, whose work nobody weighs here.
+        let is_alone = self.state.task_spec(attempt.task).is_some_and(|spec| spec.gang == 0);
+        is_lower && is_alone && !held.is_going() && made_way.is_some_and(|times| times < per_task)
     }
 
     /// How much is lost if an attempt ends now: what it holds, for as long as it has run.

@@ -9,6 +9,7 @@ pub use crate::lanes::{ClassId, Turn};
 use crate::{
     ageing::Ageing,
     audiences::{Audience, AudienceId, Audiences},
+    gathering::{Seats, gang_of},
     lanes::Lanes,
     limits::IDLE_CLASSES_MAX,
     ranges::Ranges,
@@ -61,6 +62,8 @@ pub struct Request {
     pub prefer: Vec<Preference>,
     /// What it holds of semaphores meanwhile.
     pub semaphores: Vec<Need>,
+    /// So many tasks start together, each on an agent of its own; 0 = each alone.
+    pub gang: u32,
     /// Of an audience: only agents on which the preferences come to that.
     pub score: Option<i32>,
 }
@@ -81,6 +84,7 @@ impl Request {
             distinct: None,
             prefer: spec.prefer.clone(),
             semaphores: spec.semaphores.iter().map(|one| (one.name.clone(), one.units)).collect(),
+            gang: spec.gang,
             score: None,
         }
     }
@@ -106,7 +110,11 @@ impl Request {
     /// Whether it may be given ahead to an agent on which others run: what is counted by name, or must be apart from
     /// others, may not.
     pub fn may_wait_there(&self) -> bool {
-        self.custom.is_empty() && !self.whole_agent && self.distinct.is_none() && self.semaphores.is_empty()
+        self.custom.is_empty()
+            && !self.whole_agent
+            && self.distinct.is_none()
+            && self.semaphores.is_empty()
+            && self.gang == 0
     }
 }
 
@@ -199,6 +207,41 @@ impl Class {
         self.pending.ranges((job, entry)).next_back()
     }
 
+    /// Those of an entry that wait, from an index on.
+    pub fn waiting_from(&self, job: JobId, entry: u16, index: u32) -> Vec<Range<u32>> {
+        let ranges = self.pending.ranges_from((job, entry), index);
+        ranges.map(|range| range.start.max(index)..range.end).collect()
+    }
+
+    /// Whether its tasks are placed in gangs.
+    pub fn is_of_gangs(&self) -> bool {
+        self.request.gang > 0
+    }
+
+    /// The gang of which some are served next, by its first member.
+    pub fn first_gang(&self) -> Option<TaskId> {
+        self.first().map(|task| gang_of(task, self.request.gang))
+    }
+
+    /// How many tasks are served at once next: all that wait of the first gang, or one.
+    pub fn unit(&self) -> u32 {
+        let Some(((job, entry), index)) = self.pending.first().filter(|_| self.is_of_gangs()) else { return 1 };
+        let end = (index - index % self.request.gang).saturating_add(self.request.gang);
+        let pieces = self.pending.ranges_from((job, entry), index).take_while(|piece| piece.start < end);
+        pieces.map(|piece| piece.end.min(end) - piece.start).sum()
+    }
+
+    /// What those need together of what is counted for all.
+    pub fn at_once(&self) -> Resources {
+        self.request.resources.times(self.unit())
+    }
+
+    /// What those hold together of semaphores.
+    pub fn needs(&self) -> Vec<Need> {
+        let (needs, unit) = (self.request.semaphores.iter(), self.unit());
+        needs.map(|(name, units)| (name.clone(), units.saturating_mul(unit))).collect()
+    }
+
     /// Whether that task waits.
     pub fn holds(&self, task: TaskId) -> bool {
         self.pending.range_at((task.job, task.entry), task.index).is_some()
@@ -216,6 +259,10 @@ pub struct Queue {
     ageing: Ageing,
     /// What is held by name, and by whom.
     pub semaphores: Semaphores,
+    /// Which agents have members of gangs.
+    pub seats: Seats,
+    /// Classes whose next gang only their queue's quota keeps from agents, as far as that is known.
+    short: BTreeSet<ClassId>,
     stuck: Ranked<(JobId, ClassId), Least>,
     idle: BTreeMap<u64, ClassId>,
     idled: u64,
@@ -278,6 +325,7 @@ impl Queue {
 
     fn drop_class(&mut self, oldest: ClassId) {
         let Some(gone) = self.classes.try_remove(oldest.0 as usize) else { return };
+        self.short.remove(&oldest);
         self.audiences.leave(gone.audience);
         gone.tiers.iter().for_each(|tier| self.audiences.leave(*tier));
         self.by_request.remove(&gone.request);
@@ -372,9 +420,28 @@ impl Queue {
         self.lanes.turns(&self.shares)
     }
 
-    /// Whether its queue's quota leaves as much as a task of the class needs.
+    /// Whether its queue's quota leaves as much as the class's next tasks need at once.
     pub fn has_quota(&self, class: ClassId) -> bool {
-        self.find(class).is_some_and(|class| class.request.resources.fits(self.shares.left(class.request.queue)))
+        self.find(class).is_some_and(|class| class.at_once().fits(self.shares.left(class.request.queue)))
+    }
+
+    /// Whether the next gang of a class may have all that it needs but agents; if only its quota keeps that from it, it is
+    /// looked at again.
+    pub fn has_enough(&mut self, class: ClassId) -> bool {
+        if !self.has_quota(class) {
+            self.short.insert(class);
+            return false;
+        }
+        self.find(class).is_some_and(|found| self.semaphores.have_room(&found.needs(), &BTreeMap::new()))
+    }
+
+    /// What was kept from agents by its quota is tried again once that leaves enough.
+    pub fn heed_quotas(&mut self) {
+        let ready: Vec<ClassId> = self.short.iter().copied().filter(|class| self.has_quota(*class)).collect();
+        for class in ready {
+            self.short.remove(&class);
+            self.freshen(class);
+        }
     }
 
     /// The first class from `turn` on that the agent may be offered, that needs no more than is free there, and than
@@ -507,6 +574,7 @@ impl Queue {
     /// They have ended.
     pub fn leave_job(&mut self, job: JobId, queue: QueueId) {
         self.ageing.leave(job);
+        self.seats.forget(job);
         self.shares.get_mut(queue).into_iter().for_each(|share| share.jobs -= 1);
     }
 
@@ -594,9 +662,11 @@ impl Queue {
         let turn = |pending: &Ranges<(JobId, u16)>| pending.first().map(|((job, _), _)| job);
         let before = turn(&found.pending);
         let result = f(&mut found.pending);
-        if before != turn(&found.pending) {
+        // The next of its gangs may be a smaller one, of which some have ended.
+        let is_of_gangs = found.is_of_gangs();
+        if before != turn(&found.pending) || is_of_gangs {
             self.semaphores.note_change(&found.request.semaphores);
-            let fresh = found.fresh;
+            let fresh = found.fresh || is_of_gangs;
             self.file(class, fresh);
         }
         Some(result)

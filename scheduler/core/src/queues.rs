@@ -56,10 +56,12 @@ impl Core {
                 return Err(Rejected::QueueInUse { queue: name.clone(), jobs });
             }
         }
-        for Request { queue, resources, .. } in self.live.queue.requests() {
+        for Request { queue, resources, gang, .. } in self.live.queue.requests() {
             let Some(name) = shares.get(*queue).map(|share| &share.name) else { continue };
             let Some(rule) = policy.queue(name) else { continue };
-            if let Some((what, quota, needs)) = rule.quota.limits(*resources).find(|(_, limit, needs)| needs > limit) {
+            if let Some((what, quota, needs)) =
+                rule.quota.limits(resources.times((*gang).max(1))).find(|(_, limit, needs)| needs > limit)
+            {
                 return Err(Rejected::QuotaBelowJobs { queue: name.clone(), what, quota, needs });
             }
         }
@@ -114,7 +116,7 @@ impl Core {
         let queue = self.queue_of(task.job)?;
         let shares = self.live.queue.shares();
         let share = shares.get(queue)?;
-        let needs = self.live.queue.find(class)?.request.resources;
+        let needs = self.live.queue.find(class)?.at_once();
         let (name, held) = (&share.name, share.held().cut());
         if let Some((what, quota, _)) = share.quota.limits(needs.plus(held)).find(|(_, quota, sum)| sum > quota) {
             let of =

@@ -95,6 +95,11 @@ impl<K: Ord + Copy> Ranges<K> {
         self.by_last.range((key, 0)..=(key, u32::MAX)).map(|((_, last), first)| *first..*last + 1)
     }
 
+    /// The ranges of a key from the one on that reaches beyond `from`, in order.
+    pub fn ranges_from(&self, key: K, from: u32) -> impl Iterator<Item = Range<u32>> + '_ {
+        self.by_last.range((key, from)..=(key, u32::MAX)).map(|((_, last), first)| *first..*last + 1)
+    }
+
     /// How many indices come before `index` of `key`. Grows with the number of ranges.
     pub fn count_before(&self, key: K, index: u32) -> u64 {
         let ahead = self.by_last.iter().take_while(|((other, _), first)| (*other, **first) < (key, index));

@@ -61,6 +61,7 @@ impl Fact<'_> {
                     data_id: Some(profile.data_id.to_vec()),
                     software: Some(profile.software.clone()),
                     host: Some(profile.host.clone()),
+                    address: (!profile.address.is_empty()).then(|| profile.address.clone()),
                 }))
             }
             Fact::BackupRestored(restored) => fb::FactBodyT::BackupRestored(Box::new(restored.to_wire())),
@@ -148,6 +149,7 @@ pub(crate) fn read_agent<'a>(table: fb::AgentRegistered<'a>) -> Result<Fact<'a>,
             data_id: array(table.data_id()).ok_or(wrong("data_id"))?,
             software: text(table.software()),
             host: text(table.host()),
+            address: text(table.address()),
         }),
     })
 }

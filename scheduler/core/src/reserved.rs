@@ -2,7 +2,8 @@
 //! take all that ends there (docs/jobs.md#what-waits-for-long).
 //!
 //! Invariants: what is placed on a reserved agent is of its class, or is served before it, or is *backfill*: it surely ends
-//! before the class may start there, or leaves what that needs. A class has one reservation at most. Volatile.
+//! before the class may start there, or leaves what that needs. A class has one reservation at most; but one class at a time,
+//! in the whole cluster, has as many as the gang that it starts next has members. Volatile.
 
 use crate::{
     limits::START_WITHIN,
@@ -35,6 +36,8 @@ pub struct Reservation {
 #[derive(Clone, Debug, Default)]
 pub struct Reserved {
     by_agent: BTreeMap<AgentId, Reservation>,
+    /// The class whose gang has agents, and when the last of them has room for it.
+    gang: Option<(ClassId, Time)>,
     /// Where the next search begins.
     pub cursor: u32,
     /// Those for whom others made way, and who were served: the next of them need not wait for the same.
@@ -44,9 +47,32 @@ pub struct Reserved {
 }
 
 impl Reserved {
-    /// How many there are.
+    /// For how many classes there are some.
     pub fn count(&self) -> usize {
-        self.by_agent.len()
+        let of_gang = |class: ClassId| self.gang().is_some_and(|gang| gang == class);
+        self.by_agent.values().filter(|one| !of_gang(one.class)).count() + usize::from(self.gang.is_some())
+    }
+
+    /// The class whose gang has agents.
+    pub fn gang(&self) -> Option<ClassId> {
+        self.gang.map(|(class, _)| class)
+    }
+
+    /// The agents that a class has.
+    pub fn all_of(&self, class: ClassId) -> Vec<AgentId> {
+        self.iter().filter(|(_, one)| one.class == class).map(|(agent, _)| agent).collect()
+    }
+
+    /// A class has agents for a gang from now on, or something else is known of them.
+    pub fn note_gang(&mut self, class: ClassId) {
+        let starts_at = self.by_agent.values().filter(|one| one.class == class).map(|one| one.starts_at).max();
+        self.gang = starts_at.map(|at| (class, at));
+    }
+
+    /// When who has an agent may start there at the latest: a gang once the last of its agents has room.
+    pub fn starts_at(&self, reservation: &Reservation) -> Time {
+        let gang = self.gang.filter(|(class, _)| *class == reservation.class);
+        gang.map_or(reservation.starts_at, |(_, at)| at.max(reservation.starts_at))
     }
 
     /// Whether there are none.
@@ -81,7 +107,10 @@ impl Reserved {
 
     /// Gives up a reservation.
     pub fn remove(&mut self, agent: AgentId) {
-        self.by_agent.remove(&agent);
+        let Some(gone) = self.by_agent.remove(&agent) else { return };
+        if self.gang() == Some(gone.class) {
+            self.note_gang(gone.class);
+        }
     }
 
     /// Whether an agent may be given the class's next task, as far as it is reserved.
@@ -91,7 +120,8 @@ impl Reserved {
         }
         let Some(reservation) = self.by_agent.get(&agent) else { return true };
         let own = reservation.class == class;
-        own || queue.precedes(class, reservation.class) || reservation.is_backfill(queue, class)
+        own || queue.precedes(class, reservation.class)
+            || reservation.is_backfill(queue, class, self.starts_at(reservation))
     }
 
     /// A task of a class was given to an agent: there is less for others.
@@ -107,16 +137,9 @@ impl Reserved {
 
 impl Reservation {
     /// Whether a class's next task takes nothing from whom this is for.
-    fn is_backfill(&self, queue: &Queue, class: ClassId) -> bool {
+    fn is_backfill(&self, queue: &Queue, class: ClassId, starts_at: Time) -> bool {
         let (Some(other), Some(own)) = (queue.find(class), queue.find(self.class)) else { return false };
-        self.is_over_in_time(queue.now, other) || self.is_left_enough(own, other)
-    }
-
-    /// Whether a class's next task has surely ended when the reserved one may start.
-    fn is_over_in_time(&self, now: Time, other: &Class) -> bool {
-        let ends_at = |within| now + START_WITHIN + within;
-        self.starts_at < Time::NEVER
-            && other.request.ends_within.is_some_and(|within| ends_at(within) <= self.starts_at)
+        is_over_in_time(starts_at, queue.now, other) || self.is_left_enough(own, other)
     }
 
     /// Whether of everything that the other takes there is still as much as the own one needs.
@@ -134,4 +157,10 @@ impl Reservation {
             && part(needs.storage, takes.storage, free.storage)
             && other.custom.iter().all(named)
     }
+}
+
+/// Whether a class's next task has surely ended when the reserved one may start.
+fn is_over_in_time(starts_at: Time, now: Time, other: &Class) -> bool {
+    let ends_at = |within| now + START_WITHIN + within;
+    starts_at < Time::NEVER && other.request.ends_within.is_some_and(|within| ends_at(within) <= starts_at)
 }

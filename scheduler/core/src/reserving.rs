@@ -65,7 +65,8 @@ impl Core {
             let known = self.live.index.reserved.of_class(class);
             // What is more urgent may have taken the room.
             let room_is_made = known.is_some_and(|(agent, reservation)| reservation.preempts && self.has_going(agent));
-            if !room_is_made && self.may_preempt(priority) && self.live.queue.has_quota(class) {
+            let gang = found.is_of_gangs();
+            if !gang && !room_is_made && self.may_preempt(priority) && self.live.queue.has_quota(class) {
                 if early > self.now {
                     next = next.min(early);
                 } else if tries > 0 && (known.is_some() || self.may_reserve_more()) {
@@ -78,6 +79,8 @@ impl Core {
             }
             if due > self.now {
                 next = next.min(due);
+            } else if gang {
+                self.reserve_for_gang(class, effects);
             } else if self.live.index.reserved.of_class(class).is_none() && self.live.queue.has_quota(class) {
                 self.reserve_for(class, effects);
             }
@@ -113,7 +116,7 @@ impl Core {
     }
 
     /// Whether one more agent may be reserved.
-    fn may_reserve_more(&self) -> bool {
+    pub fn may_reserve_more(&self) -> bool {
         self.live.index.reserved.count() < self.reservations_max()
     }
 
@@ -162,7 +165,8 @@ impl Core {
         self.live.agent(agent).is_some_and(works) && self.live.queue.suits(class, agent)
     }
 
-    fn outlook(&self, agent: AgentId, class: &Class) -> Option<Outlook> {
+    /// When and with what a class could start on an agent.
+    pub fn outlook(&self, agent: AgentId, class: &Class) -> Option<Outlook> {
         let ends_at = |attempt, held: &Held| self.ends_at(attempt, held);
         let most = self.config.policy.attempts_per_agent;
         Some(self.live.agent(agent)?.outlook(self.now, &class.request, most, ends_at))
@@ -235,7 +239,11 @@ impl Core {
         let Outlook { free, custom, .. } = outlook;
         let more = starts_at > before.starts_at || !free.fits(before.free) || custom != before.custom;
         let room = self.live.index.room(agent);
+        let class = before.class;
         self.live.index.reserved.set(agent, Reservation { starts_at, free, custom, room, ..before });
+        if self.live.index.reserved.gang() == Some(class) {
+            self.live.index.reserved.note_gang(class);
+        }
         if more {
             self.live.index.offer_again(agent);
         }
@@ -260,6 +268,11 @@ impl Core {
     /// Where a place is reserved for a class.
     pub fn place_in_words(&self, class: ClassId) -> Option<String> {
         let (agent, reservation) = self.live.index.reserved.of_class(class)?;
+        if self.live.index.reserved.gang() == Some(class) {
+            let agents = self.live.index.reserved.all_of(class).len();
+            let (first, start) = (self.live.queue.find(class)?.first()?, self.start_in_words(reservation));
+            return Some(format!("{agents} agents are reserved for the gang of {first}, which {start}"));
+        }
         let (name, first) = (self.agent_name(agent), self.live.queue.find(class)?.first()?);
         let makes_way = |held: &&Held| held.makes_way == Some(fb::EndReason::Preempted);
         let going = self.live.agent(agent).map_or(0, |live| live.held.values().filter(makes_way).count());
@@ -268,7 +281,7 @@ impl Core {
     }
 
     fn start_in_words(&self, reservation: &Reservation) -> String {
-        match reservation.starts_at {
+        match self.live.index.reserved.starts_at(reservation) {
             Time::NEVER => String::from("starts once enough of what runs there has ended"),
             at => format!("starts in {:.0} s at the latest", at.since(self.now).as_secs_f64()),
         }

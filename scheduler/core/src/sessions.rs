@@ -19,6 +19,7 @@ use fleetwire_common::{
     custom::Custom,
     envelope::handshake::HelloInfo,
     fb,
+    gang::is_address,
     ids::{AgentId, AttemptId, JobKey, Name, Principal, SessionId},
     job::pairs,
     limits::{AGENT_ATTEMPTS_MAX, LABELS_MAX, NAME_BYTES_MAX, VALUE_BYTES_MAX},
@@ -34,7 +35,13 @@ use std::{
 
 impl Core {
     /// A session was agreed. Of an agent's sessions the newest counts.
-    pub fn on_connected(&mut self, id: SessionId, principal: Principal, hello: HelloInfo, effects: &mut Effects) {
+    pub fn on_connected(
+        &mut self,
+        id: SessionId,
+        principal: Principal,
+        (hello, address): (HelloInfo, &str),
+        effects: &mut Effects,
+    ) {
         if principal.role == fb::Role::Agent && self.is_from_beyond(&principal.name, hello.receipt, effects) {
             let reason = String::from(
                 "your receipt is from beyond this scheduler's journal, which is a restored backup: keep what you have \
@@ -59,7 +66,8 @@ impl Core {
         }
         self.live.deadlines.arm(silence_at, Deadline::Silence(id));
         let heard_at = self.now;
-        let session = Session { principal, agent: None, heard_at, silence_at, allowance, watches: 0, logs: 0 };
+        let address = if is_agent { cut(address).into() } else { Box::default() };
+        let session = Session { principal, address, agent: None, heard_at, silence_at, allowance, watches: 0, logs: 0 };
         self.live.sessions.insert(id, session);
     }
 
@@ -156,10 +164,9 @@ impl Core {
         message: fb::Register<'_>,
         effects: &mut Effects,
     ) -> Result<(), Rejected> {
-        let Some(name) = self.live.sessions.get(&id).map(|session| session.principal.name.clone()) else {
-            return Ok(());
-        };
-        let profile = read_profile(&message)?;
+        let Some(session) = self.live.sessions.get(&id) else { return Ok(()) };
+        let name = session.principal.name.clone();
+        let profile = read_profile(&message, &session.address)?;
         let listed = read_attempts(&message)?;
         let (agent, same_data) = self.note_profile(&name, profile, effects)?;
         let live = self.live.agent_mut(agent);
@@ -196,6 +203,8 @@ impl Core {
         live.session = Some(id);
         live.leaving = false;
         self.keep_cordon(agent, effects);
+        let held = self.live.agent(agent).map(|live| live.held.keys().map(|attempt| attempt.task).collect::<Vec<_>>());
+        held.unwrap_or_default().into_iter().for_each(|task| self.note_gang(task));
         Ok(())
     }
 
@@ -252,7 +261,7 @@ impl Core {
             Some(held) if !foreign => {
                 held.recalled = false;
                 // It may not have heard of it; who needs its room asks again.
-                held.makes_way.take_if(|why| *why == fb::EndReason::Preempted);
+                held.makes_way.take_if(|why| matches!(*why, fb::EndReason::Preempted | fb::EndReason::GangLost));
                 self.live.set_waits(agent, attempt, report.waits);
             }
             _ => {
@@ -362,7 +371,7 @@ fn invalid(what: &'static str, found: impl std::fmt::Display, expected: &'static
     Rejected::Invalid { what, found: cut(&found.to_string()).to_owned(), expected }
 }
 
-fn read_profile(message: &fb::Register<'_>) -> Result<AgentProfile, Rejected> {
+fn read_profile(message: &fb::Register<'_>, from: &str) -> Result<AgentProfile, Rejected> {
     let mut labels = BTreeMap::new();
     for (key, value) in pairs(message.labels()) {
         if Name::new(&key).is_err() {
@@ -391,6 +400,14 @@ fn read_profile(message: &fb::Register<'_>) -> Result<AgentProfile, Rejected> {
         let value = value.unwrap_or_default();
         value.get(..value.floor_char_boundary(4 * NAME_BYTES_MAX)).unwrap_or_default().to_owned()
     };
+    let address = message.address().filter(|address| !address.is_empty());
+    if let Some(found) = address.filter(|address| !is_address(address)) {
+        return Err(invalid(
+            "address",
+            found,
+            "a name or an IP address of at most 127 letters, digits, `.`, `:`, `-`, `_`, `[`, `]` and `%`",
+        ));
+    }
     let custom = Custom::from_wire(message.capacity())
         .map_err(|error| invalid("capacity", error, "custom resources with valid names, each once"))?;
     Ok(AgentProfile {
@@ -402,6 +419,7 @@ fn read_profile(message: &fb::Register<'_>) -> Result<AgentProfile, Rejected> {
         data_id: array(message.data_id()).ok_or_else(|| invalid("data_id", "of another size", "16 bytes"))?,
         software: text(message.software()),
         host: text(message.host()),
+        address: address.unwrap_or(from).to_owned(),
     })
 }
 

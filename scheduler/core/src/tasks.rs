@@ -57,9 +57,13 @@ impl Core {
             if !placements.is_empty() {
                 live.queue.shares_mut().forget_planned();
             }
-            for placement in placements.drain(..) {
-                self.assign(placement, effects);
+            let mut rest = &placements[..];
+            while let Some(first) = rest.first() {
+                let (together, others) = rest.split_at(rest.len().min(first.more as usize + 1));
+                self.assign(together, effects);
+                rest = others;
             }
+            placements.clear();
             // Whom an agent was reserved for may have been given it: then others may have the rest.
             if !self.heed_reservations() || self.live.unplanned {
                 break;
@@ -75,37 +79,51 @@ impl Core {
         AttemptId { task, attempt: self.state.tasks.get(&task).map_or(1, |record| record.attempts + 1) }
     }
 
-    fn assign(&mut self, Placement { task, agent }: Placement, effects: &mut Effects) {
-        if !self.live.take_place(task) {
+    /// Assigns a task, or all of a gang that start together: of these none is sent before all are facts, so that each is told
+    /// where the others are.
+    fn assign(&mut self, together: &[Placement], effects: &mut Effects) {
+        let Some(first) = together.first() else { return };
+        if !self.live.take_places(first.task, together.len() as u32) {
             // Other entries of its job were given all places in this step: who was to have it may have another.
-            self.live.give_back(task);
-            self.live.enqueue(task);
-            self.live.refresh_after(agent, task);
+            self.give_up(together);
             self.live.unplanned = true;
             return;
         }
-        let attempt = self.next_attempt(task);
         // §job-4
-        if self.live.held(agent, attempt).is_some() {
+        let held = |one: &&Placement| self.live.held(one.agent, self.next_attempt(one.task)).is_some();
+        if let Some(Placement { task, agent, .. }) = together.iter().find(held).copied() {
             // Something else of that number is not gone there yet.
             self.exclude(agent, task);
-            self.live.give_back(task);
-            self.live.leave_places(task, 1);
-            self.live.enqueue(task);
-            self.live.refresh_after(agent, task);
+            self.live.leave_places(task, together.len() as u32);
+            self.give_up(together);
             return;
         }
-        self.cease_waiting(task);
-        self.decide(&Fact::AttemptAssigned { attempt, agent }, effects);
-        let held = self.new_held(attempt);
-        self.live.agent_mut(agent).breaker.give(attempt);
-        self.live.hold(agent, attempt, held);
-        self.live.give_back(task);
-        self.hold_semaphores(agent, attempt);
-        if let Some(session) = self.session_of(agent) {
-            self.send_assignment(session, attempt, effects);
+        for Placement { task, agent, .. } in together.iter().copied() {
+            let attempt = self.next_attempt(task);
+            self.cease_waiting(task);
+            self.decide(&Fact::AttemptAssigned { attempt, agent }, effects);
+            let held = self.new_held(attempt);
+            self.live.agent_mut(agent).breaker.give(attempt);
+            self.live.hold(agent, attempt, held);
+            self.live.give_back(task);
+            self.hold_semaphores(agent, attempt);
         }
-        self.touch(task.job, effects);
+        for Placement { task, agent, .. } in together.iter().copied() {
+            let open = self.state.tasks.get(&task).and_then(|record| record.open.latest());
+            if let (Some(session), Some(open)) = (self.session_of(agent), open) {
+                self.send_assignment(session, AttemptId { task, attempt: open.attempt }, effects);
+            }
+            self.touch(task.job, effects);
+        }
+    }
+
+    /// What was placed is not assigned after all: it waits again.
+    fn give_up(&mut self, together: &[Placement]) {
+        for Placement { task, agent, .. } in together.iter().copied() {
+            self.live.give_back(task);
+            self.live.enqueue(task);
+            self.live.refresh_after(agent, task);
+        }
     }
 
     /// Sends an assignment, the first time or again. Its deadline is its job's: a queue timeout is about the wait for an
@@ -362,13 +380,14 @@ impl Core {
             failures,
             losses,
             rival: open.count() > 1,
-            stopped: self.state.stopped(task).map(end_of_stopped),
+            stopped: self.state.stopped(task).map(end_of_stopped).or_else(|| self.ends_with_gang(task)),
             makes_way: open
                 .find(attempt.attempt)
                 .and_then(|assigned| self.live.held(assigned.agent, attempt))
                 .is_some_and(|held| held.makes_way.is_some()),
             may_make_way: preemptions < self.preempt_rule().per_task,
             retry_lost: self.terms(task.job).retry_lost,
+            starts_anew: self.starts_anew(task),
         };
         let result = outcome(&spec, stands, ending.status, ending.end.reason);
         let mut retry_at = self.now;

@@ -20,12 +20,24 @@ impl Live {
     pub fn waits(&self, task: TaskId) -> bool {
         let Some(job) = self.jobs.get(&task.job) else { return false };
         let held_back = job.caps.as_ref().is_some_and(|caps| caps.holds_back(task.entry, task.index));
+        let gathers = job.gathering.as_ref().is_some_and(|gathering| gathering.holds(task.entry, task.index));
         let class = job.classes.get(usize::from(task.entry)).and_then(|class| self.queue.find(*class));
-        held_back || class.is_some_and(|class| class.holds(task))
+        held_back || gathers || class.is_some_and(|class| class.holds(task))
     }
 
-    /// Tasks may be assigned, none of which waits already.
+    /// Tasks may be assigned, none of which waits already; of a gang once all of it may that is to start.
     pub fn enqueue_all(&mut self, id: JobId, entry: u16, range: Range<u32>) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let Some(gathering) = &mut job.gathering else { return self.admit(id, entry, range) };
+        let (whole, gangs) = gathering.gather(entry, range);
+        self.gangs.extend(gangs.into_iter().flatten().map(|index| TaskId { job: id, entry, index }));
+        if !whole.is_empty() {
+            self.admit(id, entry, whole);
+        }
+    }
+
+    /// These wait for nothing any more but agents, and their job's caps.
+    pub fn admit(&mut self, id: JobId, entry: u16, range: Range<u32>) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         match (&mut job.caps, job.classes.get(usize::from(entry))) {
             (Some(caps), _) => {
@@ -50,6 +62,9 @@ impl Live {
     pub fn withdraw(&mut self, id: JobId, entry: u16, range: Range<u32>) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let Some(class) = job.classes.get(usize::from(entry)).copied() else { return };
+        if let Some(gathering) = &mut job.gathering {
+            gathering.take(entry, range.clone());
+        }
         let pending = |queue: &Queue| queue.find(class).map_or(0, |class| class.pending());
         let before = job.caps.as_ref().map_or(0, |_| pending(&self.queue));
         self.queue.withdraw(class, id, entry, range.start, range.end);
@@ -66,9 +81,10 @@ impl Live {
         self.withdraw(task.job, task.entry, task.index..task.index.saturating_add(1));
     }
 
-    /// A task was taken out of the queue to be assigned: whether its job's caps allow that.
-    pub fn take_place(&mut self, task: TaskId) -> bool {
-        self.change_caps(task.job, |caps| caps.take_place(task.entry)).unwrap_or(true)
+    /// A task was taken out of the queue to be assigned, with others of its gang, so many in all: whether its job's caps allow
+    /// that.
+    pub fn take_places(&mut self, task: TaskId, tasks: u32) -> bool {
+        self.change_caps(task.job, |caps| caps.take_places(task.entry, tasks)).unwrap_or(true)
     }
 
     /// A task was taken out of the queue and is not assigned yet, or not after all: what it was to hold is not its own.
@@ -89,7 +105,7 @@ impl Live {
 
     /// An attempt of a task has not ended: one that an earlier start assigned.
     pub fn keep_place(&mut self, task: TaskId) {
-        self.change_caps(task.job, |caps| caps.open(task.entry));
+        self.change_caps(task.job, |caps| caps.open(task.entry, 1));
     }
 
     fn change_caps<T>(&mut self, id: JobId, change: impl FnOnce(&mut Caps) -> T) -> Option<T> {
@@ -111,9 +127,15 @@ impl Live {
                     let pending = self.queue.find(*class).and_then(|class| class.last_of(id, entry));
                     let Some(last) = pending else { break };
                     let from = last.start.max(last.end.saturating_sub(caps.excess(entry)));
-                    self.queue.withdraw(*class, id, entry, from, last.end);
-                    caps.withdraw(entry, from..last.end, last.end - from);
-                    caps.hold_back(entry, from..last.end);
+                    // Of a gang none stays alone.
+                    let from = from - from.checked_rem(caps.entry(entry).gang).unwrap_or_default();
+                    let excess =
+                        self.queue.find(*class).map(|class| class.waiting_from(id, entry, from)).unwrap_or_default();
+                    for Range { start, end } in excess {
+                        self.queue.withdraw(*class, id, entry, start, end);
+                        caps.withdraw(entry, start..end, end - start);
+                        caps.hold_back(entry, start..end);
+                    }
                 }
                 while let Some(range) = caps.next(entry) {
                     self.queue.push(*class, id, entry, range.start, range.end);

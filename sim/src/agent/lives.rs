@@ -193,6 +193,7 @@ impl AgentNode {
             agent_types: self.offer.agent_types.clone(),
             executors: vec![fb::Executor::Process, fb::Executor::Noop],
             data_id: world.random.bytes(),
+            address: String::new(),
             software: "sim".to_owned(),
             host: self.name.to_string(),
             heartbeat_interval: Duration::from_secs(10),

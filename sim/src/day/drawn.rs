@@ -130,6 +130,7 @@ fn profile(agent: u32, capacity: Resources) -> Arc<AgentProfile> {
         data_id,
         software: String::from("drawn"),
         host: String::from("drawn"),
+        address: String::new(),
     })
 }
 

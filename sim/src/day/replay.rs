@@ -243,7 +243,7 @@ impl<'d> Running<'d> {
             receipt: None,
             software: String::new(),
         };
-        self.handle(Event::Connected { session, principal: Principal { role, name }, hello });
+        self.handle(Event::Connected { session, principal: Principal { role, name }, hello, address: "" });
         session
     }
 

@@ -410,6 +410,7 @@ mod tests {
             data_id: [0; 16],
             software: String::new(),
             host: String::new(),
+            address: String::new(),
         }
     }
 

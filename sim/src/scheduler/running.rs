@@ -8,6 +8,7 @@ use crate::{
     depending::{
         invariant_inputs_are_what_was_left, invariant_what_comes_after_waits, invariant_what_waits_in_vain_is_skipped,
     },
+    ganging::invariant_gangs_start_together,
     history::{Consequence, History},
     invariants::{
         invariant_p1_scheduler_says_only_what_is_durable, invariant_p2_commits_are_what_happened,
@@ -134,7 +135,8 @@ impl Running {
         match arrived {
             Arrived::Connected(session, principal, hello) => {
                 world.trace.say(world.now, || format!("scheduler: {principal} connects as session {}", session.0));
-                let event = Event::Connected { session, principal, hello };
+                let address = principal.name.to_string();
+                let event = Event::Connected { session, principal, hello, address: &address };
                 self.core.handle(world.now, event, &mut self.effects);
             }
             Arrived::Gone(session) => {
@@ -233,6 +235,7 @@ impl Running {
                     invariant_quotas_are_kept(&self.shadow, history, agents, *task)?;
                     let spec = history.job(task.job).and_then(|job| job.spec.tasks.get(usize::from(task.entry)));
                     spec.into_iter().for_each(|spec| world.trace.coverage.holds(&spec.semaphores));
+                    spec.into_iter().for_each(|spec| world.trace.coverage.is_of_gang(spec));
                     spec.into_iter().flat_map(|spec| &spec.after).for_each(|on| world.trace.coverage.after(on));
                     self.check_room(history, agents, *task)?;
                     self.spoken_of.push(*task);
@@ -242,6 +245,11 @@ impl Running {
             }
             touched.push(consequence);
         }
+        let given = |consequence: &Consequence| match consequence {
+            Consequence::Task(task) => Some(*task),
+            Consequence::Ended { .. } | Consequence::Job(_) | Consequence::None => None,
+        };
+        invariant_gangs_start_together(history, &touched.iter().filter_map(given).collect::<Vec<_>>())?;
         for consequence in &touched {
             invariant_p7_touched_is_what_facts_say(self.core.state(), &self.shadow, consequence)?;
             let job = match consequence {

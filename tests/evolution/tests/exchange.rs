@@ -341,7 +341,7 @@ fn scheduler() -> (Scheduler, Effects, Time, SessionId) {
         receipt: None,
         software: "test".into(),
     };
-    core.handle(now, Event::Connected { session, principal: Principal { role, name }, hello }, &mut effects);
+    core.handle(now, Event::Connected { session, principal: Principal { role, name }, hello, address: "::1" }, &mut effects);
     effects.drain_prompt().for_each(drop);
     effects.drain().for_each(drop);
     (core, effects, now, session)

@@ -71,6 +71,7 @@ pub(crate) fn config() -> Config {
         agent_types: vec![fb::AgentType::Trainer],
         executors: vec![fb::Executor::Process, fb::Executor::Noop],
         data_id: [1; 16],
+        address: String::new(),
         software: "test".into(),
         host: "host".into(),
         heartbeat_interval: Duration::from_secs(30),

@@ -69,7 +69,7 @@ impl Driver {
             receipt: None,
             software: String::new(),
         };
-        self.handle(Event::Connected { session: SessionId(session), principal, hello });
+        self.handle(Event::Connected { session: SessionId(session), principal, hello, address: "::1" });
     }
 
     pub fn register(&mut self, session: u64, capacity: Resources) -> Vec<Effect> {

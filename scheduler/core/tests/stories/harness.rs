@@ -186,8 +186,12 @@ impl T {
     }
 
     fn settle(&mut self) {
+        let mut assigned = Vec::new();
         for fact in self.effects.facts.iter() {
             let (at, decoded) = Fact::decode(fact).unwrap();
+            if let Fact::AttemptAssigned { attempt, .. } = &decoded {
+                assigned.push(*attempt);
+            }
             self.shadow.apply(at, &decoded).unwrap();
             self.facts.push(fact.to_vec());
         }
@@ -210,6 +214,7 @@ impl T {
         self.check_dependents();
         self.check_caps();
         self.check_semaphores();
+        self.check_gangs(&assigned);
     }
 
     fn take(&mut self, effect: Effect) {
@@ -265,21 +270,19 @@ impl T {
         }
         for id in live.queue.turns().map(|turn| turn.class) {
             let class = live.queue.find(id).unwrap();
+            let mut idle = Vec::new();
             for (agent, record) in self.scheduler.state().agents.iter() {
                 let room = live.index.room(agent);
                 let fits = class.request.resources.fits(room.free) && room.held < self.config.policy.attempts_per_agent;
                 // What is reserved is looked at again now and then, not as time passes.
                 let is_reserved = live.index.reserved.holds(agent);
-                assert!(
-                    is_reserved
-                        || !(room.placeable
-                            && fits
-                            && live.queue.has_quota(id)
-                            && live.queue.admits(id, agent, live.index.free(agent))),
-                    "{} is idle",
-                    record.name
-                );
+                let is_seat = class.is_of_gangs() && live.queue.seats.has(class.first_gang().unwrap(), agent);
+                let admits = live.queue.has_quota(id) && live.queue.admits(id, agent, live.index.free(agent));
+                if !is_reserved && !is_seat && room.placeable && fits && admits {
+                    idle.push(&record.name);
+                }
             }
+            assert!(idle.len() < class.unit() as usize, "{idle:?} are idle");
         }
     }
 
@@ -297,7 +300,9 @@ impl T {
                     let verdict = verdicts.max().unwrap_or(Verdict::Met);
                     let task = TaskId { job: *id, entry: ordinal, index };
                     let held_back = known.caps.as_ref().is_some_and(|caps| caps.holds_back(ordinal, index));
-                    assert_eq!(class.holds(task) || held_back, verdict == Verdict::Met, "{task} {verdict:?}");
+                    let waits = class.holds(task) || held_back;
+                    let for_its_gang = entry.spec.gang > 0 && !waits;
+                    assert_eq!(waits, verdict == Verdict::Met && !for_its_gang, "{task} {verdict:?}");
                     assert!(verdict != Verdict::Never, "{task} waits in vain");
                 }
             }
@@ -309,6 +314,8 @@ impl T {
         let (state, live) = (self.scheduler.state(), self.scheduler.live());
         for (id, job) in state.jobs.iter().filter(|(_, job)| job.ended_at.is_none()) {
             let Some(caps) = &live.jobs[id].caps else { continue };
+            let gathering = &live.jobs[id].gathering;
+            let gathers = |task: TaskId| gathering.as_ref().is_some_and(|it| it.holds(task.entry, task.index));
             let open = |of: &dyn Fn(u16) -> bool| -> usize {
                 let records = state.tasks.iter().filter(|(task, _)| task.job == *id && of(task.entry));
                 records.map(|(_, record)| record.open.count()).sum()
@@ -321,10 +328,12 @@ impl T {
             for (ordinal, entry) in job.ordinals().zip(&job.entries) {
                 let room = room(entry.spec.max_running, open(&|of| of == ordinal)).min(whole);
                 let tasks = (0..entry.spec.count).map(|index| TaskId { job: *id, entry: ordinal, index });
-                let (held_back, waits): (Vec<TaskId>, Vec<TaskId>) =
-                    tasks.filter(|task| live.waits(*task)).partition(|task| caps.holds_back(ordinal, task.index));
+                let (held_back, waits): (Vec<TaskId>, Vec<TaskId>) = tasks
+                    .filter(|task| live.waits(*task) && !gathers(*task))
+                    .partition(|task| caps.holds_back(ordinal, task.index));
                 assert!(waits.len() <= room, "{waits:?} are in the queue, there is room for {room}");
-                assert!(held_back.is_empty() || waits.len() == room, "{held_back:?} are held back in vain");
+                let less = entry.spec.gang.max(1) as usize;
+                assert!(held_back.is_empty() || waits.len() + less > room, "{held_back:?} are held back in vain");
             }
         }
     }
@@ -338,6 +347,36 @@ impl T {
                 let (units, max) = held.entry(one.name.clone()).or_default();
                 (*units, *max) = (*units + one.units, one.max);
                 assert!(units <= max, "{units} units of `{}` are held, of {max}", one.name);
+            }
+        }
+    }
+
+    /// Of a gang all that has not ended is assigned in one event, unless one is replaced; and no two are on one agent, by the
+    /// agents' own books.
+    fn check_gangs(&self, assigned: &[AttemptId]) {
+        let state = self.scheduler.state();
+        let gang = |task: TaskId| {
+            let spec = state.task_spec(task).filter(|spec| spec.gang > 0)?;
+            Some((spec.gang_lost, spec.gang_of(task.index)))
+        };
+        for AttemptId { task, attempt } in assigned {
+            let Some((on_lost, members)) = gang(*task) else { continue };
+            if on_lost == fb::OnLost::Replace && *attempt > 1 {
+                continue;
+            }
+            for index in members {
+                let other = TaskId { index, ..*task };
+                let together = assigned.iter().any(|one| one.task == other);
+                let ended = state.task_status(other).is_some_and(fleetwire_common::message::is_final);
+                assert!(together || ended, "{task} was assigned without {other}");
+            }
+        }
+        for (name, agent) in &self.agents {
+            let mut seen = BTreeMap::new();
+            for attempt in agent.holds.keys() {
+                let Some((_, members)) = gang(attempt.task) else { continue };
+                let before = seen.insert((attempt.task.job, attempt.task.entry, members.start), attempt);
+                assert!(before.is_none(), "{name} has {attempt} and {before:?} of one gang");
             }
         }
     }
@@ -363,7 +402,8 @@ impl T {
             software: String::new(),
         };
         let principal = Principal { role, name: Name::new(name).unwrap() };
-        self.handle(Event::Connected { session, principal, hello });
+        let address = format!("{name}.example");
+        self.handle(Event::Connected { session, principal, hello, address: &address });
         session
     }
 

@@ -13,6 +13,7 @@ mod earliest;
 mod failing;
 mod fitting;
 mod forgetting;
+mod ganging;
 mod harness;
 mod holding;
 mod inputs;

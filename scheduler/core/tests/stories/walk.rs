@@ -5,10 +5,10 @@
 
 use crate::harness::*;
 use fleetwire_common::{
-    fb::{DependencyOn as On, TaskStatus as S},
+    fb::{DependencyOn as On, OnLost, TaskStatus as S},
     graph::Dependency,
     ids::{AttemptId, JobId, Name},
-    job::TaskSpec,
+    job::{JobSpec, TaskSpec, Terms},
     message::{Ack, End, Message},
     resources::Resources,
 };
@@ -19,8 +19,21 @@ const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
 #[derive(Clone, Debug)]
 enum Step {
-    Submit { count: u32, cpu: u32, priority: i8, attempts: u32, losses: u32, queue_s: u64, after: usize, most: u32 },
-    Cancel { job: u64, index: Option<u32> },
+    Submit {
+        count: u32,
+        cpu: u32,
+        priority: i8,
+        attempts: u32,
+        losses: u32,
+        queue_s: u64,
+        after: usize,
+        most: u32,
+        gang: u32,
+    },
+    Cancel {
+        job: u64,
+        index: Option<u32>,
+    },
     Register(usize),
     Lose(usize),
     LoseData(usize),
@@ -38,9 +51,9 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let agent = 0..NAMES.len();
     prop_oneof![
-        3 => (1..20u32, 1..6u32, -1..2i8, 1..3u32, 1..4u32, 0..2u64, 0..12usize, 0..6u32).prop_map(
-            |(count, cpu, priority, attempts, losses, queue, after, most)| Step::Submit {
-                count, cpu: cpu * 500, priority, attempts, losses, queue_s: queue * 200, after, most
+        3 => (1..20u32, 1..6u32, -1..2i8, 1..3u32, 1..4u32, 0..2u64, 0..12usize, 0..6u32, 0..6u32).prop_map(
+            |(count, cpu, priority, attempts, losses, queue, after, most, gang)| Step::Submit {
+                count, cpu: cpu * 500, priority, attempts, losses, queue_s: queue * 200, after, most, gang
             }
         ),
         1 => (1..6u64, prop::option::of(0..10u32)).prop_map(|(job, index)| Step::Cancel { job, index }),
@@ -105,16 +118,21 @@ impl Walk {
 
     fn take(&mut self, t: &mut T, step: Step) {
         match step {
-            Step::Submit { count, cpu, priority, attempts, losses, queue_s, after, most } => {
+            Step::Submit { count, cpu, priority, attempts, losses, queue_s, after, most, gang } => {
                 let resources = Resources { cpu, memory: 10, ..Resources::ZERO };
+                // Some are gangs, of two or three, with each of the policies.
+                const POLICIES: [OnLost; 3] = [OnLost::Restart, OnLost::Replace, OnLost::Fail];
+                let size = if gang < 3 { 2 + count % 2 } else { 0 };
                 let spec = TaskSpec {
-                    count,
+                    gang: size,
+                    gang_lost: POLICIES.get(gang as usize).copied().unwrap_or_default(),
+                    count: count.div_ceil(size.max(1)) * size.max(1),
                     resources,
                     priority,
                     max_attempts: attempts,
                     max_losses: losses,
                     queue_timeout_s: queue_s,
-                    max_running: most,
+                    max_running: if most == 0 { 0 } else { most.max(size) },
                     ..task()
                 };
                 // Now and then one more that comes after it.
@@ -126,7 +144,11 @@ impl Walk {
                     let name = Name::new("second").unwrap();
                     TaskSpec { name, after: vec![after], ..spec.clone() }
                 });
-                self.jobs.push(t.submit([spec].into_iter().chain(second).collect()));
+                let (lost_after, stop_on_disconnect_after_ms) = if size > 0 { (120, 90_000) } else { (60, 0) };
+                let terms = Terms { await_agents: true, stop_on_disconnect_after_ms, ..Terms::lost_after(lost_after) };
+                let tasks = [spec].into_iter().chain(second).collect();
+                let (submit, job) = (t.submit_id(), JobSpec::new(Name::new("j").unwrap(), tasks, terms).unwrap());
+                self.jobs.push(t.submit_as(submit, &job).unwrap().0);
             }
             Step::Cancel { job, index } => {
                 let _ = t.cancel(job, index.map(|index| id(job, 0, index)));

@@ -174,6 +174,7 @@ impl AgentHand<'_> {
             software: Some("t".into()),
             host: Some(self.name.clone()),
             backlog: model.backlog,
+            address: None,
         };
         self.send(Message::Rare(fb::SchedulerMessageT::Register(Box::new(register))))
     }
