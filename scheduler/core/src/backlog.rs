@@ -112,7 +112,11 @@ impl Core {
         let found = self.live.agent(agent)?;
         let left = found.backlog.left;
         let is_full = found.held.len() >= self.config.policy.attempts_per_agent as usize;
-        if is_full || !found.breaker.is_closed() || self.live.index.reserved.holds(agent) {
+        if is_full
+            || !found.breaker.is_closed()
+            || !found.presence.is_settled()
+            || self.live.index.reserved.holds(agent)
+        {
             return None;
         }
         let queue = &self.live.queue;

@@ -41,6 +41,8 @@ pub enum Deadline {
     Readmit(ClassId, AgentId),
     /// An agent that failed everything may be given a task to try with.
     Breaker(AgentId),
+    /// An agent that came and went has stayed for as long as it must.
+    Quarantine(AgentId),
     /// A drain's time is over.
     Drain(AgentId),
     /// What waits on an agent may have waited for too long.

@@ -113,7 +113,11 @@ impl Core {
     pub fn consider(&self, agent: AgentId, request: &Request, candidates: &mut Candidates) {
         let room = self.live.index.room(agent);
         let works = self.live.agent(agent).is_some_and(|live| {
-            live.session.is_some() && !live.leaving && !live.cordoned && live.breaker.is_passable()
+            live.session.is_some()
+                && !live.leaving
+                && !live.cordoned
+                && live.breaker.is_passable()
+                && live.presence.is_settled()
         });
         if works && request.resources.fits(room.capacity) {
             candidates.note(agent, request.resources.minus(room.free).dominant_share_ppm(room.capacity));

@@ -255,6 +255,9 @@ impl Core {
         if let Some(live) = self.live.agent(agent).filter(|live| !live.breaker.is_passable()) {
             return live.breaker.in_words(self.now);
         }
+        if let Some(why) = self.live.agent(agent).and_then(|live| live.presence.in_words(self.now)) {
+            return Some(why);
+        }
         let (needs, custom) = (request.resources, &request.custom);
         if !needs.fits(record.profile.capacity) {
             return Some(format!("it is too small: {}", shortage(needs, record.profile.capacity, "has")));

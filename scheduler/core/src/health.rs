@@ -1,6 +1,6 @@
 //! The story of how an agent does: what speaks against it, and what it gets meanwhile.
 //!
-//! Invariant: as in [`crate::breaker`].
+//! Invariants: as in [`crate::breaker`] and [`crate::presence`].
 
 use crate::{breaker::Outcome, core::Core, deadlines::Deadline};
 use fleetwire_common::{
@@ -45,10 +45,37 @@ impl Core {
         self.live.refresh_room(agent);
     }
 
+    /// An agent's connection was lost.
+    pub fn note_loss(&mut self, agent: AgentId) {
+        let now = self.now;
+        let live = self.live.agent_mut(agent);
+        if !live.leaving
+            && let Some(until) = live.presence.lose(&self.config.policy, now)
+        {
+            self.live.deadlines.disarm(until, Deadline::Quarantine(agent));
+        }
+    }
+
+    /// It is there again.
+    pub fn note_return(&mut self, agent: AgentId) {
+        let now = self.now;
+        if let Some(until) = self.live.agent_mut(agent).presence.arrive(&self.config.policy, now) {
+            self.live.deadlines.arm(until, Deadline::Quarantine(agent));
+        }
+    }
+
+    /// It has stayed.
+    pub fn on_stayed(&mut self, agent: AgentId) {
+        let now = self.now;
+        self.live.agent_mut(agent).presence.settle(now);
+        self.live.refresh_room(agent);
+    }
+
     /// Why an agent gets no work, or only some, in words; `None` if it does.
     pub fn agent_note(&self, agent: AgentId) -> Option<String> {
         self.notice()
             .or_else(|| self.cordon_in_words(agent))
+            .or_else(|| self.live.agent(agent)?.presence.in_words(self.now))
             .or_else(|| self.live.agent(agent)?.breaker.in_words(self.now))
             .or_else(|| self.reservation_in_words(agent))
     }

@@ -4,7 +4,7 @@
 //! Facts are what survives: the shell appends them to the journal and releases each effect once the
 //! position that it bears is durable; at the next start it gives them back to [`Scheduler::replay`].
 //!
-//! The floors, from the ground: tables (`restored`, `breaker`, `bodies`, `agents`, `attempts`, `waits`, `caps`, `semaphores`, `tokens`, `ranges`, `gathering`, `ranked`, `shares`, `lanes`, `ageing`, `audiences`, `queue`, `reserved`, `deadlines`, `policy`,
+//! The floors, from the ground: tables (`restored`, `breaker`, `bodies`, `agents`, `attempts`, `waits`, `caps`, `semaphores`, `tokens`, `ranges`, `gathering`, `ranked`, `shares`, `lanes`, `ageing`, `audiences`, `queue`, `reserved`, `deadlines`, `policy`, `presence`,
 //! `limits`, `kept`, `fact`), rules (`state`, `snapshot`, `live`, `outlook`, `sketch`, `waiting`, `parking`, `placement`, `ganging`, `event`, `core`), stories (`sessions`, `enrolment`, `restore`, `forget`, `health`,
 //! `tasks`, `gangs`, `dependents`, `inputs`, `excluding`, `backlog`, `holding`, `preempting`, `reserving`, `gang_reserving`, `loss`, `jobs`, `queries`, `queues`, `earliest`, `explain`, `plans`, `logs`, `unreadable`, `fitting`), and this front, which hands each event to one
 //! story. A file imports only from floors below its own.
@@ -50,6 +50,7 @@ pub mod placement;
 mod plans;
 pub mod policy;
 mod preempting;
+mod presence;
 mod queries;
 pub mod queue;
 mod queues;
@@ -302,6 +303,7 @@ fn on_deadline(core: &mut Core, effects: &mut Effects) {
             Deadline::Backstop(attempt) => core.on_backstop(attempt, effects),
             Deadline::Readmit(class, agent) => core.on_readmit(class, agent),
             Deadline::Breaker(agent) => core.on_cooled(agent),
+            Deadline::Quarantine(agent) => core.on_stayed(agent),
             Deadline::Drain(agent) => core.on_drain_due(agent, effects),
             Deadline::Backlog(agent) => core.on_backlog(agent, effects),
             Deadline::Reserve => core.on_reserve_due(effects),

@@ -12,6 +12,7 @@ use crate::{
     deadlines::{Deadline, Deadlines},
     gathering::{Gathering, gang_of},
     placement::{Index, Room},
+    presence::Presence,
     queue::{ClassId, Queue},
     shares::QueueId,
     waits::Waits,
@@ -166,6 +167,8 @@ pub struct AgentLive {
     pub lease_at: Option<Time>,
     /// How it does.
     pub breaker: Breaker,
+    /// How it comes and goes.
+    pub presence: Presence,
     /// When its absence becomes a fact.
     pub unreachable_at: Option<Time>,
     /// When it is not expected back any more.
@@ -484,7 +487,8 @@ impl Live {
             placeable: found.session.is_some()
                 && !(found.leaving || found.cordoned || overcommitted)
                 && found.alone == 0
-                && found.breaker.is_passable(),
+                && found.breaker.is_passable()
+                && found.presence.is_settled(),
             last: !found.breaker.is_closed(),
         };
         self.index.set_room(agent, room);

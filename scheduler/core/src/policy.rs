@@ -28,6 +28,14 @@ pub struct Policy {
     pub breaker_cooling: Duration,
     /// up to this.
     pub breaker_cooling_max: Duration,
+    /// Lost connections, each within
+    pub flapping_losses: u32,
+    /// so long after the one before, after which an agent that comes back must stay
+    pub flapping_within: Duration,
+    /// for so long until it is given anything; doubles with each further loss,
+    pub quarantine: Duration,
+    /// up to this.
+    pub quarantine_max: Duration,
     /// How long an agent may be away until it is not expected back, by what was noted of it; after a start it
     /// has at least an hour.
     pub forget_after: Duration,
@@ -107,6 +115,10 @@ impl Default for Policy {
             breaker_failures: 8,
             breaker_cooling: Duration::from_secs(60),
             breaker_cooling_max: Duration::from_secs(15 * 60),
+            flapping_losses: 5,
+            flapping_within: Duration::from_secs(5 * 60),
+            quarantine: Duration::from_secs(30),
+            quarantine_max: Duration::from_secs(4 * 60),
             forget_after: Duration::from_secs(30 * 24 * 3600),
             backoff_max: Duration::from_secs(300),
             readmit_after: Duration::from_secs(1),

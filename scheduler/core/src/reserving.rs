@@ -160,8 +160,13 @@ impl Core {
 
     /// Whether an agent would take a class's tasks, whatever it holds.
     pub fn may_be_reserved(&self, agent: AgentId, class: &Class) -> bool {
-        let works =
-            |live: &AgentLive| live.session.is_some() && !live.leaving && !live.cordoned && live.breaker.is_closed();
+        let works = |live: &AgentLive| {
+            live.session.is_some()
+                && !live.leaving
+                && !live.cordoned
+                && live.breaker.is_closed()
+                && live.presence.is_settled()
+        };
         self.live.agent(agent).is_some_and(works) && self.live.queue.suits(class, agent)
     }
 

@@ -95,6 +95,7 @@ impl Core {
         if let Some(agent) = session.agent
             && self.session_of(agent) == Some(id)
         {
+            self.note_loss(agent);
             self.on_agent_away(agent, heard_at);
         }
     }
@@ -183,6 +184,7 @@ impl Core {
             self.decide(&Fact::AgentReturned { agent }, effects);
         }
         self.disarm_absence(agent);
+        self.note_return(agent);
         for (attempt, report) in &listed {
             if self.is_foreign(*attempt, report.job_key) {
                 self.displace(agent, *attempt, effects);

@@ -12,6 +12,7 @@ mod draining;
 mod earliest;
 mod failing;
 mod fitting;
+mod flapping;
 mod forgetting;
 mod ganging;
 mod harness;
