@@ -54,8 +54,8 @@ pub fn policy(offers: &[Offer], random: &mut Random) -> ClusterPolicy {
         .unwrap_or_else(|error| unreachable!("the simulation makes only policies that are valid: {error}"))
 }
 
-/// With the attempt that a task was just given, what its queue's attempts hold on all devices, or may yet hold, is not more
-/// than its quota. What had ended before the scheduler's latest start is known to it again only when its agent says so.
+/// With the attempt that a task was just given, what its queue's attempts hold on all devices, or may yet hold, of anything that
+/// it takes, is not more than its quota. What had ended before the scheduler's latest start is known to it again only when its agent says so.
 pub fn invariant_quotas_are_kept(
     shadow: &State,
     history: &History,
@@ -77,9 +77,12 @@ pub fn invariant_quotas_are_kept(
     for id in there.iter().filter(|id| is_of(id)) {
         sum.add(history.spec_of(id.task).map_or(Resources::ZERO, |spec| spec.resources));
     }
-    match rule.quota.limits(sum.cut()).find(|(_, quota, held)| held > quota) {
+    // A quota may have been set below what was held by then: whoever takes nothing of that may start.
+    let needs = history.spec_of(task).map_or(Resources::ZERO, |spec| spec.resources);
+    let mut limits = rule.quota.limits(sum.cut()).zip(rule.quota.limits(needs));
+    match limits.find(|((_, quota, held), (.., needs))| held > quota && *needs > 0) {
         None => Ok(()),
-        Some((what, quota, held)) => broken(
+        Some(((what, quota, held), _)) => broken(
             "quota",
             format!("with {task}, queue `{queue}` holds {held} of {what}, and may hold {quota}: {there:?}"),
         ),
