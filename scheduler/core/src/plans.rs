@@ -125,9 +125,12 @@ impl Core {
             ..fb::PlanEntryT::default()
         };
         let first = look.rooms.first().map(|(_, agent, _)| *agent);
+        // Members of a gang start together, each on an agent of its own.
+        let gangs = gangs(&look.rooms, task.gang, allowed);
+        let (allowed, each) = gangs.map_or((allowed, u32::MAX), |gangs| (gangs * task.gang, gangs));
         let mut places = Vec::new();
         for (_, agent, room) in std::mem::take(&mut look.rooms) {
-            let tasks = room.min(allowed - entry.now);
+            let tasks = room.min(each).min(allowed - entry.now);
             if tasks == 0 {
                 break;
             }
@@ -144,6 +147,9 @@ impl Core {
         let earliest = match first.filter(|_| entry.now > 0) {
             Some(agent) => Earliest { at: Some(self.now), agent: Some(agent), ..Earliest::default() },
             None if step > 0 => Earliest::unknown(after_in_words(task)),
+            None if task.gang > 0 => {
+                Earliest::unknown(format!("nobody knows when {} agents have room for a gang at once", task.gang))
+            }
             None => self.earliest_of_entry(draft, &request, std::mem::take(&mut look.candidates), &entry),
         };
         entry.earliest = Some(Box::new(self.earliest_to_wire(&earliest)));
@@ -241,6 +247,22 @@ fn steps(spec: &JobSpec) -> Vec<u32> {
         }
     }
     steps
+}
+
+/// How many whole gangs find room, of so many tasks; `None` of what is none.
+fn gangs(rooms: &[(Rank, AgentId, u32)], size: u32, tasks: u32) -> Option<u32> {
+    let most = tasks.checked_div(size)?;
+    let fit = |gangs: u32| {
+        let places: u64 = rooms.iter().map(|(.., room)| u64::from((*room).min(gangs))).sum();
+        places >= u64::from(gangs) * u64::from(size)
+    };
+    // What so many find, fewer do.
+    let (mut known, mut too_many) = (0, most + 1);
+    while too_many - known > 1 {
+        let gangs = known + (too_many - known) / 2;
+        if fit(gangs) { known = gangs } else { too_many = gangs }
+    }
+    Some(known)
 }
 
 fn after_in_words(task: &TaskSpec) -> String {

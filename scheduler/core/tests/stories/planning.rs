@@ -212,6 +212,28 @@ fn the_earliest_start_of_what_does_not_fit_now_is_said() {
 }
 
 #[test]
+fn gangs_find_room_as_a_whole_or_not_at_all() {
+    let mut t = T::new();
+    for agent in ["a", "b", "c"] {
+        t.agent(agent).register();
+    }
+    let terms = Terms { stop_on_disconnect_after_ms: 90_000, await_agents: true, ..Terms::lost_after(120) };
+    let of = |gang, count| JobSpec::new(name("j"), vec![TaskSpec { gang, ..array(count) }], terms).unwrap();
+    for (gang, count, expected) in [(3, 18, 12), (2, 18, 12), (2, 2, 2), (4, 8, 0)] {
+        let found = plan(&mut t, &of(gang, count)).entries.unwrap().remove(0);
+        assert_eq!(found.now, expected, "{count} in gangs of {gang}");
+        assert_eq!(why(&found).contains("have room for a gang at once"), expected == 0);
+    }
+    t.agent("c").lose();
+    let (three, two) = (of(3, 3), of(2, 18));
+    assert_eq!(plan(&mut t, &three).entries.unwrap()[0].now, 0);
+    let said = plan(&mut t, &two).entries.unwrap()[0].now;
+    let submit = t.submit_id();
+    let job = t.submit_as(submit, &two).unwrap().0;
+    assert_eq!((t.counts(job)[1], said), (8, 8));
+}
+
+#[test]
 fn as_many_are_placed_as_the_plan_said() {
     let mut seed = 0u64;
     let mut roll = |below: u32| {
