@@ -647,7 +647,7 @@ impl From<fb::PolicySummaryT> for PolicyView {
             set_at_ms: moment(wire.set_at),
             ageing_every_ms: every,
             ageing_most: every.map(|_| policy.ageing_most),
-            placing: policy.placing.map(|rule| PlacingView { pack: rule.pack, spread: rule.spread }),
+            placing: policy.placing.map(|rule| PlacingView { pack: rule.packing, spread: rule.spreading }),
             reserve: policy.reserve.map(|rule| ReserveView { after_ms: rule.after_ms, agents: rule.agents }),
             preempt: policy.preempt.map(|rule| PreemptView {
                 gap: rule.gap,

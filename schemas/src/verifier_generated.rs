@@ -1,4 +1,4 @@
-// @generated stamp b12f6b86e3fdbb455eb749de733daa1fb62967fb066defe22d3a432ee78ef72f flatc 25.12.19
+// @generated stamp f04d51473ef7c19b294458f9e7f84572ae487604125760fe4da97bb6149af826 flatc 25.12.19
 use super::{Verifier, fb};
 
 /// How deep tables can lie in each other: no schema here holds itself.

@@ -100,7 +100,7 @@ impl Rules {
 
     pub(super) fn from_wire(wire: &fb::ClusterPolicy<'_>) -> Rules {
         Rules {
-            placing: wire.placing().map(|rule| Placing { pack: rule.pack(), spread: rule.spread() }),
+            placing: wire.placing().map(|rule| Placing { pack: rule.packing(), spread: rule.spreading() }),
             reserve: wire
                 .reserve()
                 .map(|rule| Reserve { after: Duration::from_millis(rule.after_ms()), agents: rule.agents() }),
@@ -115,7 +115,8 @@ impl Rules {
 
     pub(super) fn write(self, wire: &mut fb::ClusterPolicyT) {
         let Rules { placing, reserve, preempt } = self;
-        wire.placing = placing.map(|Placing { pack, spread }| Box::new(fb::PlacingRuleT { pack, spread }));
+        wire.placing =
+            placing.map(|Placing { pack, spread }| Box::new(fb::PlacingRuleT { packing: pack, spreading: spread }));
         let reserve_rule = |Reserve { after, agents }| fb::ReserveRuleT { after_ms: as_ms(after), agents };
         wire.reserve = reserve.map(|rule| Box::new(reserve_rule(rule)));
         let preempt_rule = |Preempt { gap, after, per_minute, per_task }| fb::PreemptRuleT {

@@ -20,7 +20,7 @@ fn set(t: &mut T, policy: Policy) -> Result<(), String> {
 }
 
 fn placing(pack: u16, spread: u16) -> Policy {
-    Policy { placing: Some(Box::new(fb::PlacingRuleT { pack, spread })), ..Policy::default() }
+    Policy { placing: Some(Box::new(fb::PlacingRuleT { packing: pack, spreading: spread })), ..Policy::default() }
 }
 
 fn preempt(gap: u8, after_ms: u64) -> Policy {
