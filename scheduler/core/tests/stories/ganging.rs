@@ -435,6 +435,22 @@ fn a_more_urgent_gang_takes_over_what_was_reserved_for_another() {
 }
 
 #[test]
+fn a_less_urgent_gang_leaves_to_another_what_is_reserved_for_that() {
+    let mut t = with_agents(&AGENTS);
+    t.submit(vec![large(TaskSpec { count: 4, array: true, ..task() })]);
+    let urgent = submit(&mut t, large(TaskSpec { priority: 1, ..gang(2) }));
+    t.pass_beating(secs(31));
+    assert!(why(&mut t, id(urgent, 0, 0)).contains("2 agents are reserved"));
+    // There are two more that it could have.
+    let other = submit(&mut t, large(gang(2)));
+    for _ in 0..4 {
+        t.pass_beating(secs(31));
+        assert!(why(&mut t, id(urgent, 0, 0)).contains("2 agents are reserved"));
+        assert!(!why(&mut t, id(other, 0, 0)).contains("reserved"));
+    }
+}
+
+#[test]
 fn nobody_of_a_gang_makes_way_and_for_a_gang_nobody_does() {
     let mut t = with_agents(&["a", "b"]);
     let job = submit(&mut t, large(gang(2)));

@@ -46,6 +46,8 @@ fn agents_are_filled_as_the_policy_weighs_it() {
     }
     let packed = [place(&mut t), place(&mut t)];
     assert_eq!(packed[0], packed[1], "the fullest first, without a policy");
+    // With this all agents are looked at, and so all are in their order.
+    t.submit(vec![TaskSpec { resources: Resources { cpu: 5_000, ..task().resources }, ..task() }]);
     set(&mut t, placing(0, 1)).unwrap();
     let spread = [place(&mut t), place(&mut t)];
     assert!(spread[0] != spread[1] && !spread.contains(&packed[0]), "the emptiest first: {spread:?}");
