@@ -76,7 +76,7 @@ pub struct Running {
     touched: Vec<Consequence>,
     /// Agents that are reserved, by what was said after the latest event.
     promises: BTreeMap<AgentId, Promise>,
-    /// Attempts that were asked to make way for what is more urgent, or asked back before they start.
+    /// Attempts that were asked to make way for what is more urgent, or because their gang starts anew, or asked back before they start.
     making_way: BTreeSet<AttemptId>,
     /// How far each attempt was when it was looked at last.
     stages: BTreeMap<AttemptId, Stage>,

@@ -269,9 +269,14 @@ impl Running {
         self.writer.take(&mut self.effects.facts);
         self.prompt.extend(self.effects.drain_prompt());
         for (position, effect) in self.effects.drain() {
-            if let Effect::Send { message: Message::Cancellation(attempt, fb::EndReason::Preempted), .. } = &effect {
-                invariant_way_is_made_for_someone(history, &self.shadow, self.core.live(), *attempt)?;
-                self.making_way.insert(*attempt);
+            if let Effect::Send { message: Message::Cancellation(attempt, reason), .. } = &effect {
+                if *reason == fb::EndReason::Preempted {
+                    invariant_way_is_made_for_someone(history, &self.shadow, self.core.live(), *attempt)?;
+                }
+                // Whoever was asked to go for one of these is soon gone, and reservations count on that.
+                if matches!(*reason, fb::EndReason::Preempted | fb::EndReason::GangLost) {
+                    self.making_way.insert(*attempt);
+                }
             }
             if let Effect::Send { message: Message::Recall(attempt), .. } = &effect {
                 self.making_way.insert(*attempt);
