@@ -41,10 +41,23 @@ fn seeds_that_once_broke_a_promise_keep_every_promise() {
 #[test]
 fn the_fixed_seeds_reach_every_arm_that_they_can() {
     let mut coverage = Coverage::default();
-    // One of a few hundred has a replacement that makes way for an original that keeps the best progress.
-    for seed in (400..800).chain([1_207, 1_386, 1_660]) {
+    // One of a few hundred has two attempts of which one makes way: known ones first, and then as many as it takes, since
+    // whatever else is drawn makes other stories of them.
+    let fixed = 400..800;
+    let known = [802, 1_207, 1_341, 1_386, 1_660, 2_634];
+    for seed in fixed.clone().chain(known).chain(fixed.end..3_200) {
         run_covering(seed, Scale::Drawn, &mut coverage).expect("as above");
+        if seed >= fixed.end && missing(&coverage).is_empty() {
+            break;
+        }
     }
+    let missing = missing(&coverage);
+    let reached: Vec<String> = coverage.names().map(|(name, _)| name).collect();
+    assert!(missing.is_empty(), "never reached, and not excused in NOT_REACHED: {missing:?}; reached: {reached:#?}");
+}
+
+/// What was not reached and has no excuse.
+fn missing(coverage: &Coverage) -> Vec<String> {
     let reached: BTreeSet<String> = coverage.names().map(|(name, _)| name).collect();
     let facts = FactBody::ENUM_VALUES.iter().map(|body| match AGENT_FACTS.contains(body) {
         true => format!("agent's fact {body:?}"),
@@ -56,8 +69,7 @@ fn the_fixed_seeds_reach_every_arm_that_they_can() {
     let others = MUST_BE_REACHED.into_iter().map(str::to_owned);
     let all = facts.chain(verdicts).chain(refusals).chain(faults).chain(others);
     let excused = |name: &str| NOT_REACHED.iter().any(|(excused, _)| *excused == name);
-    let missing: Vec<String> = all.filter(|name| !reached.contains(name) && !excused(name)).collect();
-    assert!(missing.is_empty(), "never reached, and not excused in NOT_REACHED: {missing:?}; reached: {reached:#?}");
+    all.filter(|name| !reached.contains(name) && !excused(name)).collect()
 }
 
 /// The facts of an agent's journal.
