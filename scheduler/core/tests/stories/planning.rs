@@ -222,6 +222,8 @@ fn gangs_find_room_as_a_whole_or_not_at_all() {
     for (gang, count, expected) in [(3, 18, 12), (2, 18, 12), (2, 2, 2), (4, 8, 0)] {
         let found = plan(&mut t, &of(gang, count)).entries.unwrap().remove(0);
         assert_eq!(found.now, expected, "{count} in gangs of {gang}");
+        let places = found.places.iter().flatten();
+        assert!(places.clone().all(|place| place.tasks <= expected / gang), "each on an agent of its own");
         assert_eq!(why(&found).contains("have room for a gang at once"), expected == 0);
     }
     t.agent("c").lose();
