@@ -197,6 +197,10 @@ impl Index {
 
     /// What was given something has got fuller, and may be before where another class goes on for that.
     fn note_fuller(&self, placed: &[Placement], cursors: &mut BTreeMap<ClassId, (Rank, AgentId)>) {
+        // Most often nobody does.
+        if cursors.is_empty() {
+            return;
+        }
         for Placement { agent, .. } in placed {
             let rank = rank(self.room(*agent), self.placing);
             cursors.values_mut().for_each(|cursor| *cursor = (*cursor).min((rank, *agent)));

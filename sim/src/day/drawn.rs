@@ -47,7 +47,7 @@ const TIERS: [Tier; 4] = [
     Tier { name: "production", priority: 20, share: 20, tasks_p95: 3.0 },
 ];
 
-/// Users of each tier; the first has as many jobs as the second and third together, and so on (Zipf).
+/// Users of each tier; who is of rank n has one nth of the first's jobs (Zipf).
 const USERS: usize = 6;
 /// Of a job's core hours (the paper, section 7).
 const PARETO_INDEX: f64 = 0.69;
