@@ -96,6 +96,9 @@ pub enum Command {
     /// The policy by which work is placed.
     #[command(subcommand)]
     Policy(PolicyAction),
+    /// Jobs that are submitted again and again, by a cron.
+    #[command(subcommand)]
+    Schedule(ScheduleAction),
     /// Print what the scheduler has counted since it was started, in Prometheus's text format.
     Metrics,
     /// A whole cluster in this process: a scheduler, agents, and a job if one is given.
@@ -126,6 +129,35 @@ pub enum PolicyAction {
         /// The policy file.
         #[arg(value_name = "POLICY.toml")]
         file: PathBuf,
+    },
+}
+
+/// What to do with jobs that are submitted by a cron.
+#[derive(Debug, Subcommand)]
+pub enum ScheduleAction {
+    /// List the schedules: when each is due next, and what became of it last.
+    List,
+    /// Have the cluster submit a job by its cron, from now on; in place of the schedule of that name, if there is one, paused
+    /// or not.
+    Set {
+        /// The job file, with `cron` (docs/jobs.md).
+        #[arg(value_name = "JOB.toml")]
+        file: PathBuf,
+    },
+    /// Let a schedule rest; jobs that it has submitted go on.
+    Pause {
+        /// Its name.
+        name: String,
+    },
+    /// Let it go on, from its next moment.
+    Resume {
+        /// Its name.
+        name: String,
+    },
+    /// Remove a schedule; jobs that it has submitted go on.
+    Remove {
+        /// Its name.
+        name: String,
     },
 }
 
@@ -232,6 +264,9 @@ pub struct Submit {
     /// Wait until it ends; exit with its status.
     #[arg(long)]
     pub wait: bool,
+    /// Run a job that has `cron` once, now.
+    #[arg(long)]
+    pub now: bool,
 }
 
 /// `run`.

@@ -67,6 +67,21 @@ pub enum CliError {
     /// The job file is refused.
     #[error("{0}")]
     JobFile(#[from] JobFileError),
+    /// A schedule without a time.
+    #[error("{} does not say when it runs: add a cron, such as cron = \"30 3 * * 1-5\" (docs/jobs.md)", path.display())]
+    NoCron {
+        /// The job file.
+        path: PathBuf,
+    },
+    /// A submit of what runs by a cron.
+    #[error(
+        "{} says when it runs (cron): `fleetwire schedule set` has the cluster run it then, `submit --now` runs it once, now",
+        path.display()
+    )]
+    HasCron {
+        /// The job file.
+        path: PathBuf,
+    },
     /// What was asked to run cannot be.
     #[error("{0}")]
     Job(#[from] JobError),

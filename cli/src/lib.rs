@@ -14,7 +14,7 @@ pub mod results;
 pub mod table;
 pub mod wire;
 
-use args::{Cli, Command, JobAction, PolicyAction, Submit};
+use args::{Cli, Command, JobAction, PolicyAction, ScheduleAction};
 use clap::CommandFactory as _;
 use error::CliError;
 use fleetwire_client::{Client, jobfile::JobFileError};
@@ -46,7 +46,9 @@ async fn command(cli: &Cli) -> Result<u8, CliError> {
         // Before anything is connected: mistakes in the file are the likelier ones.
         Command::Policy(PolicyAction::Check { file }) => return commands::policy::check(file, json).map(|()| 0),
         Command::Policy(PolicyAction::Set { file }) => drop(fleetwire_client::policyfile::load(file)?),
-        Command::Submit(Submit { file, .. }) | Command::Job { action: Some(JobAction::Plan { file }), .. } => {
+        Command::Submit(command) => drop(commands::jobs::load(command)?),
+        Command::Schedule(ScheduleAction::Set { file }) => drop(commands::schedules::load(file)?),
+        Command::Job { action: Some(JobAction::Plan { file }), .. } => {
             drop(fleetwire_client::jobfile::load(file)?);
         }
         _ => {}
@@ -69,6 +71,7 @@ async fn command(cli: &Cli) -> Result<u8, CliError> {
         }
         Command::Queues => commands::policy::queues(&client, json).await?,
         Command::Policy(action) => commands::policy::policy(&client, action, json).await?,
+        Command::Schedule(action) => commands::schedules::schedule(&client, action, json).await?,
         Command::Metrics => commands::print(&client.metrics().await?)?,
         Command::Logs(command) => commands::show::logs(&client, command).await?,
         Command::Result { task } => commands::show::result(&client, *task, json).await?,

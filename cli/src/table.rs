@@ -2,7 +2,10 @@
 
 use crate::plans;
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
-use fleetwire_client::views::{AgentView, ExplanationView, JobView, QueueView, ResourcesView, TaskView};
+use fleetwire_client::{
+    schedules::ScheduleView,
+    views::{AgentView, ExplanationView, JobView, QueueView, ResourcesView, TaskView},
+};
 use std::time::Duration;
 
 /// An empty table with these columns.
@@ -84,6 +87,27 @@ pub fn agents(agents: &[AgentView], now_ms: u64) -> Table {
             number(format!("{}/{}", free.gpu, capacity.gpu)),
             Cell::new(labels.join(" ")),
             Cell::new(ago(agent.last_heard_ms, now_ms)),
+        ]);
+    }
+    table
+}
+
+/// Schedules: when they are due, and what became of them.
+pub fn schedules(schedules: &[ScheduleView], now_ms: u64) -> Table {
+    let columns = ["schedule", "cron", "zone", "next", "last", "last job", "runs", "left out", "note"];
+    let mut table = table(&columns);
+    for schedule in schedules {
+        let paused = || Cell::new(if schedule.paused { "paused" } else { "never" });
+        table.add_row([
+            Cell::new(&schedule.name),
+            Cell::new(&schedule.cron),
+            Cell::new(&schedule.time_zone),
+            schedule.next_at_ms.map_or_else(paused, |next| Cell::new(until(next, now_ms))),
+            Cell::new(schedule.last_at_ms.map_or_else(|| String::from("never"), |last| ago(last, now_ms))),
+            number(schedule.last_job.map(|job| job.to_string()).unwrap_or_default()),
+            number(schedule.runs),
+            number(schedule.left_out),
+            Cell::new(schedule.note.as_deref().unwrap_or_default()),
         ]);
     }
     table
@@ -242,6 +266,14 @@ pub fn said(task: &TaskView) -> String {
         (reason, ..) => reason.replace('_', " "),
     };
     if end.message.is_empty() { how } else { format!("{how}: {}", end.message) }
+}
+
+/// How far ahead a moment is.
+pub fn until(then_ms: u64, now_ms: u64) -> String {
+    match Duration::from_millis(then_ms.saturating_sub(now_ms)).as_secs() {
+        0 => String::from("now"),
+        seconds => format!("in {}", span(Duration::from_secs(seconds))),
+    }
 }
 
 /// A moment, as the time since then.

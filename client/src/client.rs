@@ -2,7 +2,9 @@
 
 use crate::{
     error::ClientError,
+    jobfile::Recurs,
     plans::PlanView,
+    schedules::ScheduleView,
     session::{Call, Session},
     transport::Transport,
     views::{AgentView, ClusterView, ExplanationView, JobView, LogView, Page, PolicyView, TaskView},
@@ -156,6 +158,50 @@ impl Client {
     pub async fn policy(&self) -> Result<PolicyView, ClientError> {
         let page = self.query(fb::QueryT { kind: fb::QueryKind::Policy, ..Default::default() }).await?;
         page.policy.map(|policy| PolicyView::from(*policy)).ok_or_else(|| missing("policy in the answer"))
+    }
+
+    /// Sets a schedule, or another one in place of that of its name; returns once that is durable.
+    pub async fn set_schedule(&self, job: &JobSpec, recurs: &Recurs) -> Result<(), ClientError> {
+        let Recurs { cron, time_zone, overlap, catch_up } = recurs;
+        let schedule = fb::ScheduleT {
+            name: Some(job.name.to_string()),
+            cron: Some(cron.clone()),
+            time_zone: time_zone.clone(),
+            overlap: *overlap,
+            catch_up_ms: u64::try_from(catch_up.as_millis()).unwrap_or(u64::MAX),
+            job: Some(job.to_wire()),
+        };
+        let message = fb::SetScheduleT { request: 0, schedule: Some(Box::new(schedule)) };
+        match self.call(fb::SchedulerMessageT::SetSchedule(Box::new(message)), true).await? {
+            fb::SchedulerMessageT::Ack(_) => Ok(()),
+            other => Err(unexpected("Ack", &other)),
+        }
+    }
+
+    /// Has a schedule rest, go on, or be no more.
+    pub async fn change_schedule(&self, name: &str, action: fb::ScheduleAction) -> Result<(), ClientError> {
+        let message = fb::ChangeScheduleT { request: 0, name: Some(name.to_owned()), action };
+        // Who removes twice is told that there is none.
+        let repeatable = action != fb::ScheduleAction::Remove;
+        match self.call(fb::SchedulerMessageT::ChangeSchedule(Box::new(message)), repeatable).await? {
+            fb::SchedulerMessageT::Ack(_) => Ok(()),
+            other => Err(unexpected("Ack", &other)),
+        }
+    }
+
+    /// All schedules.
+    pub async fn schedules(&self) -> Result<Vec<ScheduleView>, ClientError> {
+        let (mut all, mut cursor) = (Vec::new(), 0);
+        loop {
+            let query =
+                fb::QueryT { kind: fb::QueryKind::Schedules, cursor, limit: PAGE_ROWS_MAX, ..Default::default() };
+            let page = self.query(query).await?;
+            all.extend(page.schedules.into_iter().flatten().map(ScheduleView::from));
+            if page.cursor <= cursor {
+                return Ok(all);
+            }
+            cursor = page.cursor;
+        }
     }
 
     /// Makes a join token; returns its one-line form.

@@ -20,6 +20,7 @@ mod error;
 pub mod jobfile;
 pub mod plans;
 pub mod policyfile;
+pub mod schedules;
 #[cfg(feature = "network")]
 mod session;
 #[cfg(feature = "network")]

@@ -145,6 +145,8 @@ fn set_request(message: &mut fb::SchedulerMessageT, request: u64) {
         fb::SchedulerMessageT::CreateToken(message) => message.request = request,
         fb::SchedulerMessageT::ChangeAgent(message) => message.request = request,
         fb::SchedulerMessageT::SetPolicy(message) => message.request = request,
+        fb::SchedulerMessageT::SetSchedule(message) => message.request = request,
+        fb::SchedulerMessageT::ChangeSchedule(message) => message.request = request,
         fb::SchedulerMessageT::PlanJob(message) => message.request = request,
         fb::SchedulerMessageT::Query(message) => message.request = request,
         fb::SchedulerMessageT::LogRequest(message) => message.request = request,

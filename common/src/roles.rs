@@ -50,6 +50,8 @@ pub const RULES: &[Rule] = &[
     Rule { message: M::ChangeAgent, senders: OPERATOR },
     Rule { message: M::SetPolicy, senders: OPERATOR },
     Rule { message: M::PlanJob, senders: WRITERS },
+    Rule { message: M::SetSchedule, senders: WRITERS },
+    Rule { message: M::ChangeSchedule, senders: WRITERS },
 ];
 
 /// Whether a principal of this role may send the scheduler a message of this type.
@@ -76,7 +78,8 @@ mod tests {
             let viewer = may_send(Role::Viewer, message);
             let operator = may_send(Role::Operator, message);
             let changes =
-                matches!(message, M::SubmitJob | M::CancelWork | M::CreateToken | M::ChangeAgent | M::SetPolicy);
+                matches!(message, M::SubmitJob | M::CancelWork | M::CreateToken | M::ChangeAgent | M::SetPolicy)
+                    || matches!(message, M::SetSchedule | M::ChangeSchedule);
             let commands = changes || matches!(message, M::Query | M::LogRequest | M::PlanJob);
             assert!(!(agent && commands), "{message:?}");
             assert!(!(viewer && changes), "{message:?}");

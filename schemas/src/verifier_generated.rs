@@ -1,4 +1,4 @@
-// @generated stamp f04d51473ef7c19b294458f9e7f84572ae487604125760fe4da97bb6149af826 flatc 25.12.19
+// @generated stamp 04808b4175bd8cac9a114fb62c844167e8d35c68ce25b36ca08a04cf3e81e848 flatc 25.12.19
 use super::{Verifier, fb};
 
 /// How deep tables can lie in each other: no schema here holds itself.
@@ -901,8 +901,37 @@ fn plan(v: &mut Verifier<'_>, at: usize) -> Option<()> {
     table.finish(v)
 }
 
+fn schedule_summary(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 78)?;
+    if let Some(at) = table.offset(v, 4)? {
+        v.text(at)?;
+    }
+    if let Some(at) = table.offset(v, 6)? {
+        v.text(at)?;
+    }
+    if let Some(at) = table.offset(v, 8)? {
+        v.text(at)?;
+    }
+    table.inline(10, 1, 1);
+    table.inline(12, 8, 8);
+    if let Some(at) = table.offset(v, 14)? {
+        v.text(at)?;
+    }
+    table.inline(16, 8, 8);
+    table.inline(18, 8, 8);
+    table.inline(20, 8, 8);
+    table.inline(22, 8, 8);
+    if let Some(at) = table.offset(v, 24)? {
+        v.text(at)?;
+    }
+    table.inline(26, 8, 8);
+    table.inline(28, 8, 8);
+    table.inline(30, 1, 1);
+    table.finish(v)
+}
+
 fn page(v: &mut Verifier<'_>, at: usize) -> Option<()> {
-    let mut table = v.table(at, 48)?;
+    let mut table = v.table(at, 52)?;
     table.inline(4, 8, 8);
     table.inline(6, 8, 8);
     if let Some(at) = table.offset(v, 8)? {
@@ -928,6 +957,9 @@ fn page(v: &mut Verifier<'_>, at: usize) -> Option<()> {
     }
     if let Some(at) = table.offset(v, 22)? {
         plan(v, at)?;
+    }
+    if let Some(at) = table.offset(v, 24)? {
+        v.each(at, schedule_summary)?;
     }
     table.finish(v)
 }
@@ -961,6 +993,44 @@ fn plan_job(v: &mut Verifier<'_>, at: usize) -> Option<()> {
     if let Some(at) = table.offset(v, 6)? {
         v.vector(at, 1, 1)?;
     }
+    table.finish(v)
+}
+
+fn schedule(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 25)?;
+    if let Some(at) = table.offset(v, 4)? {
+        v.text(at)?;
+    }
+    if let Some(at) = table.offset(v, 6)? {
+        v.text(at)?;
+    }
+    if let Some(at) = table.offset(v, 8)? {
+        v.text(at)?;
+    }
+    table.inline(10, 1, 1);
+    table.inline(12, 8, 8);
+    if let Some(at) = table.offset(v, 14)? {
+        v.vector(at, 1, 1)?;
+    }
+    table.finish(v)
+}
+
+fn set_schedule(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 12)?;
+    table.inline(4, 8, 8);
+    if let Some(at) = table.offset(v, 6)? {
+        schedule(v, at)?;
+    }
+    table.finish(v)
+}
+
+fn change_schedule(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 13)?;
+    table.inline(4, 8, 8);
+    if let Some(at) = table.offset(v, 6)? {
+        v.text(at)?;
+    }
+    table.inline(8, 1, 1);
     table.finish(v)
 }
 
@@ -1077,6 +1147,14 @@ fn scheduler_message(v: &mut Verifier<'_>, kind: fb::SchedulerMessage, place: us
         fb::SchedulerMessage::PlanJob => {
             let at = v.follow(place)?;
             plan_job(v, at)
+        }
+        fb::SchedulerMessage::SetSchedule => {
+            let at = v.follow(place)?;
+            set_schedule(v, at)
+        }
+        fb::SchedulerMessage::ChangeSchedule => {
+            let at = v.follow(place)?;
+            change_schedule(v, at)
         }
         // Nobody reads what is not known.
         _ => Some(()),
@@ -1738,6 +1816,56 @@ fn policy_set(v: &mut Verifier<'_>, at: usize) -> Option<()> {
     table.finish(v)
 }
 
+fn schedule_set(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let table = v.table(at, 8)?;
+    if let Some(at) = table.offset(v, 4)? {
+        schedule(v, at)?;
+    }
+    if let Some(at) = table.offset(v, 6)? {
+        v.text(at)?;
+    }
+    table.finish(v)
+}
+
+fn schedule_changed(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 5)?;
+    if let Some(at) = table.offset(v, 4)? {
+        v.text(at)?;
+    }
+    table.inline(6, 1, 1);
+    table.finish(v)
+}
+
+fn schedule_heeded(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 24)?;
+    if let Some(at) = table.offset(v, 4)? {
+        v.text(at)?;
+    }
+    table.inline(6, 8, 8);
+    table.inline(8, 8, 8);
+    if let Some(at) = table.offset(v, 10)? {
+        v.text(at)?;
+    }
+    table.finish(v)
+}
+
+fn schedule_kept(v: &mut Verifier<'_>, at: usize) -> Option<()> {
+    let mut table = v.table(at, 49)?;
+    if let Some(at) = table.offset(v, 4)? {
+        v.text(at)?;
+    }
+    table.inline(6, 1, 1);
+    table.inline(8, 8, 8);
+    table.inline(10, 8, 8);
+    table.inline(12, 8, 8);
+    if let Some(at) = table.offset(v, 14)? {
+        v.text(at)?;
+    }
+    table.inline(16, 8, 8);
+    table.inline(18, 8, 8);
+    table.finish(v)
+}
+
 fn fact_body(v: &mut Verifier<'_>, kind: fb::FactBody, place: usize) -> Option<()> {
     match kind {
         fb::FactBody::IncarnationStarted => {
@@ -1851,6 +1979,22 @@ fn fact_body(v: &mut Verifier<'_>, kind: fb::FactBody, place: usize) -> Option<(
         fb::FactBody::PolicySet => {
             let at = v.follow(place)?;
             policy_set(v, at)
+        }
+        fb::FactBody::ScheduleSet => {
+            let at = v.follow(place)?;
+            schedule_set(v, at)
+        }
+        fb::FactBody::ScheduleChanged => {
+            let at = v.follow(place)?;
+            schedule_changed(v, at)
+        }
+        fb::FactBody::ScheduleHeeded => {
+            let at = v.follow(place)?;
+            schedule_heeded(v, at)
+        }
+        fb::FactBody::ScheduleKept => {
+            let at = v.follow(place)?;
+            schedule_kept(v, at)
         }
         // Nobody reads what is not known.
         _ => Some(()),

@@ -46,6 +46,10 @@ pub enum Wish {
     Change(String, fb::AgentAction, Duration),
     /// Place work by another policy.
     Policy(Box<fb::ClusterPolicyT>),
+    /// Have a job submitted by a cron.
+    Recur(Box<fb::ScheduleT>),
+    /// Have it rest, go on, or be no more.
+    ChangeRecurring(String, fb::ScheduleAction),
 }
 
 /// A client.
@@ -333,6 +337,15 @@ impl ClientNode {
                 let policy = Some(policy.clone());
                 Some(fb::SchedulerMessageT::SetPolicy(Box::new(fb::SetPolicyT { request, policy })))
             }
+            Wish::Recur(schedule) => {
+                let schedule = Some(schedule.clone());
+                Some(fb::SchedulerMessageT::SetSchedule(Box::new(fb::SetScheduleT { request, schedule })))
+            }
+            Wish::ChangeRecurring(name, action) => {
+                let (name, action) = (Some(name.clone()), *action);
+                let change = fb::ChangeScheduleT { request, name, action };
+                Some(fb::SchedulerMessageT::ChangeSchedule(Box::new(change)))
+            }
         };
         let Some(message) = message else {
             // Its job has no number yet: later.
@@ -425,8 +438,12 @@ impl ClientNode {
         let restored = history.is_restored() && nack.code() == fb::ErrorCode::WrongState;
         if nack.retriable() || restored {
             let at = world.now + 5 * LOOK_EVERY;
-            if let Wish::Submit(..) | Wish::Again(_) | Wish::Cancel(..) | Wish::Change(..) | Wish::Policy(_) = wish {
-                self.wish(world, at, wish);
+            match wish {
+                Wish::Submit(..) | Wish::Again(_) | Wish::Cancel(..) | Wish::Change(..) | Wish::Policy(_) => {
+                    self.wish(world, at, wish);
+                }
+                Wish::Recur(_) | Wish::ChangeRecurring(..) => self.wish(world, at, wish),
+                Wish::Ask(..) | Wish::Log(_) => {}
             }
             return Ok(());
         }
@@ -445,6 +462,7 @@ impl ClientNode {
         let submit = match &wish {
             Wish::Cancel(submit, _) | Wish::Ask(submit, _) => history.job_of(*submit),
             Wish::Submit(..) | Wish::Again(_) | Wish::Log(_) | Wish::Change(..) | Wish::Policy(_) => None,
+            Wish::Recur(_) | Wish::ChangeRecurring(..) => None,
         };
         let forgotten = submit.and_then(|job| history.job(job)).is_some_and(|job| job.forgotten);
         if forgotten && matches!(nack.code(), fb::ErrorCode::UnknownJob | fb::ErrorCode::UnknownTask) {
@@ -463,7 +481,9 @@ impl ClientNode {
                 broken("cordon", format!("a good change was refused: {:?} {said}", nack.code()))
             }
             Wish::Policy(_) => broken("quota", format!("a good policy was refused: {:?} {said}", nack.code())),
-            Wish::Ask(..) | Wish::Log(_) | Wish::Change(..) => Ok(()),
+            Wish::Recur(_) => broken("cron", format!("a good schedule was refused: {:?} {said}", nack.code())),
+            // It may not be set yet, or only in the journal of which this is a backup.
+            Wish::Ask(..) | Wish::Log(_) | Wish::Change(..) | Wish::ChangeRecurring(..) => Ok(()),
         }
     }
 

@@ -10,6 +10,7 @@ use crate::{
     invariants::invariant_p6_every_result_arrived,
     network::{End, Peer},
     random::Random,
+    recurring,
     scheduler::SchedulerNode,
     sharing,
     trace::{Violation, broken},
@@ -53,6 +54,8 @@ pub struct Cluster {
     drained: BTreeSet<String>,
     /// The policy that operators want in the end, if any.
     policy: Option<ClusterPolicy>,
+    /// The job that is submitted by a cron, if one is.
+    recurring: Option<String>,
     cuts: u64,
     seen: u64,
     arrived: Vec<(u32, Vec<u8>)>,
@@ -86,6 +89,9 @@ const DRAINED_EVERY: u64 = 5;
 /// In every so many seeds, there are queues.
 const QUEUES_EVERY: u64 = 3;
 
+/// In every so many seeds, a job is submitted by a cron.
+const RECURRING_EVERY: u64 = 4;
+
 /// By then clients have asked again for whatever was not answered before.
 const TAKEN_BACK_AFTER: Duration = Duration::from_secs(600);
 
@@ -117,6 +123,7 @@ impl Cluster {
             restore_seen: false,
             drained: BTreeSet::new(),
             policy: None,
+            recurring: None,
             cuts: 0,
             seen: 0,
             arrived: Vec::new(),
@@ -145,6 +152,9 @@ impl Cluster {
             cluster.plan_policies(&offers, random.clone().fork(0x9e5));
         }
         cluster.plan_jobs(&offers, &mut random);
+        if seed % RECURRING_EVERY == 2 {
+            cluster.plan_recurring(&offers, random.clone().fork(0xc40));
+        }
         if seed.is_multiple_of(DRAINED_EVERY) {
             cluster.plan_drains(&mut random);
         }
@@ -416,6 +426,25 @@ impl Cluster {
         }
     }
 
+    /// A client has a job submitted by a cron, and lets it rest for a while; once all faults have stopped, it is no more.
+    fn plan_recurring(&mut self, offers: &[Offer], mut random: Random) {
+        let active = self.world.setting.active.as_micros() as u64;
+        let schedule = recurring::schedule(offers, &mut random);
+        let name = schedule.name.clone().unwrap_or_default();
+        let mut times: Vec<u64> = (0..3).map(|_| random.between(0, active)).collect();
+        times.sort_unstable();
+        let change = |action| Wish::ChangeRecurring(name.clone(), action);
+        let again = Wish::Recur(Box::new(schedule.clone()));
+        let pause = if random.chance(500) { again } else { change(fb::ScheduleAction::Pause) };
+        let wishes = [Wish::Recur(Box::new(schedule)), pause, change(fb::ScheduleAction::Resume)];
+        let Some(client) = self.clients.first_mut() else { return };
+        for (after, wish) in times.into_iter().zip(wishes) {
+            let at = self.world.now + Duration::from_micros(after);
+            client.wish(&mut self.world, at, wish);
+        }
+        self.recurring = Some(name);
+    }
+
     /// Operators take agents out of service, and back; once all faults have stopped, all of them come back.
     fn plan_drains(&mut self, random: &mut Random) {
         let active = self.world.setting.active.as_micros() as u64;
@@ -439,6 +468,10 @@ impl Cluster {
         let Some(client) = self.clients.first_mut() else { return };
         if let Some(policy) = &self.policy {
             client.wish(&mut self.world, at, Wish::Policy(Box::new(policy.to_wire())));
+        }
+        if let Some(name) = self.recurring.take() {
+            let remove = Wish::ChangeRecurring(name, fb::ScheduleAction::Remove);
+            client.wish(&mut self.world, at, remove);
         }
         for agent in std::mem::take(&mut self.drained) {
             client.wish(&mut self.world, at, Wish::Change(agent, fb::AgentAction::Uncordon, Duration::ZERO));

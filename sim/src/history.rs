@@ -5,6 +5,7 @@
 //! never.
 
 use crate::{
+    recurring::Recurring,
     shadow,
     stopping::invariant_jobs_are_stopped_for_a_reason,
     trace::{Violation, broken},
@@ -38,6 +39,7 @@ pub struct History {
     submits: BTreeMap<SubmitId, JobId>,
     tasks: BTreeMap<TaskId, TaskHistory>,
     agents: BTreeMap<u32, String>,
+    recurring: Recurring,
     tasks_open: u64,
     /// It was proved that this is a restored backup, and nobody has accepted that.
     restored: bool,
@@ -200,6 +202,15 @@ impl History {
         }
         if let Some(fact) = record.fact_as_job_forgotten() {
             return self.on_forgotten(JobId(fact.job()));
+        }
+        if let Some(fact) = record.fact_as_schedule_set() {
+            self.recurring.on_set(record.at(), fact);
+        }
+        if let Some(fact) = record.fact_as_schedule_changed() {
+            self.recurring.on_changed(record.at(), fact)?;
+        }
+        if let Some(fact) = record.fact_as_schedule_heeded() {
+            self.recurring.on_heeded((record.at(), position), fact, &self.jobs)?;
         }
         if record.fact_as_incarnation_started().is_some() {
             self.began = position;

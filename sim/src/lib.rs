@@ -31,6 +31,7 @@ mod network;
 mod preempting;
 mod queue;
 mod random;
+mod recurring;
 mod reserving;
 mod scheduler;
 mod shadow;

@@ -82,7 +82,7 @@ const AGENT_FACTS: [FactBody; 5] = [
 ];
 
 /// What no fixed seed reaches, and why.
-const NOT_REACHED: [(&str, &str); 32] = [
+const NOT_REACHED: [(&str, &str); 33] = [
     ("fact AgentForgotten", "nobody is away for long enough; stories of the core cover it"),
     ("fact NONE", "there is no such fact"),
     ("fact TokenIssued", "everybody has joined before a simulation begins"),
@@ -91,6 +91,7 @@ const NOT_REACHED: [(&str, &str); 32] = [
     ("fact SubmitKept", "stands in snapshots only"),
     ("fact JobKept", "stands in snapshots only"),
     ("fact TaskKept", "stands in snapshots only"),
+    ("fact ScheduleKept", "stands in snapshots only"),
     ("refused as None", "is no refusal"),
     ("refused as MessageFormat", "honest peers write well; fuzzing covers it"),
     ("refused as DestinationNotFound", "nothing is routed yet"),

@@ -124,6 +124,35 @@ fn a_plan_says_what_a_submit_would_come_to() {
 }
 
 #[test]
+fn a_schedule_is_set_paused_and_removed() {
+    let mut cluster = Cluster::with_agents(1);
+    assert!(cluster.cli_ok(&["schedule", "list"]).contains("no schedules yet"));
+    let file = example("rota.toml");
+    let submit = cluster.cli(&["submit", &file]);
+    assert_eq!(submit.status.code(), Some(1));
+    assert!(text(&submit.stderr).contains("fleetwire schedule set"), "{}", text(&submit.stderr));
+    assert!(cluster.cli_ok(&["submit", "--now", "--wait", &file]).is_empty());
+    assert!(cluster.cli_ok(&["schedule", "set", &file]).contains("30 3 * * 1-5 (Europe/Amsterdam), next in "));
+    let list = cluster.cli_json(&["schedule", "list", "--json"]);
+    assert_eq!((&list[0]["name"], &list[0]["overlap"]), (&Value::from("rota"), &Value::from("skip")));
+    assert!(cluster.cli_ok(&["schedule", "pause", "rota"]).contains("rests"));
+    cluster.kill_scheduler();
+    cluster.start_scheduler();
+    let list = cluster.cli_json(&["schedule", "list", "--json"]);
+    assert_eq!((&list[0]["paused"], &list[0]["next_at_ms"]), (&Value::from(true), &Value::Null));
+    cluster.cli_ok(&["schedule", "resume", "rota"]);
+    cluster.cli_ok(&["schedule", "remove", "rota"]);
+    let gone = cluster.cli(&["schedule", "remove", "rota"]);
+    assert!(text(&gone.stderr).contains("`rota`"), "{}", text(&gone.stderr));
+
+    let wrong = cluster.job_file("wrong.toml", "name = 'j'\ncron = '61 * * * *'\n[[task]]\ncommand = ['true']\n");
+    let wrong = cluster.cli(&["schedule", "set", &wrong]);
+    assert!(text(&wrong.stderr).contains("expected five fields"), "{}", text(&wrong.stderr));
+    let never = cluster.cli(&["schedule", "set", &example("first.toml")]);
+    assert!(text(&never.stderr).contains("does not say when it runs"), "{}", text(&never.stderr));
+}
+
+#[test]
 fn a_task_that_waits_is_explained_and_one_that_runs_is_stopped() {
     let cluster = Cluster::with_agents(1);
     let hungry = cluster.job_file("hungry.toml", "[[task]]\ncommand = ['true']\ngpu = 7\n");

@@ -95,7 +95,7 @@ impl Agent {
             | MessageRef::LogChunk(_) | MessageRef::SubmitJob(_) | MessageRef::JobSubmitted(_)
             | MessageRef::CancelWork(_) | MessageRef::CreateToken(_) | MessageRef::TokenCreated(_)
             | MessageRef::Query(_) | MessageRef::Page(_) | MessageRef::ChangeAgent(_) | MessageRef::SetPolicy(_)
-            | MessageRef::PlanJob(_) => {
+            | MessageRef::PlanJob(_) | MessageRef::SetSchedule(_) | MessageRef::ChangeSchedule(_) => {
                 let kind = message.kind().variant_name().unwrap_or_default();
                 effects.push(nack(fb::ErrorCode::WrongState, format!("an agent does not take {kind}")));
             }

@@ -27,7 +27,7 @@ use tokio::task::JoinSet;
 
 /// `fleetwire submit`; the exit status.
 pub async fn submit(client: &Client, command: &Submit, as_json: bool) -> Result<u8, CliError> {
-    let job = jobfile::load(&command.file)?;
+    let job = load(command)?;
     let submitted = client.submit(&job).await?;
     let waits = command.watch || command.wait;
     if !waits {
@@ -49,6 +49,13 @@ pub async fn submit(client: &Client, command: &Submit, as_json: bool) -> Result<
         }
     };
     report(client, &ended, command.watch, as_json).await
+}
+
+/// Reads the file of a submit.
+pub fn load(command: &Submit) -> Result<JobSpec, CliError> {
+    let Submit { file, now, .. } = command;
+    let read = jobfile::load_file(file)?;
+    if read.recurs.is_some() && !now { Err(CliError::HasCron { path: file.clone() }) } else { Ok(read.job) }
 }
 
 /// `fleetwire job plan`; the exit status that a submit would have.

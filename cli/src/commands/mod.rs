@@ -5,6 +5,7 @@ pub mod dev;
 pub mod jobs;
 pub mod login;
 pub mod policy;
+pub mod schedules;
 pub mod show;
 pub mod wire;
 

@@ -5,6 +5,7 @@
 //! that it names, each bounded before it is read.
 
 pub(crate) mod mistake;
+mod recurs;
 pub(crate) mod section;
 mod task;
 #[cfg(test)]
@@ -13,6 +14,7 @@ mod tests;
 pub mod values;
 
 pub use mistake::{JobFileError, Mistake, MistakeKind};
+pub use recurs::Recurs;
 
 use fleetwire_common::{
     fb,
@@ -47,14 +49,29 @@ const JOB_KEYS: &[&str] = &[
     "queue",
     "labels",
     "annotations",
+    "cron",
     "task",
 ];
 
-/// Reads and checks a job file. Sources of files are looked up relative to the folder it lies in.
+/// What a job file says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JobFile {
+    /// The job.
+    pub job: JobSpec,
+    /// When it is submitted again and again, if it says so.
+    pub recurs: Option<Recurs>,
+}
+
+/// Reads and checks a job file, for the job alone. Sources of files are looked up relative to the folder it lies in.
 pub fn load(path: &Path) -> Result<JobSpec, JobFileError> {
+    load_file(path).map(|file| file.job)
+}
+
+/// The same, with all that it says.
+pub fn load_file(path: &Path) -> Result<JobFile, JobFileError> {
     let text = read_text(path)?;
     let folder = path.parent().map(Path::to_owned).unwrap_or_default();
-    parse(path, &text, |source| read_bounded(&folder.join(source), FILES_BYTES_MAX as u64))
+    parse_file(path, &text, &mut |source| read_bounded(&folder.join(source), FILES_BYTES_MAX as u64))
 }
 
 /// A file's text.
@@ -82,13 +99,17 @@ pub fn parse(
     text: &str,
     mut read: impl FnMut(&Path) -> io::Result<Vec<u8>>,
 ) -> Result<JobSpec, JobFileError> {
-    job(path, text, &mut read).map_err(|fault| JobFileError::Mistake(Box::new(Mistake::new(path, text, fault))))
+    parse_file(path, text, &mut read).map(|file| file.job)
+}
+
+fn parse_file(path: &Path, text: &str, read: Read<'_>) -> Result<JobFile, JobFileError> {
+    job(path, text, read).map_err(|fault| JobFileError::Mistake(Box::new(Mistake::new(path, text, fault))))
 }
 
 /// How files that a job names are read.
 type Read<'r> = &'r mut dyn FnMut(&Path) -> io::Result<Vec<u8>>;
 
-fn job(path: &Path, text: &str, read: Read<'_>) -> Result<JobSpec, Fault> {
+fn job(path: &Path, text: &str, read: Read<'_>) -> Result<JobFile, Fault> {
     let document = document(text)?;
     // A mistake that is nowhere in particular is shown where the document begins.
     let start = 0..text.lines().next().map_or(0, str::len);
@@ -98,6 +119,8 @@ fn job(path: &Path, text: &str, read: Read<'_>) -> Result<JobSpec, Fault> {
         None => values::name_of_path(path).ok_or_else(|| section.missing("name"))?,
     };
     let mut terms = terms(&section)?;
+    section.exclusive("start_at", "cron")?;
+    let recurs = section.field("cron")?.map(|field| recurs::recurs(&field)).transpose()?;
 
     let tasks = section.field("task")?.ok_or_else(|| section.missing("[[task]]"))?;
     let mut entries: Vec<Entry> = Vec::new();
@@ -123,7 +146,8 @@ fn job(path: &Path, text: &str, read: Read<'_>) -> Result<JobSpec, Fault> {
     let labels = Labels { labels: texts(&section, "labels")?, annotations: texts(&section, "annotations")? };
     let job = JobSpec::new(name, specs, terms).and_then(|job| job.labelled(labels));
     let queue = section.field("queue")?.map_or(Ok(Name::default_queue()), |field| field.name())?;
-    job.map(|job| job.in_queue(queue)).map_err(|error| refused(error, &entries, &section))
+    let job = job.map(|job| job.in_queue(queue)).map_err(|error| refused(error, &entries, &section))?;
+    Ok(JobFile { job, recurs })
 }
 
 /// Refuses a task that comes after one that does not exist.

@@ -119,6 +119,8 @@ message_ref! {
     ChangeAgent => message_as_change_agent,
     SetPolicy => message_as_set_policy,
     PlanJob => message_as_plan_job,
+    SetSchedule => message_as_set_schedule,
+    ChangeSchedule => message_as_change_schedule,
 }
 
 /// Reads an attempt's id as messages carry it.

@@ -220,6 +220,27 @@ fn bodies() -> Vec<F> {
             policy: Some(Box::new(super::samples::cluster_policy())),
             by: text("operator/local"),
         })),
+        F::ScheduleSet(Box::new(fb::ScheduleSetT {
+            schedule: Some(Box::new(super::samples::schedule())),
+            by: text("operator/local"),
+        })),
+        F::ScheduleChanged(Box::new(fb::ScheduleChangedT { name: text("night"), action: fb::ScheduleAction::Resume })),
+        F::ScheduleHeeded(Box::new(fb::ScheduleHeededT {
+            name: text("night"),
+            moment: 1_800_000_000_000,
+            job: 9,
+            why: text("job 8 had not ended"),
+        })),
+        F::ScheduleKept(Box::new(fb::ScheduleKeptT {
+            name: text("night"),
+            paused: true,
+            since: 5,
+            last_at: 4,
+            last_job: 9,
+            why: text("job 8 had not ended"),
+            runs: 2,
+            left_out: 1,
+        })),
     ]
 }
 

@@ -393,8 +393,32 @@ fn clients() -> Vec<(&'static str, M)> {
             })),
         ),
         ("PlanJob", M::PlanJob(Box::new(fb::PlanJobT { request: 11, job: Some(vec![1, 2, 3, 4]) }))),
+        (
+            "SetSchedule",
+            M::SetSchedule(Box::new(fb::SetScheduleT { request: 12, schedule: Some(Box::new(schedule())) })),
+        ),
+        (
+            "ChangeSchedule",
+            M::ChangeSchedule(Box::new(fb::ChangeScheduleT {
+                request: 13,
+                name: text("night"),
+                action: fb::ScheduleAction::Pause,
+            })),
+        ),
         ("SetPolicy", M::SetPolicy(Box::new(fb::SetPolicyT { request: 10, policy: Some(Box::new(cluster_policy())) }))),
     ]
+}
+
+/// A job that runs at night.
+pub fn schedule() -> fb::ScheduleT {
+    fb::ScheduleT {
+        name: text("night"),
+        cron: text("30 3 * * 1-5"),
+        time_zone: text("Europe/Amsterdam"),
+        overlap: fb::Overlap::Replace,
+        catch_up_ms: 600_000,
+        job: Some(vec![1, 2, 3, 4]),
+    }
 }
 
 /// A policy with two queues.

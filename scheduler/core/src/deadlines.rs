@@ -49,6 +49,8 @@ pub enum Deadline {
     Backlog(AgentId),
     /// Some class may have waited for so long that an agent is to be reserved for it, or others are to make way.
     Reserve,
+    /// Some schedule's moment has come.
+    Agenda,
     /// A held query.
     Watch(u64),
     /// A log request that an agent has not answered.

@@ -12,7 +12,7 @@ use fleetwire_common::{
 };
 use std::time::Duration;
 
-use crate::{bodies::Lacks, policy::Policy};
+use crate::{bodies::Lacks, policy::Policy, schedules::ScheduleError};
 
 /// What a scheduler is started with.
 #[derive(Clone, Debug)]
@@ -311,6 +311,8 @@ pub enum Rejected {
     #[error(transparent)]
     Policy(#[from] PolicyError),
     #[error(transparent)]
+    Schedule(#[from] ScheduleError),
+    #[error(transparent)]
     Queue(#[from] QueueError),
     #[error(
         "queue `{queue}` has {jobs} jobs that have not ended: keep it until they have (with a quota, if need be), or cancel them"
@@ -337,9 +339,11 @@ impl Rejected {
             | Rejected::QueueInUse { .. }
             | Rejected::QuotaBelowJobs { .. }
             | Rejected::Restored => fb::ErrorCode::WrongState,
-            Rejected::Invalid { .. } | Rejected::Job(_) | Rejected::Policy(_) | Rejected::Queue(_) => {
-                fb::ErrorCode::Validation
-            }
+            Rejected::Invalid { .. }
+            | Rejected::Job(_)
+            | Rejected::Policy(_)
+            | Rejected::Schedule(_)
+            | Rejected::Queue(_) => fb::ErrorCode::Validation,
             Rejected::AttemptEnded { .. } => fb::ErrorCode::AttemptEnded,
             Rejected::NotYourAttempt { .. } => fb::ErrorCode::NotYourAttempt,
             Rejected::UnknownAttempt { .. } => fb::ErrorCode::UnknownAttempt,
@@ -373,6 +377,7 @@ impl Rejected {
             | Rejected::Invalid { .. }
             | Rejected::Job(_)
             | Rejected::Policy(_)
+            | Rejected::Schedule(_)
             | Rejected::Queue(_)
             | Rejected::QueueInUse { .. }
             | Rejected::QuotaBelowJobs { .. }

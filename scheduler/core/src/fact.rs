@@ -7,8 +7,12 @@ use crate::{
     agents::AgentProfile,
     bodies::{FileKept, read_files},
     kept::Kept,
-    rare::{read_agent, read_change, read_incarnation, read_policy, read_principal, read_token},
+    rare::{
+        read_agent, read_change, read_heeded, read_incarnation, read_policy, read_principal, read_schedule,
+        read_schedule_change, read_token,
+    },
     restored::Restored,
+    schedules::{Schedule, ScheduleError},
 };
 use flatbuffers::{FlatBufferBuilder, UnionWIPOffset, WIPOffset};
 use fleetwire_common::{
@@ -109,6 +113,31 @@ pub enum Fact<'a> {
         policy: Arc<ClusterPolicy>,
         /// Whose.
         by: Cow<'a, str>,
+    },
+    /// A job is submitted by a cron from now on.
+    ScheduleSet {
+        /// Which, and when.
+        schedule: Arc<Schedule>,
+        /// Whose.
+        by: Cow<'a, str>,
+    },
+    /// A schedule rests, goes on, or is no more.
+    ScheduleChanged {
+        /// Which.
+        name: Name,
+        /// What.
+        action: fb::ScheduleAction,
+    },
+    /// A schedule's moment was heeded; those before it, if any, count as missed.
+    ScheduleHeeded {
+        /// Whose.
+        name: Name,
+        /// Which.
+        moment: Time,
+        /// What was submitted; 0 = it was left out.
+        job: JobId,
+        /// Why it was.
+        why: Cow<'a, str>,
     },
     /// It is not expected back: its attempts have ended, its capacity counts no more.
     AgentForgotten {
@@ -222,6 +251,9 @@ pub enum FactError {
     /// A policy that would not have been taken.
     #[error("PolicySet: {0}")]
     Policy(#[from] PolicyError),
+    /// A schedule that would not have been taken.
+    #[error("ScheduleSet: {0}")]
+    Schedule(#[from] ScheduleError),
 }
 
 pub(crate) type Builder = FlatBufferBuilder<'static>;
@@ -291,6 +323,9 @@ impl<'a> Fact<'a> {
             | Fact::AgentRegistered { .. }
             | Fact::AgentChanged { .. }
             | Fact::PolicySet { .. }
+            | Fact::ScheduleSet { .. }
+            | Fact::ScheduleChanged { .. }
+            | Fact::ScheduleHeeded { .. }
             | Fact::AgentForgotten { .. }
             | Fact::BackupRestored(_)
             | Fact::RestoreAccepted { .. } => self.write_rare(builder),
@@ -332,6 +367,9 @@ impl<'a> Fact<'a> {
             fb::FactBody::AgentRegistered => record.fact_as_agent_registered().map(read_agent),
             fb::FactBody::AgentChanged => record.fact_as_agent_changed().map(read_change),
             fb::FactBody::PolicySet => record.fact_as_policy_set().map(read_policy),
+            fb::FactBody::ScheduleSet => record.fact_as_schedule_set().map(read_schedule),
+            fb::FactBody::ScheduleChanged => record.fact_as_schedule_changed().map(read_schedule_change),
+            fb::FactBody::ScheduleHeeded => record.fact_as_schedule_heeded().map(read_heeded),
             fb::FactBody::AgentForgotten => {
                 record.fact_as_agent_forgotten().map(|table| Ok(Fact::AgentForgotten { agent: AgentId(table.agent()) }))
             }

@@ -50,15 +50,27 @@ impl Core {
         if Time::from_ms(made_at_ms) > self.now + SUBMIT_AHEAD_MAX {
             return Err(invalid("submit_id", format!("made at {made_at_ms} ms"), "a time at most a day ahead"));
         }
-        let mut spec = self.admit(bytes)?;
+        let spec = self.admit(bytes)?;
+        let job = self.accept_job((submit_id, digest), owner, (bytes, spec), effects);
+        self.answer_submit(session, message.request(), job, false, effects);
+        Ok(())
+    }
+
+    /// Takes a job that [`Core::admit`] has read from those bytes, under a submit id that is not in use.
+    pub fn accept_job(
+        &mut self,
+        (submit_id, digest): (SubmitId, [u8; 32]),
+        owner: &str,
+        (bytes, mut spec): (&[u8], JobSpec),
+        effects: &mut Effects,
+    ) -> JobId {
         let job = JobId(self.state.last_job.0 + 1);
         let files = self.set_files_apart(&mut spec, effects);
         let bytes = if files.is_empty() { Cow::Borrowed(bytes) } else { Cow::Owned(spec.to_wire()) };
         let (owner, spec) = (Cow::Borrowed(owner), Arc::new(spec));
         self.decide(&Fact::JobAccepted { job, submit_id, digest, owner, bytes, spec, files }, effects);
         self.enter_job(job);
-        self.answer_submit(session, message.request(), job, false, effects);
-        Ok(())
+        job
     }
 
     /// Reads a job, and refuses what is not taken now: for a submit, and for a plan of one.
@@ -206,7 +218,7 @@ impl Core {
     }
 
     /// What waits ends at once, what runs is asked to stop. That it was stopped by its own terms is a fact in any case.
-    fn stop_job(&mut self, job: JobId, reason: fb::EndReason, effects: &mut Effects) {
+    pub fn stop_job(&mut self, job: JobId, reason: fb::EndReason, effects: &mut Effects) {
         let Some(found) = self.state.jobs.get(&job) else { return };
         let mut waiting: Vec<(u16, (u32, u32))> = Vec::new();
         for (ordinal, entry) in found.ordinals().zip(&found.entries) {

@@ -10,6 +10,7 @@ use crate::{
     fact::{FactError, array},
     ranges::Ranges,
     restored::{Chain, Restored},
+    schedules::Progress,
     tokens::TokenRecord,
 };
 use fixedbitset::FixedBitSet;
@@ -50,6 +51,8 @@ pub enum Kept<'a> {
     Submit(SubmitId, Submit),
     /// A job. Its tasks come after it.
     Job(JobId, Cow<'a, Job>),
+    /// How far a schedule has come.
+    Schedule(Name, Cow<'a, Progress>),
     /// A task that had an attempt and has not ended.
     Task(TaskId, Cow<'a, TaskRecord>),
     /// A task that had an attempt and has ended.
@@ -90,6 +93,7 @@ impl<'a> Kept<'a> {
                 fb::SubmitKept::create(builder, &args).as_union_value()
             }),
             Kept::Job(id, job) => (fb::FactBody::JobKept, write_job(*id, job, builder)),
+            Kept::Schedule(name, progress) => (fb::FactBody::ScheduleKept, write_progress(name, progress, builder)),
             Kept::Task(task, record) => (fb::FactBody::TaskKept, write_task(*task, record, builder)),
             Kept::Ended(task, end) => (fb::FactBody::TaskKept, {
                 let last = Some(write_end(end, builder));
@@ -107,6 +111,7 @@ impl<'a> Kept<'a> {
             fb::FactBody::TokenKept => record.fact_as_token_kept().map(read_token),
             fb::FactBody::SubmitKept => record.fact_as_submit_kept().map(read_submit),
             fb::FactBody::JobKept => record.fact_as_job_kept().map(read_job),
+            fb::FactBody::ScheduleKept => record.fact_as_schedule_kept().map(read_progress),
             fb::FactBody::TaskKept => record.fact_as_task_kept().map(read_task),
             other => Some(Err(FactError::Kind(other.0))),
         }
@@ -129,6 +134,36 @@ fn write_token(token: TokenId, record: &TokenRecord, builder: &mut Builder) -> U
         redeemed: Some(redeemed.collect()),
     };
     table.pack(builder).as_union_value()
+}
+
+fn write_progress(name: &Name, progress: &Progress, builder: &mut Builder) -> Union {
+    let Progress { paused, since, last_at, last_job, why, runs, left_out } = progress;
+    let table = fb::ScheduleKeptT {
+        name: Some(name.to_string()),
+        paused: *paused,
+        since: since.0,
+        last_at: last_at.as_ms(),
+        last_job: last_job.0,
+        why: Some(why.to_string()).filter(|why| !why.is_empty()),
+        runs: *runs,
+        left_out: *left_out,
+    };
+    table.pack(builder).as_union_value()
+}
+
+fn read_progress<'a>(table: fb::ScheduleKept<'a>) -> Result<Kept<'a>, FactError> {
+    let name = Name::new(table.name().unwrap_or_default());
+    let name = name.map_err(|_| FactError::Field { fact: "ScheduleKept", field: "name" })?;
+    let progress = Progress {
+        paused: table.paused(),
+        since: Time(table.since()),
+        last_at: Time::from_ms(table.last_at()),
+        last_job: JobId(table.last_job()),
+        why: table.why().unwrap_or_default().into(),
+        runs: table.runs(),
+        left_out: table.left_out(),
+    };
+    Ok(Kept::Schedule(name, Cow::Owned(progress)))
 }
 
 fn write_job(id: JobId, job: &Job, builder: &mut Builder) -> Union {

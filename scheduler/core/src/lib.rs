@@ -4,13 +4,14 @@
 //! Facts are what survives: the shell appends them to the journal and releases each effect once the
 //! position that it bears is durable; at the next start it gives them back to [`Scheduler::replay`].
 //!
-//! The floors, from the ground: tables (`restored`, `breaker`, `bodies`, `agents`, `attempts`, `waits`, `caps`, `semaphores`, `tokens`, `ranges`, `gathering`, `ranked`, `shares`, `lanes`, `ageing`, `audiences`, `queue`, `reserved`, `deadlines`, `policy`, `presence`,
+//! The floors, from the ground: tables (`restored`, `breaker`, `bodies`, `agents`, `attempts`, `waits`, `caps`, `semaphores`, `tokens`, `ranges`, `gathering`, `ranked`, `shares`, `lanes`, `ageing`, `audiences`, `queue`, `reserved`, `deadlines`, `policy`, `presence`, `schedules`, `cron`, `agenda`,
 //! `limits`, `kept`, `fact`), rules (`state`, `snapshot`, `live`, `outlook`, `sketch`, `waiting`, `parking`, `placement`, `ganging`, `event`, `core`), stories (`sessions`, `enrolment`, `restore`, `forget`, `health`,
-//! `tasks`, `gangs`, `dependents`, `inputs`, `excluding`, `backlog`, `holding`, `preempting`, `reserving`, `gang_reserving`, `loss`, `jobs`, `queries`, `queues`, `earliest`, `explain`, `plans`, `logs`, `unreadable`, `fitting`), and this front, which hands each event to one
+//! `tasks`, `gangs`, `dependents`, `inputs`, `excluding`, `backlog`, `holding`, `preempting`, `reserving`, `gang_reserving`, `loss`, `jobs`, `recurring`, `queries`, `queues`, `earliest`, `explain`, `plans`, `logs`, `unreadable`, `fitting`), and this front, which hands each event to one
 //! story. A file imports only from floors below its own.
 #![forbid(unsafe_code)]
 
 pub mod ageing;
+pub mod agenda;
 pub mod agents;
 pub mod attempts;
 pub mod audiences;
@@ -20,6 +21,7 @@ pub mod breaker;
 pub mod caps;
 mod cordon;
 mod core;
+pub mod cron;
 pub mod deadlines;
 mod dependents;
 mod earliest;
@@ -57,10 +59,12 @@ mod queues;
 pub mod ranges;
 pub mod ranked;
 mod rare;
+mod recurring;
 pub mod reserved;
 mod reserving;
 mod restore;
 pub mod restored;
+pub mod schedules;
 pub mod semaphores;
 mod sessions;
 pub mod shares;
@@ -164,6 +168,7 @@ impl Scheduler {
         core.decide(&fact, effects);
         core.live.semaphores_gone_after = core.semaphores_gone_after();
         core.heed_policy();
+        core.await_moments();
         let open: Vec<_> =
             core.state.jobs.iter().filter(|(_, job)| job.ended_at.is_none()).map(|(id, _)| *id).collect();
         for job in &open {
@@ -307,6 +312,8 @@ fn on_deadline(core: &mut Core, effects: &mut Effects) {
             Deadline::Drain(agent) => core.on_drain_due(agent, effects),
             Deadline::Backlog(agent) => core.on_backlog(agent, effects),
             Deadline::Reserve => core.on_reserve_due(effects),
+            // A job and what is placed then is what one step may add to a batch: the next is due at once.
+            Deadline::Agenda => return core.on_agenda(effects),
             Deadline::Watch(number) => core.on_watch_due(number, effects),
             Deadline::Log(number) => core.on_log_due(number, effects),
         }
@@ -343,6 +350,7 @@ fn cost(core: &Core, message: &MessageRef<'_>) -> u32 {
         MessageRef::Register(_) => limits::REGISTER_COST,
         MessageRef::Query(query) => core.query_cost(*query),
         MessageRef::PlanJob(_) => limits::PLAN_COST,
+        MessageRef::SetSchedule(_) => limits::SCHEDULE_COST,
         _ => 1,
     }
 }
@@ -402,6 +410,10 @@ fn dispatch(
         MessageRef::SetPolicy(message) => {
             core.on_set_policy(id, &principal.to_string(), message, effects).map(|()| false)?
         }
+        MessageRef::SetSchedule(message) => {
+            core.on_set_schedule(id, &principal.to_string(), message, effects).map(|()| false)?
+        }
+        MessageRef::ChangeSchedule(message) => core.on_change_schedule(id, message, effects).map(|()| false)?,
         MessageRef::PlanJob(message) => {
             core.on_plan(id, message, effects);
             false
@@ -461,6 +473,8 @@ fn about(message: &MessageRef<'_>) -> About {
         MessageRef::CreateToken(message) => (message.request(), None),
         MessageRef::ChangeAgent(message) => (message.request(), None),
         MessageRef::SetPolicy(message) => (message.request(), None),
+        MessageRef::SetSchedule(message) => (message.request(), None),
+        MessageRef::ChangeSchedule(message) => (message.request(), None),
         MessageRef::Query(message) => (message.request(), None),
         MessageRef::LogRequest(message) => (message.request(), None),
         _ => (0, None),

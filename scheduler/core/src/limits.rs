@@ -39,6 +39,24 @@ pub const PLAN_OBSTACLES_MAX: usize = 8;
 pub const PLAN_PLACES_MAX: usize = 4;
 /// What a `PlanJob` counts as among the messages that a session may send: it may look at all agents again and again.
 pub const PLAN_COST: u32 = 1_000;
+/// Schedules that there may be, …
+pub const SCHEDULES_MAX: usize = 512;
+/// … and bytes of all of them: each holds its job.
+pub const SCHEDULES_BYTES_MAX: usize = 32 << 20;
+/// What a schedule's texts count as among these.
+pub const SCHEDULE_TEXT_BYTES_MAX: usize = 512;
+/// Bytes of a cron.
+pub const CRON_BYTES_MAX: usize = 128;
+/// How far ahead a cron's next moment may be: one on a leap day comes within eight years.
+pub const CRON_AHEAD_MAX: Duration = Duration::from_secs(9 * 366 * 86_400);
+/// The longest that a missed moment may be made up for: each minute of it is looked at.
+pub const CATCH_UP_MAX: Duration = Duration::from_secs(86_400);
+/// A moment is never missed because of so little: a restart takes as long.
+pub const CATCH_UP_LEAST: Duration = Duration::from_secs(60);
+/// Between two tries to submit a schedule's job.
+pub const SCHEDULE_RETRY: Duration = Duration::from_secs(30);
+/// What a `SetSchedule` counts as among the messages that a session may send: its cron's next moment is looked for, day by day if need be.
+pub const SCHEDULE_COST: u32 = 100;
 /// Groups of agents in one explanation.
 pub const OBSTACLES_MAX: usize = 64;
 /// Agents that are looked at for one submit, to see whether any could run its tasks; what is left then may wait.

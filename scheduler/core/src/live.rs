@@ -5,6 +5,7 @@
 //! until it has said that the last process is gone; an attempt that has ended is not released by that.
 
 use crate::{
+    agenda::Agenda,
     attempts::Counts,
     backlog::Backlog,
     breaker::Breaker,
@@ -73,6 +74,8 @@ pub struct Live {
     pub capped: Vec<JobId>,
     /// Gangs of which something has changed, each by its first member.
     pub gangs: BTreeSet<TaskId>,
+    /// When each schedule is due.
+    pub agenda: Agenda,
     /// How many attempts of each priority are in all ledgers.
     pub priorities: BTreeMap<i8, u32>,
     /// How many more may be asked to make way now.

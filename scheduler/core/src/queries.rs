@@ -38,7 +38,7 @@ impl Core {
                 let end = task.and_then(|task| self.state.last_end(task));
                 return 1 + (end.map_or(0, EndedTask::result_bytes) / RESULT_BYTES_PER_COST) as u32;
             }
-            fb::QueryKind::Explain | fb::QueryKind::Policy => return EXPLAIN_COST,
+            fb::QueryKind::Explain | fb::QueryKind::Policy | fb::QueryKind::Schedules => return EXPLAIN_COST,
             _ => 0,
         };
         1 + (rows / ROWS_PER_COST) as u32
@@ -99,6 +99,7 @@ impl Core {
             }
             fb::QueryKind::Explain => page.explanation = Some(Box::new(self.explain(task()?)?)),
             fb::QueryKind::Policy => page.policy = Some(Box::new(self.policy_summary())),
+            fb::QueryKind::Schedules => self.page_of_schedules(message.cursor(), limit, &mut page),
             fb::QueryKind::Cluster => page.cluster = Some(Box::new(self.cluster_summary())),
             fb::QueryKind::Metrics => {
                 let message = Message::Rare(fb::SchedulerMessageT::Page(Box::new(page)));

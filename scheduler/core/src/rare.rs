@@ -1,4 +1,4 @@
-//! Facts that are rare, as FlatBuffers: starts, tokens, principals, agents, restored backups.
+//! Facts that are rare, as FlatBuffers: starts, tokens, principals, agents, policies, schedules, restored backups.
 //!
 //! Invariant: as in [`crate::fact`].
 
@@ -6,6 +6,7 @@ use crate::{
     agents::AgentProfile,
     fact::{Builder, Fact, FactError, Union, array},
     restored::Restored,
+    schedules::Schedule,
 };
 use fleetwire_common::{
     custom::Custom,
@@ -81,6 +82,22 @@ impl Fact<'_> {
                 policy: Some(Box::new(policy.to_wire())),
                 by: Some(by.to_string()),
             })),
+            Fact::ScheduleSet { schedule, by } => fb::FactBodyT::ScheduleSet(Box::new(fb::ScheduleSetT {
+                schedule: Some(Box::new(schedule.to_wire())),
+                by: Some(by.to_string()),
+            })),
+            Fact::ScheduleChanged { name, action } => fb::FactBodyT::ScheduleChanged(Box::new(fb::ScheduleChangedT {
+                name: Some(name.to_string()),
+                action: *action,
+            })),
+            Fact::ScheduleHeeded { name, moment, job, why } => {
+                fb::FactBodyT::ScheduleHeeded(Box::new(fb::ScheduleHeededT {
+                    name: Some(name.to_string()),
+                    moment: moment.as_ms(),
+                    job: job.0,
+                    why: Some(why.to_string()).filter(|why| !why.is_empty()),
+                }))
+            }
             Fact::AgentForgotten { agent } => {
                 fb::FactBodyT::AgentForgotten(Box::new(fb::AgentForgottenT { agent: agent.0 }))
             }
@@ -169,6 +186,26 @@ pub(crate) fn read_policy<'a>(table: fb::PolicySet<'a>) -> Result<Fact<'a>, Fact
     let policy = table.policy().ok_or(FactError::Field { fact: "PolicySet", field: "policy" })?;
     let policy = Arc::new(ClusterPolicy::from_wire(policy)?);
     Ok(Fact::PolicySet { policy, by: Cow::Borrowed(table.by().unwrap_or_default()) })
+}
+
+pub(crate) fn read_schedule<'a>(table: fb::ScheduleSet<'a>) -> Result<Fact<'a>, FactError> {
+    let schedule = table.schedule().ok_or(FactError::Field { fact: "ScheduleSet", field: "schedule" })?;
+    let schedule = Arc::new(Schedule::from_wire(schedule)?);
+    Ok(Fact::ScheduleSet { schedule, by: Cow::Borrowed(table.by().unwrap_or_default()) })
+}
+
+pub(crate) fn read_schedule_change<'a>(table: fb::ScheduleChanged<'a>) -> Result<Fact<'a>, FactError> {
+    let wrong = |field| FactError::Field { fact: "ScheduleChanged", field };
+    table.action().variant_name().ok_or(wrong("action"))?;
+    let name = Name::new(table.name().unwrap_or_default()).map_err(|_| wrong("name"))?;
+    Ok(Fact::ScheduleChanged { name, action: table.action() })
+}
+
+pub(crate) fn read_heeded<'a>(table: fb::ScheduleHeeded<'a>) -> Result<Fact<'a>, FactError> {
+    let name = Name::new(table.name().unwrap_or_default());
+    let name = name.map_err(|_| FactError::Field { fact: "ScheduleHeeded", field: "name" })?;
+    let (moment, job) = (Time::from_ms(table.moment()), JobId(table.job()));
+    Ok(Fact::ScheduleHeeded { name, moment, job, why: Cow::Borrowed(table.why().unwrap_or_default()) })
 }
 
 impl Restored {

@@ -8,6 +8,7 @@ use crate::{
     attempts::{EndedTask, Job, TaskRecord, is_end},
     fact::Fact,
     kept::Kept,
+    schedules::ScheduleRecord,
     state::{ApplyError, PolicyRecord, State},
 };
 use fleetwire_common::{
@@ -48,6 +49,7 @@ impl State {
             blobs,
             chain,
             policy,
+            schedules,
             // What the jobs' records add up to again.
             task_count: _,
             kept_bytes: _,
@@ -73,6 +75,10 @@ impl State {
         if *policy != PolicyRecord::default() {
             let PolicyRecord { policy, by, at } = policy;
             write(*at, &Fact::PolicySet { policy: Arc::clone(policy), by: Cow::Borrowed(by) })?;
+        }
+        for (name, ScheduleRecord { schedule, by, set_at, progress }) in schedules {
+            write(*set_at, &Fact::ScheduleSet { schedule: Arc::clone(schedule), by: Cow::Borrowed(by) })?;
+            write(now, &Fact::Kept(Box::new(Kept::Schedule(name.clone(), Cow::Borrowed(progress)))))?;
         }
         for (token, record) in tokens {
             write(now, &Fact::Kept(Box::new(Kept::Token(*token, Cow::Borrowed(record)))))?;
@@ -140,6 +146,10 @@ impl State {
                 if new { Ok(()) } else { Err(ApplyError::Kept { what: "submit id" }) }
             }
             Kept::Job(id, job) => self.restore_job(*id, job).ok_or(ApplyError::Kept { what: "job" }),
+            Kept::Schedule(name, progress) => {
+                *self.progress(name)? = progress.clone().into_owned();
+                Ok(())
+            }
             Kept::Task(task, record) => self.restore_task(*task, record).ok_or(ApplyError::Kept { what: "task" }),
             Kept::Ended(task, end) => self.restore_end(*task, end).ok_or(ApplyError::Kept { what: "ended task" }),
         }

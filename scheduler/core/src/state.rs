@@ -10,12 +10,13 @@ use crate::{
     fact::{Ended, Fact},
     limits::{METRIC_NAMES_SHARED_MAX, SUBMIT_KEPT},
     restored::Chain,
+    schedules::ScheduleRecord,
 };
 pub use crate::{attempts::Submit, tokens::TokenRecord};
 use fleetwire_common::{
     blob::BlobRef,
     fb,
-    ids::{AgentId, AttemptId, JobId, JobKey, Principal, SubmitId, TaskId, TokenId},
+    ids::{AgentId, AttemptId, JobId, JobKey, Name, Principal, SubmitId, TaskId, TokenId},
     job::TaskSpec,
     policy::ClusterPolicy,
     time::Time,
@@ -66,6 +67,8 @@ pub struct State {
     pub chain: Chain,
     /// By which work is placed.
     pub policy: PolicyRecord,
+    /// Jobs that are submitted again and again.
+    pub schedules: BTreeMap<Name, ScheduleRecord>,
     pub(crate) metric_names: BTreeSet<Arc<str>>,
 }
 
@@ -112,6 +115,8 @@ pub enum ApplyError {
     Outcome { attempt: AttemptId, task_status: fb::TaskStatus, open: usize },
     #[error("the snapshot's {what} contradicts what came before it")]
     Kept { what: &'static str },
+    #[error("there is no schedule {name}")]
+    Schedule { name: Name },
     #[error("tasks {from}..{to} of entry {entry} of job {job} do not all wait")]
     NotPending { job: JobId, entry: u16, from: u32, to: u32 },
 }
@@ -169,6 +174,12 @@ impl State {
                 self.policy = PolicyRecord { policy: Arc::clone(policy), by: by.as_ref().into(), at };
                 Ok(())
             }
+            Fact::ScheduleSet { schedule, by } => {
+                self.set_schedule(at, schedule, by);
+                Ok(())
+            }
+            Fact::ScheduleChanged { name, action } => self.change_schedule(at, name, *action),
+            Fact::ScheduleHeeded { name, moment, job, why } => self.heed_moment(at, name, (*moment, *job), why),
             Fact::AgentForgotten { agent } => {
                 let known = self.agents.forget(*agent);
                 if known { Ok(()) } else { Err(ApplyError::Agent { agent: *agent }) }

@@ -131,6 +131,10 @@ impl Recorder {
             | Fact::TasksEnded { .. }
             | Fact::CancelRequested { .. }
             | Fact::JobForgotten { .. }
+            // What schedules submitted has arrived like any other job.
+            | Fact::ScheduleSet { .. }
+            | Fact::ScheduleChanged { .. }
+            | Fact::ScheduleHeeded { .. }
             | Fact::BackupRestored(_)
             | Fact::RestoreAccepted { .. } => {}
         }

@@ -25,6 +25,7 @@ mod numbers;
 mod planning;
 mod preempting;
 mod reconciling;
+mod recurring;
 mod replaying;
 mod requesting;
 mod reserving;
