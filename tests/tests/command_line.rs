@@ -153,6 +153,31 @@ fn a_schedule_is_set_paused_and_removed() {
 }
 
 #[test]
+fn a_policy_is_set_shown_and_outlives_its_scheduler() {
+    let mut cluster = Cluster::start();
+    let file = example("policies/queues.toml");
+    assert!(cluster.cli_ok(&["policy", "check", &file]).contains("valid"));
+    assert!(cluster.cli_ok(&["policy", "show"]).contains("nobody has set a policy"));
+    cluster.cli_ok(&["policy", "set", &file]);
+    let shown = cluster.cli_ok(&["policy", "show"]);
+    cluster.kill_scheduler();
+    cluster.start_scheduler();
+    assert_eq!(
+        cluster.cli_ok(&["policy", "show"]).lines().skip(1).collect::<Vec<_>>(),
+        shown.lines().skip(1).collect::<Vec<_>>()
+    );
+    // What was shown is a file that sets the same.
+    let again = cluster.job_file("again.toml", &shown);
+    cluster.cli_ok(&["policy", "set", &again]);
+    let queues = cluster.cli_json(&["queues", "--json"]);
+    let names: Vec<_> = queues.as_array().unwrap().iter().map(|queue| queue["queue"].as_str().unwrap()).collect();
+    assert!(names.contains(&"default") && names.len() > 1, "{names:?}");
+    let wrong = cluster.job_file("wrong.toml", "[queues.default]\nweight = 0\n");
+    let wrong = cluster.cli(&["policy", "set", &wrong]);
+    assert!(text(&wrong.stderr).contains("wrong.toml:1"), "{}", text(&wrong.stderr));
+}
+
+#[test]
 fn a_task_that_waits_is_explained_and_one_that_runs_is_stopped() {
     let cluster = Cluster::with_agents(1);
     let hungry = cluster.job_file("hungry.toml", "[[task]]\ncommand = ['true']\ngpu = 7\n");
