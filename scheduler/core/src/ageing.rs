@@ -30,10 +30,9 @@ impl Ageing {
         self.since.remove(&job);
     }
 
-    /// Another rule, or none. All classes are to be looked at.
+    /// Another rule, or none, or the same again. All classes are to be looked at: whoever then rises at another time is armed anew.
     pub fn set_rule(&mut self, rule: Option<Rule>) {
         self.rule = rule;
-        self.due.clear();
     }
 
     /// What time it is.

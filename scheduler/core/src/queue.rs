@@ -121,7 +121,7 @@ impl Request {
 /// Within what time from its start an attempt surely ends, its kill grace included, if it does.
 pub fn ends_within(spec: &TaskSpec) -> Option<Duration> {
     let grace = Duration::from_millis(u64::from(spec.kill_grace_ms));
-    (spec.timeout_s > 0).then(|| Duration::from_secs(spec.timeout_s) + grace)
+    (spec.timeout_s > 0).then(|| Duration::from_secs(spec.timeout_s).saturating_add(grace))
 }
 
 /// What an agent has free.

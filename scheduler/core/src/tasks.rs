@@ -13,6 +13,7 @@ use crate::{
     live::Phase,
     placement::{Placement, plan},
     policy::{Standing, backoff, outcome},
+    queue::ends_within,
 };
 use fleetwire_common::{
     fb,
@@ -21,7 +22,7 @@ use fleetwire_common::{
     message::{Ack, Assignment, End, Message, StatusRef, attempt_id, cut, is_final},
     time::Time,
 };
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc};
 
 /// How an attempt ends.
 #[derive(Debug)]
@@ -503,8 +504,7 @@ impl Core {
     }
 
     fn arm_backstop(&mut self, agent: AgentId, attempt: AttemptId) {
-        let Some(spec) = self.state.task_spec(attempt.task).filter(|spec| spec.timeout_s > 0) else { return };
-        let allowed = Duration::from_secs(spec.timeout_s) + Duration::from_millis(u64::from(spec.kill_grace_ms));
+        let Some(allowed) = self.state.task_spec(attempt.task).and_then(|spec| ends_within(spec)) else { return };
         let at = self.now + allowed + self.config.policy.backstop_after;
         let Some(held) = self.live.held_mut(agent, attempt) else { return };
         let before = held.backstop_at.replace(at);

@@ -8,7 +8,7 @@ use crate::{
 };
 use fleetwire_common::{
     fb::{self, ErrorCode as C, Role, TaskStatus as S},
-    job::TaskSpec,
+    job::{TaskSpec, Terms},
     limits::{AGENT_ATTEMPTS_MAX, LABELS_MAX, NAME_BYTES_MAX, RESULT_BYTES_MAX, VALUE_BYTES_MAX},
     message::{End, Message},
 };
@@ -195,4 +195,27 @@ fn a_result_that_no_agent_would_send_is_dropped_and_said_to_be() {
     assert_eq!(end(&mut t, 0).message, None);
     assert_eq!(end(&mut t, 1).message.unwrap(), "the result of 65537 bytes was dropped: at most 65536 are kept");
     assert_eq!(t.scheduler.state().last_end(id(job, 0, 1)).unwrap().result(), None);
+}
+
+/// No job file can say such times, and every other client can.
+#[test]
+fn what_may_take_for_ever_is_taken_like_anything_else() {
+    let mut t = T::new();
+    let endless = TaskSpec {
+        timeout_s: u64::MAX,
+        queue_timeout_s: u64::MAX,
+        kill_grace_ms: u32::MAX,
+        backoff_ms: u32::MAX,
+        max_attempts: 2,
+        ..task()
+    };
+    let job = t.submit(vec![endless.clone()]);
+    t.agent("a").register();
+    let terms = Terms { lost_after_s: u64::MAX, deadline_ms: u64::MAX, ..Terms::default() };
+    let other = t.submit_with(endless, terms).unwrap();
+    for job in [job, other] {
+        t.agent("a").accepts(attempt(job, 0, 1)).runs(attempt(job, 0, 1)).fails(attempt(job, 0, 1));
+        assert_eq!(t.task(id(job, 0, 0)).failures, 1);
+    }
+    t.pass(secs(3_600));
 }

@@ -203,6 +203,8 @@ fn priorities_rise_with_the_time_that_a_job_has_waited() {
     let mut t = T::new();
     set(&mut t, Vec::new(), secs(60)).unwrap();
     let low = t.submit(vec![array(1)]);
+    // Said again, it changes nothing.
+    set(&mut t, Vec::new(), secs(60)).unwrap();
     t.pass(secs(119));
     let high = t.submit(vec![TaskSpec { priority: 2, ..array(9) }]);
     let even = t.submit(vec![TaskSpec { priority: 1, ..array(9) }]);
