@@ -107,20 +107,14 @@ impl Client {
             Work::Task(task) => (task.job.0, Some(task.to_string())),
         };
         let message = fb::CancelWorkT { request: 0, job, task_id, agent: None };
-        match self.call(fb::SchedulerMessageT::CancelWork(Box::new(message)), true).await? {
-            fb::SchedulerMessageT::Ack(_) => Ok(()),
-            other => Err(unexpected("Ack", &other)),
-        }
+        self.command(fb::SchedulerMessageT::CancelWork(Box::new(message)), true).await
     }
 
     /// Forgets an agent that is not expected back: what it was assigned ends there, its capacity counts no more.
     /// Should it return it registers anew.
     pub async fn forget_agent(&self, name: &str) -> Result<(), ClientError> {
         let message = fb::CancelWorkT { agent: Some(name.to_owned()), ..fb::CancelWorkT::default() };
-        match self.call(fb::SchedulerMessageT::CancelWork(Box::new(message)), false).await? {
-            fb::SchedulerMessageT::Ack(_) => Ok(()),
-            other => Err(unexpected("Ack", &other)),
-        }
+        self.command(fb::SchedulerMessageT::CancelWork(Box::new(message)), false).await
     }
 
     /// Says what becomes of an agent: that it gets no work, that it lets go of what it has (after `within`, what
@@ -139,19 +133,13 @@ impl Client {
             within_ms: within.map_or(0, |within| u64::try_from(within.as_millis()).unwrap_or(u64::MAX)),
             reason: Some(reason.to_owned()).filter(|reason| !reason.is_empty()),
         };
-        match self.call(fb::SchedulerMessageT::ChangeAgent(Box::new(message)), true).await? {
-            fb::SchedulerMessageT::Ack(_) => Ok(()),
-            other => Err(unexpected("Ack", &other)),
-        }
+        self.command(fb::SchedulerMessageT::ChangeAgent(Box::new(message)), true).await
     }
 
     /// Sets the policy by which work is placed; returns once that is durable.
     pub async fn set_policy(&self, policy: &ClusterPolicy) -> Result<(), ClientError> {
         let message = fb::SetPolicyT { request: 0, policy: Some(Box::new(policy.to_wire())) };
-        match self.call(fb::SchedulerMessageT::SetPolicy(Box::new(message)), true).await? {
-            fb::SchedulerMessageT::Ack(_) => Ok(()),
-            other => Err(unexpected("Ack", &other)),
-        }
+        self.command(fb::SchedulerMessageT::SetPolicy(Box::new(message)), true).await
     }
 
     /// The policy by which work is placed, and what each queue has.
@@ -172,10 +160,7 @@ impl Client {
             job: Some(job.to_wire()),
         };
         let message = fb::SetScheduleT { request: 0, schedule: Some(Box::new(schedule)) };
-        match self.call(fb::SchedulerMessageT::SetSchedule(Box::new(message)), true).await? {
-            fb::SchedulerMessageT::Ack(_) => Ok(()),
-            other => Err(unexpected("Ack", &other)),
-        }
+        self.command(fb::SchedulerMessageT::SetSchedule(Box::new(message)), true).await
     }
 
     /// Has a schedule rest, go on, or be no more.
@@ -183,10 +168,7 @@ impl Client {
         let message = fb::ChangeScheduleT { request: 0, name: Some(name.to_owned()), action };
         // Who removes twice is told that there is none.
         let repeatable = action != fb::ScheduleAction::Remove;
-        match self.call(fb::SchedulerMessageT::ChangeSchedule(Box::new(message)), repeatable).await? {
-            fb::SchedulerMessageT::Ack(_) => Ok(()),
-            other => Err(unexpected("Ack", &other)),
-        }
+        self.command(fb::SchedulerMessageT::ChangeSchedule(Box::new(message)), repeatable).await
     }
 
     /// All schedules.
@@ -361,6 +343,14 @@ impl Client {
         match self.call(fb::SchedulerMessageT::Query(Box::new(query)), true).await? {
             fb::SchedulerMessageT::Page(page) => Ok(*page),
             other => Err(unexpected("Page", &other)),
+        }
+    }
+
+    /// Sends what is answered by an `Ack` once it is durable.
+    async fn command(&self, message: fb::SchedulerMessageT, repeatable: bool) -> Result<(), ClientError> {
+        match self.call(message, repeatable).await? {
+            fb::SchedulerMessageT::Ack(_) => Ok(()),
+            other => Err(unexpected("Ack", &other)),
         }
     }
 
