@@ -438,12 +438,8 @@ impl ClientNode {
         let restored = history.is_restored() && nack.code() == fb::ErrorCode::WrongState;
         if nack.retriable() || restored {
             let at = world.now + 5 * LOOK_EVERY;
-            match wish {
-                Wish::Submit(..) | Wish::Again(_) | Wish::Cancel(..) | Wish::Change(..) | Wish::Policy(_) => {
-                    self.wish(world, at, wish);
-                }
-                Wish::Recur(_) | Wish::ChangeRecurring(..) => self.wish(world, at, wish),
-                Wish::Ask(..) | Wish::Log(_) => {}
+            if !matches!(wish, Wish::Ask(..) | Wish::Log(_)) {
+                self.wish(world, at, wish);
             }
             return Ok(());
         }
@@ -461,8 +457,8 @@ impl ClientNode {
         }
         let submit = match &wish {
             Wish::Cancel(submit, _) | Wish::Ask(submit, _) => history.job_of(*submit),
-            Wish::Submit(..) | Wish::Again(_) | Wish::Log(_) | Wish::Change(..) | Wish::Policy(_) => None,
-            Wish::Recur(_) | Wish::ChangeRecurring(..) => None,
+            Wish::Submit(..) | Wish::Again(_) | Wish::Log(_) | Wish::Change(..) => None,
+            Wish::Policy(_) | Wish::Recur(_) | Wish::ChangeRecurring(..) => None,
         };
         let forgotten = submit.and_then(|job| history.job(job)).is_some_and(|job| job.forgotten);
         if forgotten && matches!(nack.code(), fb::ErrorCode::UnknownJob | fb::ErrorCode::UnknownTask) {

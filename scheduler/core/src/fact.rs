@@ -128,7 +128,7 @@ pub enum Fact<'a> {
         /// What.
         action: fb::ScheduleAction,
     },
-    /// A schedule's moment was heeded; those before it, if any, count as missed.
+    /// A schedule's moment was heeded; those before it, if any, are passed over.
     ScheduleHeeded {
         /// Whose.
         name: Name,

@@ -13,7 +13,7 @@ use crate::{
     limits::{
         CATCH_UP_LEAST, CRON_AHEAD_MAX, SCHEDULE_RETRY, SCHEDULE_TEXT_BYTES_MAX, SCHEDULES_BYTES_MAX, SCHEDULES_MAX,
     },
-    schedules::{Schedule, ScheduleError, ScheduleRecord},
+    schedules::{Schedule, ScheduleError, ScheduleRecord, millis},
 };
 use fleetwire_common::{
     envelope::keys::sha256,
@@ -22,7 +22,7 @@ use fleetwire_common::{
     message::{Ack, Message},
     time::Time,
 };
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc};
 
 impl Core {
     /// A client sets a schedule, or another one in place of that of its name. Refused with what its job would be refused with.
@@ -236,8 +236,4 @@ impl Core {
             paused: progress.paused,
         }
     }
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -83,7 +83,7 @@ impl Schedule {
             cron: Some(cron.clone()),
             time_zone: (!time_zone.is_empty()).then(|| time_zone.clone()),
             overlap: *overlap,
-            catch_up_ms: u64::try_from(catch_up.as_millis()).unwrap_or(u64::MAX),
+            catch_up_ms: millis(*catch_up),
             job: Some(job.to_vec()),
         }
     }
@@ -170,6 +170,11 @@ impl State {
     pub(crate) fn progress(&mut self, name: &Name) -> Result<&mut Progress, ApplyError> {
         self.schedules.get_mut(name).map(|record| &mut record.progress).ok_or_else(|| unknown(name))
     }
+}
+
+/// As the wire counts it.
+pub(crate) fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn unknown(name: &Name) -> ApplyError {
